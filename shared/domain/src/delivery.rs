@@ -1,0 +1,236 @@
+//! A delivery, its states, and which may follow which.
+//!
+//! A delivery is one notification on one channel.
+//! [`DeliveryState::may_become`] is the whole state machine; the database holds the same table in
+//! `harkara.may_become`, and a test compares the two.
+
+use std::fmt;
+
+/// Declares an enum whose variants have one stored and printed name each.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$variant_meta])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in the database, the API and the logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// Accepts exactly what `as_str` gives.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+named! {
+    /// A way to reach a recipient.
+    Channel {
+        /// Mail, through Amazon SES.
+        Email = "email",
+    }
+}
+
+named! {
+    /// Where a delivery stands. The comment of each state says who moves it on.
+    DeliveryState {
+        /// Waits in the database for its time; `dispatcher` publishes it.
+        Scheduled = "scheduled",
+        /// Published, or about to be; `processor` claims it.
+        Queued = "queued",
+        /// Claimed, under a lease; `processor` records the outcome, or `dispatcher` ends the lease.
+        Sending = "sending",
+        /// Waits for something outside the message and spends no attempt; `dispatcher` publishes it again.
+        Held = "held",
+        /// An attempt was made and nobody knows whether it was sent; `feedback` or the category's policy settles it.
+        Unknown = "unknown",
+        /// The provider accepted it. An end too, when no feedback comes.
+        Sent = "sent",
+        /// The recipient's server took it.
+        Delivered = "delivered",
+        /// The recipient's server refused it.
+        Bounced = "bounced",
+        /// The recipient reported it.
+        Complained = "complained",
+        /// Decided against, with a reason; never a failure.
+        Skipped = "skipped",
+        /// Withdrawn by the caller before it was sent.
+        Canceled = "canceled",
+        /// Not sent in time.
+        Expired = "expired",
+        /// Refused for good, with a reason.
+        Failed = "failed",
+        /// Attempts used up; its message is in the dead-letter queue, and a redrive queues it again.
+        Dead = "dead",
+        /// Left within another message: a batch, a digest or a later debounce.
+        Absorbed = "absorbed",
+    }
+}
+
+impl DeliveryState {
+    /// Whether something is still to be done for it. An open delivery always has a due time.
+    pub const fn is_open(self) -> bool {
+        matches!(
+            self,
+            Self::Scheduled | Self::Queued | Self::Sending | Self::Held | Self::Unknown
+        )
+    }
+
+    /// Whether `next` may follow this state. Ends absorb; feedback only ever makes an outcome worse;
+    /// only a redrive leads out of `dead`.
+    pub const fn may_become(self, next: Self) -> bool {
+        use DeliveryState::*;
+        match self {
+            Scheduled => matches!(
+                next,
+                Queued | Held | Skipped | Canceled | Expired | Absorbed
+            ),
+            Queued => matches!(
+                next,
+                Sending | Held | Skipped | Canceled | Expired | Dead | Absorbed
+            ),
+            Held => matches!(
+                next,
+                Queued | Sending | Skipped | Canceled | Expired | Dead | Absorbed
+            ),
+            Sending => matches!(
+                next,
+                Sent | Queued | Held | Unknown | Skipped | Expired | Failed | Dead
+            ),
+            Unknown => matches!(
+                next,
+                Sent | Delivered | Bounced | Complained | Queued | Failed | Dead
+            ),
+            Sent => matches!(next, Delivered | Bounced | Complained),
+            Delivered => matches!(next, Bounced | Complained),
+            Bounced => matches!(next, Complained),
+            Dead => matches!(next, Queued),
+            Complained | Skipped | Canceled | Expired | Failed | Absorbed => false,
+        }
+    }
+}
+
+named! {
+    /// Why a delivery is in its state: a code that programs can rely on.
+    Reason {
+        /// `unknown`: the lease ended before an outcome was recorded.
+        LeaseExpired = "lease_expired",
+        /// `unknown`, `failed`: the provider may have accepted it, and did not say.
+        OutcomeUnknown = "outcome_unknown",
+        /// `dead`: every attempt that the category allows was spent.
+        AttemptsUsedUp = "attempts_used_up",
+        /// `failed`: the template did not render for this recipient.
+        RenderFailed = "render_failed",
+        /// `failed`: the recipient has no address for the channel any more.
+        NoAddress = "no_address",
+        /// `failed`: the template has no version for the channel.
+        NoTemplate = "no_template",
+        /// `failed`: the provider refused the message for good.
+        ProviderRejected = "provider_rejected",
+        /// `expired`: its `expires_at` passed before it was sent.
+        ExpiryPassed = "expiry_passed",
+        /// `canceled`: the caller withdrew it.
+        CanceledByCaller = "canceled_by_caller",
+        /// `held`: the provider account's daily quota is used up.
+        QuotaReached = "quota_reached",
+        /// `held`: sending is paused for the provider account or configuration set.
+        SendingPaused = "sending_paused",
+        /// `held`: the provider account is suspended.
+        AccountSuspended = "account_suspended",
+        /// `held`: the sender's identity is not verified.
+        IdentityUnverified = "identity_unverified",
+        /// `held`: the provider lacks something that the deployment names, such as a configuration set.
+        ConfigurationMissing = "configuration_missing",
+    }
+}
+
+named! {
+    /// How one attempt ended.
+    AttemptOutcome {
+        /// The provider accepted the message.
+        Sent = "sent",
+        /// Everything but the provider call was done: the notification is a sandbox one.
+        Sandboxed = "sandboxed",
+        /// Decided against before the provider was called.
+        NotSent = "not_sent",
+        /// Surely not sent; trying again may help.
+        Transient = "transient",
+        /// Surely not sent: the provider wants fewer requests. Not counted.
+        Throttled = "throttled",
+        /// Surely not sent: the account or identity cannot send now. Not counted.
+        Held = "held",
+        /// Refused for good.
+        Rejected = "rejected",
+        /// Nobody knows whether it was sent.
+        Unknown = "unknown",
+    }
+}
+
+/// The state of a notification as its deliveries make it: the least finished of them, so that a notification
+/// is only `sent` when nothing is left to do. `None` without deliveries.
+pub fn notification_state(
+    deliveries: impl IntoIterator<Item = DeliveryState>,
+) -> Option<DeliveryState> {
+    deliveries.into_iter().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_accepts_exactly_what_is_printed() {
+        for &state in DeliveryState::ALL {
+            assert_eq!(DeliveryState::parse(&state.to_string()), Some(state));
+        }
+        assert_eq!(DeliveryState::parse("Queued"), None);
+    }
+
+    #[test]
+    fn every_end_but_dead_absorbs_or_only_gets_worse() {
+        for &state in DeliveryState::ALL.iter().filter(|state| !state.is_open()) {
+            for &next in DeliveryState::ALL
+                .iter()
+                .filter(|next| state.may_become(**next))
+            {
+                let feedback = next > state && next <= DeliveryState::Complained;
+                let redrive = state == DeliveryState::Dead && next == DeliveryState::Queued;
+                assert!(feedback || redrive, "{state} may not become {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_open_state_is_a_trap() {
+        for &state in DeliveryState::ALL.iter().filter(|state| state.is_open()) {
+            assert!(
+                DeliveryState::ALL
+                    .iter()
+                    .any(|&next| state.may_become(next)),
+                "{state} leads nowhere"
+            );
+        }
+    }
+
+    #[test]
+    fn a_notification_is_as_far_as_its_slowest_delivery() {
+        use DeliveryState::*;
+        assert_eq!(notification_state([Sent, Queued]), Some(Queued));
+        assert_eq!(notification_state([Delivered, Sent]), Some(Sent));
+        assert_eq!(notification_state([]), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! The decisions of Harkara: what may be sent, when, to whom, and what follows from what happened.
+//!
+//! Pure: no I/O, no clock, no SQL, no serde of outside formats. Values and the time go in, a value comes out.
+//! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`outcome`] what an attempt
+//! leads to, [`due`] what the dispatcher does, [`retry`] when things are tried again.
+//! [`mail`], [`queue`] and [`event`] are the ports; the rest are values that cannot hold what they must not.
+
+pub mod notification;
+
+pub mod delivery;
+
+pub mod category;
+
+pub mod outcome;
+
+pub mod due;
+
+pub mod retry;
+
+pub mod mail;
+
+pub mod queue;
+
+pub mod event;
+
+pub mod render;
+
+pub mod address;
+pub mod header;
+pub mod id;
+pub mod locale;
+pub mod moment;
+pub mod name;
