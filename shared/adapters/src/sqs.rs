@@ -1,0 +1,165 @@
+//! The deliveries queue and its dead-letter queue on Amazon SQS.
+
+use crate::aws::{AwsConfig, service_config};
+use crate::env::{self, ConfigError};
+use crate::wire::queue_message::print_message;
+use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, SendMessageBatchRequestEntry,
+};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use domain::queue::{DeadMessage, NotTaken, Publication, Queue};
+use futures::future::join_all;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The most entries of a batch request.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html>
+const BATCH: usize = 10;
+/// A message attribute holds what a batch of them may hold together; details are cut far below that.
+const MAX_DETAIL_CHARS: usize = 1000;
+/// A caller waits for `enqueue`, and the dispatcher publishes what SQS did not take: no long fight here.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the queues are.
+#[derive(Clone, Debug)]
+pub struct QueueConfig {
+    queue_url: String,
+    dlq_url: Option<String>,
+}
+
+impl QueueConfig {
+    /// Reads `QUEUE_URL`.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Ok(Self { queue_url: env::required("QUEUE_URL")?, dlq_url: None })
+    }
+
+    /// Reads `QUEUE_URL` and `DLQ_URL`, for the functions that bury messages.
+    pub fn with_dlq_from_env() -> Result<Self, ConfigError> {
+        Ok(Self { dlq_url: Some(env::required("DLQ_URL")?), ..Self::from_env()? })
+    }
+}
+
+/// The queues, through the SDK. The client is built at the first call.
+pub struct SqsQueue {
+    aws: AwsConfig,
+    config: QueueConfig,
+    client: OnceLock<aws_sdk_sqs::Client>,
+}
+
+impl SqsQueue {
+    /// Keeps what a client needs.
+    pub fn new(aws: AwsConfig, config: QueueConfig) -> Self {
+        Self { aws, config, client: OnceLock::new() }
+    }
+
+    fn client(&self) -> &aws_sdk_sqs::Client {
+        self.client.get_or_init(|| {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_millis(700))
+                .operation_attempt_timeout(CALL_TIMEOUT / 2)
+                .operation_timeout(CALL_TIMEOUT)
+                .build();
+            // A second message for a delivery is harmless, so the SDK may repeat a call.
+            let retries = RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(100));
+            let config = service_config!(aws_sdk_sqs, self.aws, self.aws.endpoint("SQS"), retries, timeouts);
+            aws_sdk_sqs::Client::from_conf(config)
+        })
+    }
+
+    async fn send_batch(&self, url: &str, entries: Vec<SendMessageBatchRequestEntry>) -> Vec<usize> {
+        let count = entries.len();
+        let sent = self.client().send_message_batch().queue_url(url).set_entries(Some(entries)).send().await;
+        match sent {
+            Ok(output) => failed_places(output.failed(), "send"),
+            Err(error) => {
+                tracing::warn!(error = %DisplayErrorContext(&error), message_count = count, "the queue took no message of a batch");
+                (0..count).collect()
+            }
+        }
+    }
+}
+
+impl Queue for SqsQueue {
+    async fn publish(&self, publications: &[Publication]) -> NotTaken {
+        let batches = publications.chunks(BATCH).map(|batch| async move {
+            let entries = batch.iter().enumerate().map(|(place, publication)| {
+                SendMessageBatchRequestEntry::builder()
+                    .id(place.to_string())
+                    .message_body(print_message(&publication.message))
+                    .delay_seconds(i32::try_from(publication.delay.as_secs()).unwrap_or(900).min(900))
+                    // On a standard queue the group makes it a fair queue: one tenant's backlog does not delay another's.
+                    .message_group_id(publication.message.tenant.to_string())
+                    .build()
+                    .expect("id and body are set")
+            });
+            self.send_batch(&self.config.queue_url, entries.collect()).await
+        });
+        gather(join_all(batches).await)
+    }
+
+    async fn bury(&self, dead: &[DeadMessage]) -> NotTaken {
+        let Some(url) = self.config.dlq_url.as_deref() else {
+            return NotTaken((0..dead.len()).collect());
+        };
+        let batches = dead.chunks(BATCH).map(|batch| async move {
+            let entries = batch.iter().enumerate().map(|(place, message)| {
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(place.to_string())
+                    .message_body(&message.body)
+                    .message_attributes("reason", text_attribute(&message.reason));
+                let detail: String = message.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
+                let entry = if detail.is_empty() { entry } else { entry.message_attributes("reason_detail", text_attribute(&detail)) };
+                entry.build().expect("id and body are set")
+            });
+            self.send_batch(url, entries.collect()).await
+        });
+        gather(join_all(batches).await)
+    }
+
+    async fn hide(&self, hidden: &[(String, Duration)]) -> NotTaken {
+        let batches = hidden.chunks(BATCH).map(|batch| async move {
+            let entries = batch.iter().enumerate().map(|(place, (receipt, wait))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(place.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(i32::try_from(wait.as_secs()).unwrap_or(i32::MAX))
+                    .build()
+                    .expect("id and receipt are set")
+            });
+            let changed = self
+                .client()
+                .change_message_visibility_batch()
+                .queue_url(&self.config.queue_url)
+                .set_entries(Some(entries.collect()))
+                .send()
+                .await;
+            match changed {
+                Ok(output) => failed_places(output.failed(), "hide"),
+                Err(error) => {
+                    tracing::warn!(error = %DisplayErrorContext(&error), "no message was hidden; they come back at their own time");
+                    (0..batch.len()).collect()
+                }
+            }
+        });
+        gather(join_all(batches).await)
+    }
+}
+
+/// A 200 may carry failures: each entry has its own result.
+fn failed_places(failed: &[BatchResultErrorEntry], action: &str) -> Vec<usize> {
+    for entry in failed {
+        tracing::warn!(code = entry.code(), sender_fault = entry.sender_fault(), "the queue refused to {action} a message");
+    }
+    failed.iter().filter_map(|entry| entry.id().parse().ok()).collect()
+}
+
+fn gather(batches: Vec<Vec<usize>>) -> NotTaken {
+    let places = batches.into_iter().enumerate();
+    NotTaken(places.flat_map(|(batch, failed)| failed.into_iter().map(move |place| batch * BATCH + place)).collect())
+}
+
+fn text_attribute(text: &str) -> MessageAttributeValue {
+    MessageAttributeValue::builder().data_type("String").string_value(text).build().expect("the data type is set")
+}

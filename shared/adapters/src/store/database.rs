@@ -1,0 +1,317 @@
+//! The way into Postgres: one small pool for each sandbox, opened at first use.
+
+use crate::aws::AwsConfig;
+use crate::env::{self, ConfigError};
+use crate::secrets::{SecretError, read_secret};
+use domain::id::TenantId;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Transaction};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// A sandbox serves one invocation at a time, which rarely needs two connections.
+const MAX_CONNECTIONS: u32 = 2;
+/// Well below the callers' own timeouts, so that they hear `unavailable` from us.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// IAM tokens live 15 minutes, and a proxy's client connections a day.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// A connection that was idle longer is tried before it is used: a thawed sandbox may hold dead ones.
+const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+
+/// How to reach the database.
+#[derive(Clone, Debug)]
+pub enum DatabaseConfig {
+    /// By a URL that is at hand.
+    Url(SecretString),
+    /// By a URL, or the parts of one, in a secret.
+    Secret {
+        /// The secret's ARN.
+        arn: String,
+        /// Where to read it.
+        aws: AwsConfig,
+    },
+    /// By a URL without a password; an RDS IAM token is minted for each connection.
+    Iam {
+        /// The URL.
+        url: String,
+        /// Who signs the token.
+        aws: AwsConfig,
+    },
+}
+
+impl DatabaseConfig {
+    /// Reads `DATABASE_URL`, with `DATABASE_IAM_AUTH` or without, or else `DATABASE_SECRET_ARN`.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let iam = env::optional("DATABASE_IAM_AUTH").is_some_and(|value| value == "true");
+        match env::optional("DATABASE_URL") {
+            Some(url) if iam => Ok(Self::Iam { url, aws: AwsConfig::from_env()? }),
+            Some(url) => Ok(Self::Url(url.into())),
+            None => {
+                let arn = env::optional("DATABASE_SECRET_ARN").ok_or(ConfigError::Missing("DATABASE_SECRET_ARN or DATABASE_URL"))?;
+                Ok(Self::Secret { arn, aws: AwsConfig::from_env()? })
+            }
+        }
+    }
+
+    /// The login roles' own secrets, from `API_DATABASE_SECRET_ARN` and `WORKER_DATABASE_SECRET_ARN`; those that are set.
+    pub fn role_secrets_from_env() -> Result<Vec<Self>, ConfigError> {
+        let arns = ["API_DATABASE_SECRET_ARN", "WORKER_DATABASE_SECRET_ARN"].into_iter().filter_map(env::optional);
+        arns.map(|arn| Ok(Self::Secret { arn, aws: AwsConfig::from_env()? })).collect()
+    }
+
+    /// Whom this way lets in, and with which password; an IAM user has none.
+    pub(crate) async fn read_login(&self) -> Result<Login, StoreError> {
+        match self {
+            Self::Url(url) => parse_login(url.expose_secret()),
+            Self::Secret { arn, aws } => parse_login(read_secret(aws, arn).await?.expose_secret()),
+            Self::Iam { .. } => Err(StoreError::Url),
+        }
+    }
+
+    /// How to connect now.
+    pub(crate) async fn connect_options(&self) -> Result<PgConnectOptions, StoreError> {
+        let options = match self {
+            Self::Url(url) => parse_url(url.expose_secret())?,
+            Self::Secret { arn, aws } => parse_secret(read_secret(aws, arn).await?.expose_secret())?,
+            Self::Iam { url, aws } => {
+                let options = parse_url(url)?;
+                let token = super::iam_token::mint_token(aws, options.get_host(), options.get_port(), options.get_username());
+                options.password(token.expose_secret())
+            }
+        };
+        Ok(options.application_name("harkara").log_slow_statements(log::LevelFilter::Warn, Duration::from_secs(1)))
+    }
+}
+
+/// A role and its password.
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: SecretString,
+}
+
+#[derive(Deserialize)]
+struct SecretParts {
+    username: String,
+    password: String,
+    host: String,
+    port: Option<u16>,
+    dbname: Option<String>,
+}
+
+/// The database as one role sees it.
+#[derive(Clone)]
+pub struct Database {
+    config: Arc<DatabaseConfig>,
+    pool: Arc<OnceCell<PgPool>>,
+}
+
+impl Database {
+    /// Keeps the way; nothing is opened before the first use.
+    pub fn new(config: DatabaseConfig) -> Self {
+        Self { config: Arc::new(config), pool: Arc::new(OnceCell::new()) }
+    }
+
+    /// Uses a pool that is open already.
+    pub fn from_pool(pool: PgPool) -> Self {
+        let config = DatabaseConfig::Url(SecretString::from(String::new()));
+        Self { config: Arc::new(config), pool: Arc::new(OnceCell::new_with(Some(pool))) }
+    }
+
+    /// A connection outside any transaction, for calls that are one statement.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        let pool = self.pool.get_or_try_init(|| self.open()).await?;
+        if let DatabaseConfig::Iam { .. } = *self.config {
+            pool.set_connect_options(self.config.connect_options().await?);
+        }
+        match pool.acquire().await {
+            // The secret was rotated since it was read.
+            Err(error) if is_refused_login(&error) && matches!(*self.config, DatabaseConfig::Secret { .. }) => {
+                pool.set_connect_options(self.config.connect_options().await?);
+                Ok(pool.acquire().await?)
+            }
+            acquired => Ok(acquired?),
+        }
+    }
+
+    /// A transaction in which the database shows one tenant's rows only. `actor` is who the audit log names.
+    pub async fn begin(&self, tenant: TenantId, actor: &str) -> Result<TenantTransaction, StoreError> {
+        let connection = self.connection().await?;
+        let mut transaction = Transaction::begin(connection, None).await?;
+        sqlx::query!("SELECT harkara.set_tenant($1, $2)", tenant.as_uuid(), actor).execute(&mut *transaction).await?;
+        Ok(TenantTransaction { tenant, transaction })
+    }
+
+    async fn open(&self) -> Result<PgPool, StoreError> {
+        Ok(PgPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(MAX_LIFETIME)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(self.config.connect_options().await?))
+    }
+}
+
+/// An open transaction of one tenant. Dropped without [`TenantTransaction::commit`], nothing of it happened.
+pub struct TenantTransaction {
+    pub(crate) tenant: TenantId,
+    pub(crate) transaction: Transaction<'static, Postgres>,
+}
+
+impl TenantTransaction {
+    /// Makes what was done last.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The database cannot be reached, or has no room; trying later may help.
+    Unavailable(sqlx::Error),
+    /// Another transaction holds what this one needs.
+    Busy(sqlx::Error),
+    /// A unique key is taken, or what a row refers to is gone.
+    Conflict(sqlx::Error),
+    /// The secret with the database's URL cannot be read.
+    Secret(SecretError),
+    /// The URL is none, or the secret holds something else.
+    Url,
+    /// A row holds what this code does not know.
+    Corrupt(&'static str),
+    /// The schema could not be brought up to date.
+    Migration(sqlx::migrate::MigrateError),
+    /// Anything else, which is our own mistake.
+    Failed(sqlx::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(_) => f.write_str("the database cannot be reached"),
+            Self::Busy(_) => f.write_str("the rows are locked by another transaction"),
+            Self::Conflict(_) => f.write_str("the rows conflict with others"),
+            Self::Secret(_) => f.write_str("the database's secret cannot be read"),
+            Self::Url => f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name"),
+            Self::Corrupt(what) => write!(f, "a row holds an unknown {what}"),
+            Self::Migration(_) => f.write_str("a migration failed"),
+            Self::Failed(_) => f.write_str("the database refused a statement"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(error) | Self::Busy(error) | Self::Conflict(error) | Self::Failed(error) => Some(error),
+            Self::Secret(error) => Some(error),
+            Self::Migration(error) => Some(error),
+            Self::Url | Self::Corrupt(_) => None,
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(error)
+    }
+}
+
+impl From<SecretError> for StoreError {
+    fn from(error: SecretError) -> Self {
+        Self::Secret(error)
+    }
+}
+
+/// By SQLSTATE and kind, never by words. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        match (&error, code.as_deref()) {
+            (_, Some("55P03" | "40001" | "40P01")) => Self::Busy(error),
+            (_, Some("23505" | "23503")) => Self::Conflict(error),
+            // Connections, resources, an ending server, a statement that took too long, a demoted writer, a refused login.
+            (_, Some(code)) if ["08", "53", "57", "28"].iter().any(|class| code.starts_with(class)) || code == "25006" => {
+                Self::Unavailable(error)
+            }
+            (_, Some(_)) => Self::Failed(error),
+            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), None)
+            | (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed, None) => Self::Unavailable(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+fn is_refused_login(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "28P01")
+}
+
+/// Beyond this machine the server has to show a certificate for its name, unless the URL says otherwise.
+fn parse_url(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let local = matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1") || options.get_host().starts_with('/');
+    if local || url.contains("sslmode=") { Ok(options) } else { Ok(options.ssl_mode(PgSslMode::VerifyFull)) }
+}
+
+/// A secret is a URL, or the object that RDS keeps there.
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html>
+fn parse_secret(secret: &str) -> Result<PgConnectOptions, StoreError> {
+    if !secret.trim_start().starts_with('{') {
+        return parse_url(secret);
+    }
+    let parts: SecretParts = serde_json::from_str(secret).map_err(|_| StoreError::Url)?;
+    Ok(PgConnectOptions::new_without_pgpass()
+        .host(&parts.host)
+        .port(parts.port.unwrap_or(5432))
+        .username(&parts.username)
+        .password(&parts.password)
+        .database(parts.dbname.as_deref().unwrap_or("postgres"))
+        .ssl_mode(PgSslMode::VerifyFull))
+}
+
+/// Whom a secret lets in.
+fn parse_login(secret: &str) -> Result<Login, StoreError> {
+    if secret.trim_start().starts_with('{') {
+        let parts: SecretParts = serde_json::from_str(secret).map_err(|_| StoreError::Url)?;
+        return Ok(Login { user: parts.username, password: parts.password.into() });
+    }
+    let url = url::Url::parse(secret).map_err(|_| StoreError::Url)?;
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
+    let password = decode(url.password().ok_or(StoreError::Url)?).map_err(|_| StoreError::Url)?;
+    Ok(Login { user: decode(url.username()).map_err(|_| StoreError::Url)?, password: password.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_elsewhere_has_to_show_a_certificate_for_its_name() {
+        let mode = |url: &str| format!("{:?}", parse_url(url).expect("a URL").get_ssl_mode());
+        assert_eq!(mode("postgres://u:p@db.example.org/harkara"), "VerifyFull");
+        assert_eq!(mode("postgres://u:p@db.example.org/harkara?sslmode=require"), "Require");
+        assert_eq!(mode("postgres://u:p@127.0.0.1/harkara"), "Prefer");
+    }
+
+    #[test]
+    fn a_secret_of_rds_is_read_part_by_part() {
+        let options = parse_secret(r#"{"username":"u","password":"p@/","host":"h","port":6432,"dbname":"d","engine":"postgres"}"#)
+            .expect("read");
+        assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 6432, Some("d")));
+        assert!(matches!(parse_secret("{}"), Err(StoreError::Url)));
+    }
+}

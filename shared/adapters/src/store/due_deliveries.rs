@@ -1,0 +1,177 @@
+//! The dispatcher's statements: take what is due, write what becomes of it.
+//!
+//! They cross tenants. What is taken stays locked until it is written, and no network call lies between.
+
+use super::claims::DeliveryKey;
+use super::database::{Database, StoreError};
+use domain::category::{DeliveryRules, UnknownPolicy};
+use domain::delivery::{DeliveryState, Reason};
+use domain::due::{DueDelivery, DueStep};
+use domain::event::Event;
+use domain::id::{DeliveryId, EventId, TenantId};
+use sqlx::{Postgres, Transaction};
+use std::time::Duration;
+
+/// A dead delivery's message is in the dead-letter queue by then, or is put there again.
+const BURY_AGAIN: Duration = Duration::from_secs(60);
+
+/// A due delivery, locked.
+#[derive(Debug)]
+pub struct TakenDelivery {
+    /// Which.
+    pub key: DeliveryKey,
+    /// What the decision needs.
+    pub due: DueDelivery,
+    /// The caller's trace, for its message.
+    pub traceparent: Option<String>,
+    /// What was said last about it.
+    pub reason_detail: Option<String>,
+}
+
+/// Due deliveries that are locked until they are written.
+pub struct TakenBatch {
+    /// The deliveries, the longest due first.
+    pub deliveries: Vec<TakenDelivery>,
+    transaction: Transaction<'static, Postgres>,
+}
+
+/// Takes up to `limit` due deliveries across tenants. What another dispatcher has taken is passed over.
+pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<TakenBatch, StoreError> {
+    let connection = database.connection().await?;
+    let mut transaction = Transaction::begin(connection, None).await?;
+    let rows = sqlx::query!(
+        r#"SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
+                  d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
+                  n.expires_at AS "expires_at: jiff_sqlx::Timestamp", n.traceparent,
+                  c.unknown_policy, c.reconcile_window_seconds, now() AS "now!: jiff_sqlx::Timestamp"
+           FROM harkara.deliveries d
+           JOIN harkara.notifications n USING (tenant_id, notification_id)
+           JOIN harkara.categories c USING (tenant_id, category_key)
+           WHERE d.due_at <= now()
+           ORDER BY d.due_at
+           LIMIT $1
+           FOR UPDATE OF d SKIP LOCKED"#,
+        i64::from(limit),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let count = |number: i32| u32::try_from(number).map_err(|_| StoreError::Corrupt("count"));
+    let deliveries = rows.into_iter().map(|row| {
+        Ok(TakenDelivery {
+            key: DeliveryKey { tenant: TenantId::from_uuid(row.tenant_id), delivery: DeliveryId::from_uuid(row.delivery_id) },
+            due: DueDelivery {
+                state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,
+                now: row.now.to_jiff(),
+                not_before: row.not_before.to_jiff(),
+                expires_at: row.expires_at.map(|at| at.to_jiff()),
+                spent: count(row.attempt_count - row.uncounted_attempt_count)?,
+                publish_count: count(row.publish_count)?,
+                rules: DeliveryRules {
+                    max_attempts: count(row.max_attempts)?,
+                    unknown_policy: UnknownPolicy::parse(&row.unknown_policy).ok_or(StoreError::Corrupt("unknown policy"))?,
+                    reconcile_window_seconds: count(row.reconcile_window_seconds)?,
+                },
+            },
+            traceparent: row.traceparent,
+            reason_detail: row.reason_detail,
+        })
+    });
+    Ok(TakenBatch { deliveries: deliveries.collect::<Result<_, StoreError>>()?, transaction })
+}
+
+impl TakenBatch {
+    /// Writes what becomes of the taken deliveries, one step for each, in one statement, and lets go of them.
+    pub async fn write_steps(mut self, steps: &[DueStep]) -> Result<(), StoreError> {
+        let tenants: Vec<_> = self.deliveries.iter().map(|taken| taken.key.tenant.as_uuid()).collect();
+        let ids: Vec<_> = self.deliveries.iter().map(|taken| taken.key.delivery.as_uuid()).collect();
+        let written: Vec<Written> = self.deliveries.iter().zip(steps).map(|(taken, step)| write_step(taken, step)).collect();
+        let states: Vec<_> = written.iter().map(|row| row.state.as_str().to_owned()).collect();
+        let reasons: Vec<_> = written.iter().map(|row| row.reason.map(|reason| reason.as_str().to_owned())).collect();
+        let dues: Vec<_> = written.iter().map(|row| row.due_seconds).collect();
+        let publishes: Vec<_> = written.iter().map(|row| row.published).collect();
+        sqlx::query_file!(
+            "src/store/write_due_steps.sql",
+            &tenants,
+            &ids,
+            &states,
+            &reasons as &[Option<String>],
+            &dues as &[Option<i32>],
+            &publishes,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+/// Makes deliveries due at once whose message the queue did not take, across tenants.
+pub async fn release_across_tenants(database: &Database, keys: &[DeliveryKey]) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let tenants: Vec<_> = keys.iter().map(|key| key.tenant.as_uuid()).collect();
+    let ids: Vec<_> = keys.iter().map(|key| key.delivery.as_uuid()).collect();
+    let mut connection = database.connection().await?;
+    sqlx::query!(
+        "UPDATE harkara.deliveries d
+         SET due_at = now(), publish_count = greatest(0, d.publish_count - 1), updated_at = now()
+         FROM unnest($1::uuid[], $2::uuid[]) AS g (tenant_id, delivery_id)
+         WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id AND d.state IN ('queued', 'dead')",
+        &tenants,
+        &ids,
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+/// Events that have waited in the outbox, oldest first, across tenants: their own function did not get them on the bus.
+pub async fn read_waiting_events_across_tenants(database: &Database, limit: u32) -> Result<Vec<Event>, StoreError> {
+    let mut connection = database.connection().await?;
+    let rows = sqlx::query!(
+        "SELECT tenant_id, event_id, detail_type, detail FROM harkara.events
+         WHERE created_at <= now() - interval '10 seconds'
+         ORDER BY created_at
+         LIMIT $1",
+        i64::from(limit),
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let event = rows.into_iter().map(|row| Event {
+        id: EventId::from_uuid(row.event_id),
+        tenant: TenantId::from_uuid(row.tenant_id),
+        detail_type: row.detail_type,
+        detail: row.detail,
+    });
+    Ok(event.collect())
+}
+
+struct Written {
+    state: DeliveryState,
+    reason: Option<Reason>,
+    due_seconds: Option<i32>,
+    published: bool,
+}
+
+fn write_step(taken: &TakenDelivery, step: &DueStep) -> Written {
+    let seconds = |duration: Duration| Some(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
+    match *step {
+        DueStep::Publish { again_after, .. } => {
+            Written { state: DeliveryState::Queued, reason: None, due_seconds: seconds(again_after), published: true }
+        }
+        DueStep::AwaitFeedback { window } => Written {
+            state: DeliveryState::Unknown,
+            reason: Some(Reason::LeaseExpired),
+            due_seconds: seconds(window),
+            published: false,
+        },
+        DueStep::DeadLetter(reason) => Written {
+            state: DeliveryState::Dead,
+            reason: Some(reason.unwrap_or(Reason::AttemptsUsedUp)),
+            due_seconds: seconds(BURY_AGAIN),
+            published: false,
+        },
+        DueStep::End(state, reason) => Written { state, reason: Some(reason), due_seconds: None, published: false },
+        DueStep::Forget => Written { state: taken.due.state, reason: None, due_seconds: None, published: false },
+    }
+}

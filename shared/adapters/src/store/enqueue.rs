@@ -1,0 +1,300 @@
+//! The two statements of `enqueue`: read what a request names, then store what was accepted.
+//!
+//! Each is one function in the database, so that a request of any size costs two round trips.
+
+use super::database::{Database, StoreError};
+use crate::wire::http::Caller;
+use domain::delivery::{Channel, DeliveryState};
+use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
+use domain::notification::{CategoryDefaults, NotificationRequest, Plan, Reach, Recipient, TenantContext};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The key of a request, with what tells it from another request with the same key.
+#[derive(Clone, Debug)]
+pub struct RequestKey {
+    /// Keys of different routes do not meet.
+    pub route: String,
+    /// The caller's key; `None` where it gave none.
+    pub key: Option<IdempotencyKey>,
+    /// A digest of the body.
+    pub request_hash: Vec<u8>,
+    /// The request that stores the answer.
+    pub request_id: String,
+}
+
+/// What an earlier request with the same key was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredAnswer {
+    /// A digest of its body.
+    pub request_hash: Vec<u8>,
+    /// The request that stored it.
+    pub request_id: String,
+    /// The answer.
+    pub answer: Value,
+}
+
+/// What a request's decisions need.
+#[derive(Debug)]
+pub struct EnqueueContext {
+    /// The database's time.
+    pub now: Timestamp,
+    /// Whether the tenant may send.
+    pub tenant_is_active: bool,
+    /// The answer to an earlier request with the same key.
+    pub stored_answer: Option<StoredAnswer>,
+    /// What the tenant has of what the request names.
+    pub tenant: TenantContext,
+}
+
+/// A notification that was accepted, with the ids of what is to be stored.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Its id.
+    pub id: NotificationId,
+    /// The id of its `notification.accepted` event.
+    pub event_id: EventId,
+    /// What was asked for.
+    pub request: &'a NotificationRequest,
+    /// To whom.
+    pub recipient: &'a Recipient,
+    /// How it is served.
+    pub plan: Plan,
+    /// An id for each channel of the plan, in order.
+    pub deliveries: Vec<DeliveryId>,
+    /// The key that turns repetitions away; it holds for this recipient only.
+    pub dedupe_key: Option<String>,
+    /// The caller's trace.
+    pub traceparent: Option<String>,
+}
+
+/// What became of a request that was to be stored.
+#[derive(Debug)]
+pub enum AcceptResult {
+    /// Stored.
+    Stored {
+        /// The answer, with the winners of dedupe keys in their places.
+        answer: Value,
+        /// Those that a dedupe key turned away; nothing of them was stored.
+        duplicates: BTreeSet<NotificationId>,
+    },
+    /// An earlier request with the same key was faster; nothing was stored.
+    AlreadyAnswered(StoredAnswer),
+}
+
+/// Reads what a request names, in one round trip.
+pub async fn read_context(
+    database: &Database,
+    tenant: TenantId,
+    key: &RequestKey,
+    requests: &[&NotificationRequest],
+) -> Result<EnqueueContext, StoreError> {
+    let distinct = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let recipients = distinct(requests.iter().flat_map(|request| &request.recipients).filter_map(known_key).collect());
+    let categories = distinct(requests.iter().map(|request| request.category.as_str()).collect());
+    let templates = distinct(requests.iter().filter_map(|request| request.template.as_ref()).map(|key| key.as_str()).collect());
+    let mut connection = database.connection().await?;
+    let context = sqlx::query_scalar!(
+        r#"SELECT harkara.read_enqueue_context($1, $2, $3, $4, $5, $6) AS "context!""#,
+        tenant.as_uuid(),
+        key.route,
+        key.key.as_ref().map(|key| key.as_str()),
+        &recipients,
+        &categories,
+        &templates,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    read_context_row(context)
+}
+
+/// Stores accepted notifications, their deliveries and events, and the answer under its key, in one round trip.
+pub async fn accept_notifications(
+    database: &Database,
+    caller: &Caller,
+    key: &RequestKey,
+    accepted: &[Accepted<'_>],
+    results: &Value,
+) -> Result<AcceptResult, StoreError> {
+    let rows: Value = accepted.iter().map(print_accepted).collect();
+    let mut connection = database.connection().await?;
+    let outcome = sqlx::query_scalar!(
+        r#"SELECT harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8) AS "outcome!""#,
+        caller.tenant.as_uuid(),
+        caller.subject,
+        key.route,
+        key.key.as_ref().map(|key| key.as_str()),
+        key.request_hash,
+        key.request_id,
+        rows,
+        results,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+
+    #[derive(Deserialize)]
+    struct Outcome {
+        answer: Option<Value>,
+        stored_answer: Option<StoredRow>,
+        duplicates: Vec<uuid::Uuid>,
+    }
+    let outcome: Outcome = serde_json::from_value(outcome).map_err(|_| StoreError::Corrupt("outcome of accept_notifications"))?;
+    match (outcome.stored_answer, outcome.answer) {
+        (Some(stored), _) => Ok(AcceptResult::AlreadyAnswered(stored.read()?)),
+        (None, Some(answer)) => {
+            let duplicates = outcome.duplicates.into_iter().map(NotificationId::from_uuid).collect();
+            Ok(AcceptResult::Stored { answer, duplicates })
+        }
+        (None, None) => Err(StoreError::Corrupt("outcome of accept_notifications")),
+    }
+}
+
+#[derive(Deserialize)]
+struct StoredRow {
+    request_hash: String,
+    request_id: String,
+    answer: Value,
+}
+
+impl StoredRow {
+    fn read(self) -> Result<StoredAnswer, StoreError> {
+        let bytes = (0..self.request_hash.len()).step_by(2).map(|at| {
+            self.request_hash.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        });
+        let request_hash = bytes.collect::<Option<Vec<u8>>>().ok_or(StoreError::Corrupt("request hash"))?;
+        Ok(StoredAnswer { request_hash, request_id: self.request_id, answer: self.answer })
+    }
+}
+
+fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
+    #[derive(Deserialize)]
+    struct Context {
+        now: Timestamp,
+        tenant_state: Option<String>,
+        stored_answer: Option<StoredRow>,
+        recipients: Vec<RecipientRow>,
+        categories: Vec<CategoryRow>,
+        templates: BTreeSet<String>,
+    }
+    #[derive(Deserialize)]
+    struct RecipientRow {
+        recipient_id: String,
+        has_email: bool,
+        has_phone: bool,
+    }
+    #[derive(Deserialize)]
+    struct CategoryRow {
+        category_key: String,
+        channels: Vec<String>,
+        template_key: Option<String>,
+        max_attempts: u32,
+    }
+
+    let context: Context = serde_json::from_value(context).map_err(|_| StoreError::Corrupt("enqueue context"))?;
+    let category = |row: CategoryRow| {
+        let channels = row.channels.iter().map(|name| Channel::parse(name)).collect::<Option<Vec<_>>>();
+        let channels = channels.ok_or(StoreError::Corrupt("channel"))?;
+        Ok((row.category_key, CategoryDefaults { channels, template: row.template_key, max_attempts: row.max_attempts }))
+    };
+    let recipient = |row: RecipientRow| (row.recipient_id, Reach { email: row.has_email, phone: row.has_phone });
+    Ok(EnqueueContext {
+        now: context.now,
+        tenant_is_active: context.tenant_state.as_deref() == Some("active"),
+        stored_answer: context.stored_answer.map(StoredRow::read).transpose()?,
+        tenant: TenantContext {
+            recipients: context.recipients.into_iter().map(recipient).collect(),
+            categories: context.categories.into_iter().map(category).collect::<Result<_, StoreError>>()?,
+            templates: context.templates,
+        },
+    })
+}
+
+fn known_key(recipient: &Recipient) -> Option<&str> {
+    match recipient {
+        Recipient::Known(key) => Some(key.as_str()),
+        Recipient::Inline(_) => None,
+    }
+}
+
+/// A row for `harkara.accept_notifications`.
+fn print_accepted(accepted: &Accepted<'_>) -> Value {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        notification_id: uuid::Uuid,
+        category_key: &'a str,
+        recipient_id: Option<&'a str>,
+        email: Option<&'a str>,
+        phone: Option<&'a str>,
+        name: Option<&'a str>,
+        locale: Option<&'a str>,
+        time_zone: Option<&'a str>,
+        template_key: Option<&'a str>,
+        subject: Option<&'a str>,
+        text_body: Option<&'a str>,
+        html_body: Option<&'a str>,
+        data: &'a Value,
+        metadata: &'a Value,
+        priority: &'a str,
+        sandbox: bool,
+        send_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        traceparent: Option<&'a str>,
+        deliveries: Vec<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dedupe: Option<Value>,
+        event_id: uuid::Uuid,
+        event: Value,
+    }
+
+    let Accepted { id, event_id, request, recipient, plan, deliveries, dedupe_key, traceparent } = accepted;
+    let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
+    let inline = match recipient {
+        Recipient::Known(_) => None,
+        Recipient::Inline(inline) => Some(inline),
+    };
+    let delivery = |(channel, id): (&Channel, &DeliveryId)| {
+        json!({
+            "delivery_id": id.as_uuid(),
+            "channel": channel.as_str(),
+            "state": plan.start.state.as_str(),
+            "max_attempts": plan.max_attempts,
+            "not_before": plan.send_at,
+            "due_at": plan.start.due_at,
+            "publish_count": i32::from(plan.start.state == DeliveryState::Queued),
+        })
+    };
+    let event = json!({
+        "notification_id": id.to_string(),
+        "category": request.category.as_str(),
+        "recipient": known_key(recipient),
+        "metadata": request.metadata,
+    });
+    let row = Row {
+        notification_id: id.as_uuid(),
+        category_key: request.category.as_str(),
+        recipient_id: known_key(recipient),
+        email: inline.and_then(|inline| inline.email.as_ref()).map(|email| email.as_str()),
+        phone: inline.and_then(|inline| inline.phone.as_ref()).map(|phone| phone.as_str()),
+        name: inline.and_then(|inline| inline.name.as_ref()).map(|name| name.as_str()),
+        locale: inline.and_then(|inline| inline.locale.as_ref()).map(|locale| locale.as_str()),
+        time_zone: inline.and_then(|inline| inline.time_zone.as_ref()).map(|zone| zone.as_str()),
+        template_key: plan.template.as_deref(),
+        subject: request.content.subject.as_deref(),
+        text_body: request.content.text.as_deref(),
+        html_body: request.content.html.as_deref(),
+        data: &request.data,
+        metadata: &request.metadata,
+        priority: request.priority.as_str(),
+        sandbox: request.sandbox,
+        send_at: plan.send_at,
+        expires_at: request.expires_at,
+        traceparent: traceparent.as_deref(),
+        deliveries: plan.channels.iter().zip(deliveries).map(delivery).collect(),
+        dedupe: dedupe.map(|(key, asked)| json!({"key": key, "seconds": asked.window_seconds})),
+        event_id: event_id.as_uuid(),
+        event,
+    };
+    serde_json::to_value(row).expect("strings, numbers and JSON always print")
+}

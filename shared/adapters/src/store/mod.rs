@@ -1,0 +1,14 @@
+//! Postgres. Every function takes a tenant's transaction or names the tenant, except those whose name says that they
+//! cross tenants.
+
+mod iam_token;
+
+pub mod claims;
+pub mod database;
+pub mod dead_letters;
+pub mod due_deliveries;
+pub mod enqueue;
+pub mod idempotency;
+pub mod managed;
+pub mod migrations;
+pub mod notifications;

@@ -1,0 +1,287 @@
+//! Notifications as `api` shows, lists and cancels them.
+
+use super::database::{StoreError, TenantTransaction};
+use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
+use domain::id::{AttemptId, DeliveryId, NotificationId};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Where a page begins: after a row, in the order of time and id, so that equal times skip nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The row's time.
+    pub at: Timestamp,
+    /// The row's id.
+    pub id: uuid::Uuid,
+}
+
+/// Which page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where it begins; `None` is the newest.
+    pub after: Option<Cursor>,
+    /// How many rows; one more is read, to know whether there is another page.
+    pub size: u32,
+}
+
+/// A notification with its deliveries and their attempts.
+#[derive(Clone, Debug)]
+pub struct NotificationView {
+    /// Its id.
+    pub id: NotificationId,
+    /// Its kind.
+    pub category: String,
+    /// The known recipient.
+    pub recipient: Option<String>,
+    /// The template, where one is used.
+    pub template: Option<String>,
+    /// How urgent it is.
+    pub priority: String,
+    /// Whether it reaches nobody.
+    pub sandbox: bool,
+    /// The caller's own words.
+    pub metadata: Value,
+    /// When to send.
+    pub send_at: Timestamp,
+    /// When it is too late.
+    pub expires_at: Option<Timestamp>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// Its deliveries.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// A delivery with its attempts.
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The channel.
+    pub channel: Channel,
+    /// Its state.
+    pub state: DeliveryState,
+    /// Why it is in it.
+    pub reason: Option<Reason>,
+    /// Why, for people.
+    pub reason_detail: Option<String>,
+    /// Attempts that count against the limit.
+    pub spent: i32,
+    /// The limit.
+    pub max_attempts: i32,
+    /// Before when no attempt begins.
+    pub not_before: Timestamp,
+    /// The provider's id of the message.
+    pub provider_message_id: Option<String>,
+    /// When the provider took it.
+    pub sent_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Its attempts, in order.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// An attempt.
+#[derive(Clone, Debug)]
+pub struct AttemptView {
+    /// Its id.
+    pub id: AttemptId,
+    /// Its number.
+    pub number: i32,
+    /// How it ended; `None` while it runs.
+    pub outcome: Option<AttemptOutcome>,
+    /// The provider's code.
+    pub error_code: Option<String>,
+    /// The provider's words.
+    pub error_detail: Option<String>,
+    /// The provider's id of the message.
+    pub provider_message_id: Option<String>,
+    /// The version of the template that was rendered.
+    pub template_version: Option<i32>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Which notifications; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct NotificationFilter {
+    /// This one only.
+    pub id: Option<NotificationId>,
+    /// To this known recipient.
+    pub recipient: Option<String>,
+    /// Of this category.
+    pub category: Option<String>,
+    /// With a delivery in this state.
+    pub state: Option<DeliveryState>,
+    /// Accepted at this time or later.
+    pub from: Option<Timestamp>,
+    /// Accepted before this time.
+    pub to: Option<Timestamp>,
+}
+
+/// What a cancel came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canceled {
+    /// Deliveries that were withdrawn now.
+    pub canceled_count: u32,
+    /// Deliveries in all; none where there is no such notification.
+    pub delivery_count: u32,
+}
+
+/// A page of the tenant's notifications, newest first, with deliveries and attempts: three statements for any page.
+pub async fn list_notifications(
+    transaction: &mut TenantTransaction,
+    filter: &NotificationFilter,
+    page: &Page,
+) -> Result<Vec<NotificationView>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT n.notification_id, n.category_key, n.recipient_id, n.template_key, n.priority, n.sandbox, n.metadata,
+                  n.send_at AS "send_at: jiff_sqlx::Timestamp", n.expires_at AS "expires_at: jiff_sqlx::Timestamp",
+                  n.created_at AS "created_at: jiff_sqlx::Timestamp"
+           FROM harkara.notifications n
+           WHERE n.tenant_id = $1
+             AND ($2::uuid IS NULL OR n.notification_id = $2)
+             AND ($3::text IS NULL OR n.recipient_id = $3)
+             AND ($4::text IS NULL OR n.category_key = $4)
+             AND ($5::text IS NULL OR EXISTS (
+                 SELECT FROM harkara.deliveries d
+                 WHERE d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id AND d.state = $5))
+             AND ($6::timestamptz IS NULL OR n.created_at >= $6)
+             AND ($7::timestamptz IS NULL OR n.created_at < $7)
+             AND ($8::timestamptz IS NULL OR (n.created_at, n.notification_id) < ($8, $9::uuid))
+           ORDER BY n.created_at DESC, n.notification_id DESC
+           LIMIT $10"#,
+        transaction.tenant.as_uuid(),
+        filter.id.map(|id| id.as_uuid()),
+        filter.recipient,
+        filter.category,
+        filter.state.map(|state| state.as_str()),
+        filter.from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(|cursor| cursor.id),
+        i64::from(page.size) + 1,
+    )
+    .fetch_all(&mut *transaction.transaction)
+    .await?;
+    let ids: Vec<_> = rows.iter().map(|row| row.notification_id).collect();
+    let mut deliveries = read_deliveries(transaction, &ids).await?;
+    let view = rows.into_iter().map(|row| NotificationView {
+        deliveries: deliveries.remove(&row.notification_id).unwrap_or_default(),
+        id: NotificationId::from_uuid(row.notification_id),
+        category: row.category_key,
+        recipient: row.recipient_id,
+        template: row.template_key,
+        priority: row.priority,
+        sandbox: row.sandbox,
+        metadata: row.metadata,
+        send_at: row.send_at.to_jiff(),
+        expires_at: row.expires_at.map(|at| at.to_jiff()),
+        created_at: row.created_at.to_jiff(),
+    });
+    Ok(view.collect())
+}
+
+/// Withdraws the deliveries of a notification that have not been claimed.
+pub async fn cancel_notification(transaction: &mut TenantTransaction, id: NotificationId) -> Result<Canceled, StoreError> {
+    let row = sqlx::query!(
+        r#"WITH canceled AS (
+               UPDATE harkara.deliveries
+               SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = NULL, due_at = NULL,
+                   finished_at = now(), updated_at = now()
+               WHERE tenant_id = $1 AND notification_id = $2 AND state IN ('scheduled', 'queued', 'held')
+               RETURNING delivery_id
+           )
+           SELECT (SELECT count(*) FROM canceled)::integer AS "canceled_count!",
+                  (SELECT count(*) FROM harkara.deliveries WHERE tenant_id = $1 AND notification_id = $2)::integer
+                      AS "delivery_count!""#,
+        transaction.tenant.as_uuid(),
+        id.as_uuid(),
+    )
+    .fetch_one(&mut *transaction.transaction)
+    .await?;
+    Ok(Canceled {
+        canceled_count: row.canceled_count.unsigned_abs(),
+        delivery_count: row.delivery_count.unsigned_abs(),
+    })
+}
+
+async fn read_deliveries(
+    transaction: &mut TenantTransaction,
+    notifications: &[uuid::Uuid],
+) -> Result<HashMap<uuid::Uuid, Vec<DeliveryView>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT delivery_id, notification_id, channel, state, reason, reason_detail, max_attempts, provider_message_id,
+                  attempt_count - uncounted_attempt_count AS "spent!",
+                  not_before AS "not_before: jiff_sqlx::Timestamp", sent_at AS "sent_at: jiff_sqlx::Timestamp",
+                  finished_at AS "finished_at: jiff_sqlx::Timestamp", updated_at AS "updated_at: jiff_sqlx::Timestamp"
+           FROM harkara.deliveries
+           WHERE tenant_id = $1 AND notification_id = ANY ($2)
+           ORDER BY channel"#,
+        transaction.tenant.as_uuid(),
+        notifications,
+    )
+    .fetch_all(&mut *transaction.transaction)
+    .await?;
+    let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
+    let mut attempts = read_attempts(transaction, &ids).await?;
+    let mut deliveries: HashMap<_, Vec<_>> = HashMap::new();
+    for row in rows {
+        let reason = row.reason.as_deref().map(|reason| Reason::parse(reason).ok_or(StoreError::Corrupt("reason")));
+        deliveries.entry(row.notification_id).or_default().push(DeliveryView {
+            attempts: attempts.remove(&row.delivery_id).unwrap_or_default(),
+            id: DeliveryId::from_uuid(row.delivery_id),
+            channel: Channel::parse(&row.channel).ok_or(StoreError::Corrupt("channel"))?,
+            state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,
+            reason: reason.transpose()?,
+            reason_detail: row.reason_detail,
+            spent: row.spent,
+            max_attempts: row.max_attempts,
+            not_before: row.not_before.to_jiff(),
+            provider_message_id: row.provider_message_id,
+            sent_at: row.sent_at.map(|at| at.to_jiff()),
+            finished_at: row.finished_at.map(|at| at.to_jiff()),
+            updated_at: row.updated_at.to_jiff(),
+        });
+    }
+    Ok(deliveries)
+}
+
+async fn read_attempts(
+    transaction: &mut TenantTransaction,
+    deliveries: &[uuid::Uuid],
+) -> Result<HashMap<uuid::Uuid, Vec<AttemptView>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT attempt_id, delivery_id, attempt_number, outcome, error_code, error_detail, provider_message_id,
+                  template_version, started_at AS "started_at: jiff_sqlx::Timestamp",
+                  finished_at AS "finished_at: jiff_sqlx::Timestamp"
+           FROM harkara.attempts
+           WHERE tenant_id = $1 AND delivery_id = ANY ($2)
+           ORDER BY attempt_number"#,
+        transaction.tenant.as_uuid(),
+        deliveries,
+    )
+    .fetch_all(&mut *transaction.transaction)
+    .await?;
+    let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
+    for row in rows {
+        let outcome = row.outcome.as_deref().map(|name| AttemptOutcome::parse(name).ok_or(StoreError::Corrupt("outcome")));
+        attempts.entry(row.delivery_id).or_default().push(AttemptView {
+            id: AttemptId::from_uuid(row.attempt_id),
+            number: row.attempt_number,
+            outcome: outcome.transpose()?,
+            error_code: row.error_code,
+            error_detail: row.error_detail,
+            provider_message_id: row.provider_message_id,
+            template_version: row.template_version,
+            started_at: row.started_at.to_jiff(),
+            finished_at: row.finished_at.map(|at| at.to_jiff()),
+        });
+    }
+    Ok(attempts)
+}

@@ -1,0 +1,93 @@
+//! The query of a list: filters, page size and an opaque cursor.
+
+use super::fields::FieldError;
+use super::problem::Problem;
+use crate::store::notifications::{Cursor, Page};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use std::fmt::Display;
+
+/// Rows of a page, where the request does not say; also the most.
+const MAX_PAGE_SIZE: u32 = 50;
+
+/// A query that is being read; parameters that nobody asked for are errors.
+pub struct Query<'a> {
+    given: &'a [(String, String)],
+    asked: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> Query<'a> {
+    /// Starts to read.
+    pub fn of(given: &'a [(String, String)]) -> Self {
+        Self { given, asked: Vec::new(), errors: Vec::new() }
+    }
+
+    /// A parameter that a parser takes.
+    pub fn parsed<T, E: Display>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        self.asked.push(name);
+        let (_, value) = self.given.iter().find(|(given, _)| given == name)?;
+        parse(value).map_err(|error| self.errors.push(FieldError::new(format!("?{name}"), error))).ok()
+    }
+
+    /// `after` and `page_size`.
+    pub fn page(&mut self) -> Page {
+        let after = self.parsed("after", parse_cursor);
+        let size = self.parsed("page_size", |text| match text.parse() {
+            Ok(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
+            _ => Err(format!("must be a whole number from 1 to {MAX_PAGE_SIZE}")),
+        });
+        Page { after, size: size.unwrap_or(MAX_PAGE_SIZE) }
+    }
+
+    /// Ends the reading.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in self.given.iter().filter(|(name, _)| !self.asked.contains(&name.as_str())) {
+            let detail = format!("is not a known parameter; known are {}", self.asked.join(", "));
+            self.errors.push(FieldError::new(format!("?{name}"), detail));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+/// Prints a cursor; callers only hand it back.
+pub fn print_cursor(cursor: &Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}|{}", cursor.at.as_microsecond(), cursor.id.simple()))
+}
+
+fn parse_cursor(text: &str) -> Result<Cursor, &'static str> {
+    const NONE: &str = "is not a cursor of this list; take it from page_info.after";
+    let decoded = URL_SAFE_NO_PAD.decode(text).map_err(|_| NONE)?;
+    let decoded = String::from_utf8(decoded).map_err(|_| NONE)?;
+    let (at, id) = decoded.split_once('|').ok_or(NONE)?;
+    Ok(Cursor {
+        at: at.parse().ok().and_then(|micros| Timestamp::from_microsecond(micros).ok()).ok_or(NONE)?,
+        id: id.parse().map_err(|_| NONE)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_printed() {
+        let cursor = Cursor {
+            at: Timestamp::from_microsecond(1_795_000_000_123_456).expect("a time"),
+            id: uuid::Uuid::from_u128(5),
+        };
+        assert_eq!(parse_cursor(&print_cursor(&cursor)), Ok(cursor));
+        assert!(parse_cursor("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_knows_is_refused() {
+        let given = [("page_size".to_owned(), "51".to_owned()), ("limit".to_owned(), "1".to_owned())];
+        let mut query = Query::of(&given);
+        query.page();
+        let problem = query.finish().expect_err("refused");
+        let pointers: Vec<_> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, ["?page_size", "?limit"]);
+    }
+}

@@ -1,0 +1,131 @@
+//! What callers read: stored rows as JSON. Each field of a row is named here once, so that a new one is a decision.
+
+use super::pages::print_cursor;
+use crate::store::dead_letters::DeadLetter;
+use crate::store::managed::{CategoryRow, RecipientRow, TemplateVersionRow};
+use crate::store::notifications::{AttemptView, Cursor, DeliveryView, NotificationView};
+use domain::delivery::notification_state;
+use domain::moment::Window;
+use serde_json::{Value, json};
+
+/// A notification with its deliveries and attempts.
+pub fn print_notification(view: &NotificationView) -> Value {
+    let NotificationView {
+        id, category, recipient, template, priority, sandbox, metadata, send_at, expires_at, created_at, deliveries,
+    } = view;
+    json!({
+        "id": id.to_string(),
+        "state": notification_state(deliveries.iter().map(|delivery| delivery.state)).map(|state| state.as_str()),
+        "category": category,
+        "recipient": recipient.as_ref().map(|id| json!({"id": id})),
+        "template": template,
+        "priority": priority,
+        "sandbox": sandbox,
+        "metadata": metadata,
+        "send_at": send_at,
+        "expires_at": expires_at,
+        "created_at": created_at,
+        "deliveries": deliveries.iter().map(print_delivery).collect::<Value>(),
+    })
+}
+
+fn print_delivery(view: &DeliveryView) -> Value {
+    let DeliveryView {
+        id, channel, state, reason, reason_detail, spent, max_attempts, not_before, provider_message_id, sent_at,
+        finished_at, updated_at, attempts,
+    } = view;
+    json!({
+        "id": id.to_string(),
+        "channel": channel.as_str(),
+        "state": state.as_str(),
+        "reason": reason.map(|reason| reason.as_str()),
+        "detail": reason_detail,
+        "attempt_count": spent,
+        "max_attempts": max_attempts,
+        "not_before": not_before,
+        "provider_message_id": provider_message_id,
+        "sent_at": sent_at,
+        "finished_at": finished_at,
+        "updated_at": updated_at,
+        "attempts": attempts.iter().map(print_attempt).collect::<Value>(),
+    })
+}
+
+fn print_attempt(view: &AttemptView) -> Value {
+    let AttemptView {
+        id, number, outcome, error_code, error_detail, provider_message_id, template_version, started_at, finished_at,
+    } = view;
+    json!({
+        "id": id.to_string(),
+        "number": number,
+        "outcome": outcome.map(|outcome| outcome.as_str()),
+        "error": error_code.as_ref().map(|code| json!({"code": code, "detail": error_detail})),
+        "provider_message_id": provider_message_id,
+        "template_version": template_version,
+        "started_at": started_at,
+        "finished_at": finished_at,
+    })
+}
+
+/// A dead letter.
+pub fn print_dead_letter(letter: &DeadLetter) -> Value {
+    let DeadLetter {
+        id, delivery, notification, category, body, reason, reason_detail, receive_count, first_sent_at, created_at, redriven_at,
+    } = letter;
+    json!({
+        "id": id.to_string(),
+        "delivery_id": delivery.map(|id| id.to_string()),
+        "notification_id": notification.map(|id| id.to_string()),
+        "category": category,
+        "body": body,
+        "reason": reason,
+        "detail": reason_detail,
+        "receive_count": receive_count,
+        "first_sent_at": first_sent_at,
+        "created_at": created_at,
+        "redriven_at": redriven_at,
+    })
+}
+
+/// A recipient.
+pub fn print_recipient(id: &str, row: &RecipientRow) -> Value {
+    let RecipientRow { email, phone, name, locale, time_zone, roles, updated_at } = row;
+    json!({
+        "id": id, "email": email, "phone": phone, "name": name, "locale": locale, "time_zone": time_zone,
+        "roles": roles, "updated_at": updated_at,
+    })
+}
+
+/// A category.
+pub fn print_category(key: &str, row: &CategoryRow) -> Value {
+    let CategoryRow { class, channels, template_key, max_attempts, unknown_policy, reconcile_window_seconds, updated_at } = row;
+    let window = u64::try_from(*reconcile_window_seconds).ok().and_then(|seconds| Window::from_seconds(seconds).ok());
+    json!({
+        "key": key, "class": class, "channels": channels, "template": template_key, "max_attempts": max_attempts,
+        "unknown_policy": unknown_policy, "reconcile_window": window.map(|window| window.to_string()),
+        "updated_at": updated_at,
+    })
+}
+
+/// A template with its newest version in each channel and locale.
+pub fn print_template(key: &str, versions: &[TemplateVersionRow]) -> Value {
+    let version = |row: &TemplateVersionRow| {
+        let TemplateVersionRow { channel, locale, version, subject, text_body, html_body, created_at } = row;
+        json!({
+            "channel": channel, "locale": locale, "version": version, "subject": subject, "text": text_body,
+            "html": html_body, "created_at": created_at,
+        })
+    };
+    json!({"key": key, "versions": versions.iter().map(version).collect::<Value>()})
+}
+
+/// A page: `rows` holds one more than `size` where there is another page.
+pub fn print_page<T>(name: &str, rows: &[T], size: u32, print: impl Fn(&T) -> Value, cursor: impl Fn(&T) -> Cursor) -> Value {
+    let size = size as usize;
+    let shown = &rows[..rows.len().min(size)];
+    let after = if rows.len() > size { shown.last().map(|row| print_cursor(&cursor(row))) } else { None };
+    json!({
+        name: shown.iter().map(print).collect::<Value>(),
+        "page_info": {"after": after, "page_size": size},
+    })
+}
