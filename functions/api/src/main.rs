@@ -1,0 +1,23 @@
+//! `api`: every route but `POST /v1/notifications`. See `flow::api`.
+
+use adapters::aws::AwsConfig;
+use adapters::sqs::{QueueConfig, SqsQueue};
+use adapters::store::database::{Database, DatabaseConfig};
+use flow::api::Api;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let flow = &Api {
+        database: Database::new(DatabaseConfig::from_env()?),
+        queue: SqsQueue::new(AwsConfig::from_env()?, QueueConfig::from_env()?),
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let LambdaEvent { payload, context } = event;
+        let response = Box::pin(flow.answer_request(payload, &context.request_id)).await;
+        Ok::<_, Error>(response.into_gateway())
+    }))
+    .await
+}

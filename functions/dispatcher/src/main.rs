@@ -1,0 +1,26 @@
+//! `dispatcher`: each minute. See `flow::dispatcher`.
+
+use adapters::aws::AwsConfig;
+use adapters::bus::EventBridgeBus;
+use adapters::clock::instant_of;
+use adapters::sqs::{QueueConfig, SqsQueue};
+use adapters::store::database::{Database, DatabaseConfig};
+use flow::dispatcher::Dispatcher;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let aws = AwsConfig::from_env()?;
+    let flow = &Dispatcher {
+        database: Database::new(DatabaseConfig::from_env()?),
+        queue: SqsQueue::new(aws.clone(), QueueConfig::with_dlq_from_env()?),
+        bus: EventBridgeBus::from_env(aws)?,
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let counts = Box::pin(flow.dispatch_due(instant_of(event.context.deadline()))).await?;
+        Ok::<_, Error>(counts.print())
+    }))
+    .await
+}

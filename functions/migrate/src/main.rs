@@ -1,0 +1,19 @@
+//! `migrate`: a step of the deploy, invoked by hand or by a pipeline. See `flow::migrate`.
+
+use adapters::store::database::{Database, DatabaseConfig};
+use flow::migrate::Migrate;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let flow = &Migrate {
+        database: Database::new(DatabaseConfig::from_env()?),
+        role_secrets: DatabaseConfig::role_secrets_from_env()?,
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        Box::pin(flow.migrate(&event.payload)).await.map_err(Error::from)
+    }))
+    .await
+}

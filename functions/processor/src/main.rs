@@ -1,0 +1,32 @@
+//! `processor`: the deliveries queue. See `flow::processor`.
+
+use adapters::aws::AwsConfig;
+use adapters::bus::EventBridgeBus;
+use adapters::clock::instant_of;
+use adapters::ses::{MailConfig, SesMailSender};
+use adapters::sqs::{QueueConfig, SqsQueue};
+use adapters::store::database::{Database, DatabaseConfig};
+use adapters::wire::sqs_event::read_event;
+use flow::processor::Processor;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let aws = AwsConfig::from_env()?;
+    let mail_config = MailConfig::from_env()?;
+    let flow = &Processor {
+        database: Database::new(DatabaseConfig::from_env()?),
+        mail: SesMailSender::new(aws.clone(), &mail_config),
+        queue: SqsQueue::new(aws.clone(), QueueConfig::with_dlq_from_env()?),
+        bus: EventBridgeBus::from_env(aws)?,
+        mail_config,
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let records = read_event(event.payload)?;
+        let deadline = instant_of(event.context.deadline());
+        Ok::<_, Error>(Box::pin(flow.process_batch(&records, deadline)).await)
+    }))
+    .await
+}

@@ -1,0 +1,159 @@
+//! Brings everything whose time has come: scheduled deliveries, parked retries, rows whose message never reached the
+//! queue, ended leases, unknown outcomes, and events that are still in the outbox.
+//!
+//! The cast: `store::due_deliveries` takes a bounded batch and locks it, `domain::due` decides each, one statement
+//! writes them all, and only then the queue is asked. Two dispatchers at once pass over each other's rows.
+//! A crash between writing and publishing loses a hint: each written row is due again later.
+
+use crate::outbox::publish_events;
+use adapters::store::claims::DeliveryKey;
+use adapters::store::database::{Database, StoreError};
+use adapters::store::due_deliveries::{
+    TakenDelivery, read_waiting_events_across_tenants, release_across_tenants, take_due_across_tenants,
+};
+use adapters::wire::queue_message::print_message;
+use domain::delivery::Reason;
+use domain::due::{DueStep, decide_due};
+use domain::event::EventBus;
+use domain::queue::{DeadMessage, DeliveryMessage, Publication, Queue};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Deliveries taken at a time: a short transaction, and fifty queue calls side by side.
+const BATCH: u32 = 500;
+/// Nothing new is taken with less time than this left.
+const RESERVE: Duration = Duration::from_secs(10);
+
+/// The flow with what it needs.
+pub struct Dispatcher<Q, B> {
+    /// As `harkara_worker`.
+    pub database: Database,
+    /// The deliveries queue and its dead-letter queue.
+    pub queue: Q,
+    /// The project's bus.
+    pub bus: B,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DispatchCounts {
+    /// Messages on the queue.
+    pub published: usize,
+    /// Messages that the queue did not take; their deliveries are due again at once.
+    pub not_taken: usize,
+    /// Leases that had ended.
+    pub leases_ended: usize,
+    /// Deliveries that ended here.
+    pub ended: usize,
+    /// Messages for the dead-letter queue.
+    pub buried: usize,
+    /// Events on the bus.
+    pub events: usize,
+}
+
+impl DispatchCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
+        let Self { published, not_taken, leases_ended, ended, buried, events } = self;
+        json!({
+            "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
+            "buried": buried, "events": events,
+        })
+    }
+}
+
+/// A batch's steps, sorted by whom they concern.
+#[derive(Default)]
+struct Sorted {
+    publications: Vec<Publication>,
+    published: Vec<DeliveryKey>,
+    dead: Vec<DeadMessage>,
+    buried: Vec<DeliveryKey>,
+}
+
+impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
+    /// Works until nothing is due or the deadline is near.
+    pub async fn dispatch_due(&self, deadline: Instant) -> Result<DispatchCounts, StoreError> {
+        let mut counts = DispatchCounts::default();
+        while has_time(deadline) {
+            let (taken, refused) = self.dispatch_deliveries(&mut counts).await?;
+            // Where the queue refuses, going on would take the same rows for ever.
+            if taken < BATCH as usize || refused > 0 {
+                break;
+            }
+        }
+        while has_time(deadline) {
+            let (read, refused) = self.dispatch_events(&mut counts).await?;
+            if read < BATCH as usize || refused > 0 {
+                break;
+            }
+        }
+        let DispatchCounts { published, not_taken, leases_ended, ended, buried, events } = counts;
+        tracing::info!(published, not_taken, leases_ended, ended, buried, events, "dispatched what was due");
+        Ok(counts)
+    }
+
+    async fn dispatch_deliveries(&self, counts: &mut DispatchCounts) -> Result<(usize, usize), StoreError> {
+        let batch = take_due_across_tenants(&self.database, BATCH).await?;
+        let taken = batch.deliveries.len();
+        if taken == 0 {
+            return Ok((0, 0));
+        }
+        let steps: Vec<DueStep> = batch.deliveries.iter().map(|taken| decide_due(&taken.due)).collect();
+        let sorted = sort_steps(&batch.deliveries, &steps);
+        batch.write_steps(&steps).await?;
+
+        let (unpublished, unburied) =
+            tokio::join!(self.queue.publish(&sorted.publications), self.queue.bury(&sorted.dead));
+        let refused: Vec<DeliveryKey> = unpublished.0.iter().filter_map(|place| sorted.published.get(*place))
+            .chain(unburied.0.iter().filter_map(|place| sorted.buried.get(*place)))
+            .copied()
+            .collect();
+        release_across_tenants(&self.database, &refused).await?;
+
+        counts.published += sorted.published.len() - unpublished.0.len();
+        counts.buried += sorted.buried.len() - unburied.0.len();
+        counts.not_taken += refused.len();
+        counts.leases_ended += steps.iter().filter(|step| matches!(step, DueStep::AwaitFeedback { .. })).count();
+        counts.ended += steps.iter().filter(|step| matches!(step, DueStep::End(..))).count();
+        Ok((taken, refused.len()))
+    }
+
+    async fn dispatch_events(&self, counts: &mut DispatchCounts) -> Result<(usize, usize), StoreError> {
+        let events = read_waiting_events_across_tenants(&self.database, BATCH).await?;
+        let published = publish_events(&self.database, &self.bus, &events).await?;
+        counts.events += published.taken;
+        Ok((events.len(), published.refused))
+    }
+}
+
+fn has_time(deadline: Instant) -> bool {
+    deadline.saturating_duration_since(Instant::now()) > RESERVE
+}
+
+fn sort_steps(taken: &[TakenDelivery], steps: &[DueStep]) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (taken, step) in taken.iter().zip(steps) {
+        let message = DeliveryMessage {
+            tenant: taken.key.tenant,
+            delivery: taken.key.delivery,
+            traceparent: taken.traceparent.clone(),
+        };
+        match *step {
+            DueStep::Publish { delay, .. } => {
+                sorted.publications.push(Publication { message, delay });
+                sorted.published.push(taken.key);
+            }
+            DueStep::DeadLetter(_) => {
+                sorted.dead.push(DeadMessage {
+                    body: print_message(&message),
+                    reason: Reason::AttemptsUsedUp.as_str().to_owned(),
+                    detail: taken.reason_detail.clone().unwrap_or_default(),
+                });
+                sorted.buried.push(taken.key);
+            }
+            DueStep::AwaitFeedback { .. } | DueStep::End(..) | DueStep::Forget => {}
+        }
+    }
+    sorted
+}

@@ -1,0 +1,333 @@
+//! Accepts notifications: parse, decide, store, publish, answer.
+//!
+//! The cast: `wire` reads the request, `domain::notification` plans its deliveries, `store::enqueue` writes them with
+//! the answer under its idempotency key in one transaction, the queue gets a hint for each.
+//! The row comes first: what the queue does not take, the dispatcher publishes later, and the caller is answered 202
+//! all the same. A request that arrives twice with one key finds the first one's answer; an event that EventBridge
+//! delivers twice has its id for a key.
+
+use adapters::ids::new_uuid;
+use adapters::store::database::{Database, StoreError};
+use adapters::store::enqueue::{self as store, AcceptResult, Accepted, RequestKey, StoredAnswer};
+use adapters::wire::fields::FieldError;
+use adapters::wire::http::{Caller, Request, Response};
+use adapters::wire::notification_request::{NotificationsBody, Shape, locate_refusal, read_notifications};
+use adapters::wire::problem::Problem;
+use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
+use domain::notification::{NotificationRequest, Recipient, plan_notifications};
+use domain::queue::{DeliveryMessage, Publication, Queue};
+use serde_json::{Map, Value, json};
+use crate::request::{hash_body, store_problem};
+use std::collections::HashMap;
+use std::fmt;
+
+/// The route, as idempotency keys are kept by.
+const ROUTE: &str = "POST /v1/notifications";
+/// The route of events.
+const EVENT_ROUTE: &str = "event notification.requested";
+
+/// The flow with what it needs.
+pub struct Enqueue<Q> {
+    /// As `harkara_api`.
+    pub database: Database,
+    /// The deliveries queue.
+    pub queue: Q,
+}
+
+/// Why an event was not accepted. It fails the invocation, so that Lambda tries again and then keeps the event.
+#[derive(Debug)]
+pub struct EventRefused(Problem);
+
+impl fmt::Display for EventRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the event was refused: {}: {}", self.0.code, self.0.detail)
+    }
+}
+
+impl std::error::Error for EventRefused {}
+
+/// What was asked and by whom, whichever way it came.
+struct Asked {
+    caller: Caller,
+    key: RequestKey,
+    traceparent: Option<String>,
+    body: NotificationsBody,
+}
+
+/// A stored answer, as this request's or an earlier one's.
+enum Answer {
+    New(Value),
+    Replayed(StoredAnswer),
+}
+
+/// What was decided about a request.
+struct Decided<'a> {
+    accepted: Vec<Accepted<'a>>,
+    results: Vec<Value>,
+    errors: Vec<FieldError>,
+}
+
+impl<Q: Queue> Enqueue<Q> {
+    /// Answers an API request.
+    pub async fn answer_request(&self, event: Value, request_id: &str) -> Response {
+        self.accept_request(event, request_id).await.unwrap_or_else(|problem| problem.response(request_id))
+    }
+
+    /// Accepts an event `notification.requested`.
+    pub async fn accept_event(&self, event: &Value) -> Result<(), EventRefused> {
+        let asked = read_event(event).map_err(EventRefused)?;
+        self.accept(&asked).await.map(drop).map_err(EventRefused)
+    }
+
+    async fn accept_request(&self, event: Value, request_id: &str) -> Result<Response, Problem> {
+        let asked = read_request(event, request_id)?;
+        let shape = asked.body.shape;
+        match self.accept(&asked).await? {
+            Answer::New(results) => Ok(print_answer(shape, &results, request_id)),
+            Answer::Replayed(stored) => {
+                Ok(print_answer(shape, &stored.answer, &stored.request_id).with_header("idempotent-replayed", "true"))
+            }
+        }
+    }
+
+    async fn accept(&self, asked: &Asked) -> Result<Answer, Problem> {
+        match self.try_accept(asked).await {
+            // Another request took a dedupe key, or changed what this one refers to, between reading and storing.
+            Err(Refused::Store(StoreError::Conflict(_))) => self.try_accept(asked).await,
+            outcome => outcome,
+        }
+        .map_err(Refused::into_problem)
+    }
+
+    async fn try_accept(&self, asked: &Asked) -> Result<Answer, Refused> {
+        let requests: Vec<&NotificationRequest> =
+            asked.body.items.iter().filter_map(|item| item.request.as_ref().ok()).collect();
+        if requests.is_empty() {
+            let errors = asked.body.items.iter().filter_map(|item| item.request.as_ref().err()).flatten().cloned();
+            return Err(Problem::invalid(errors.collect()).into());
+        }
+        let context = store::read_context(&self.database, asked.caller.tenant, &asked.key, &requests).await?;
+        if let Some(stored) = context.stored_answer {
+            return replay(stored, &asked.key);
+        }
+        if !context.tenant_is_active {
+            return Err(Problem::tenant_inactive().into());
+        }
+
+        let decided = decide(asked, &context);
+        if decided.accepted.is_empty() {
+            return Err(Problem::invalid(decided.errors).into());
+        }
+
+        let results = Value::Array(decided.results);
+        let stored =
+            store::accept_notifications(&self.database, &asked.caller, &asked.key, &decided.accepted, &results).await?;
+        match stored {
+            AcceptResult::AlreadyAnswered(stored) => replay(stored, &asked.key),
+            AcceptResult::Stored { answer, duplicates } => {
+                let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
+                let publications: Vec<Publication> =
+                    new.flat_map(|accepted| publications(asked.caller.tenant, accepted)).collect();
+                let not_taken = self.queue.publish(&publications).await;
+                tracing::info!(
+                    tenant_id = %asked.caller.tenant,
+                    request_id = asked.key.request_id,
+                    accepted_count = decided.accepted.len() - duplicates.len(),
+                    duplicate_count = duplicates.len(),
+                    published_count = publications.len() - not_taken.0.len(),
+                    "accepted request {}", asked.key.request_id
+                );
+                Ok(Answer::New(answer))
+            }
+        }
+    }
+}
+
+/// A problem that is the caller's, or one of the store.
+enum Refused {
+    Problem(Problem),
+    Store(StoreError),
+}
+
+impl Refused {
+    fn into_problem(self) -> Problem {
+        match self {
+            Self::Problem(problem) => problem,
+            Self::Store(error) => store_problem(&error),
+        }
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn read_request(event: Value, request_id: &str) -> Result<Asked, Problem> {
+    let request = Request::read(event)?;
+    let body = request.json()?;
+    Ok(Asked {
+        key: RequestKey {
+            route: ROUTE.to_owned(),
+            key: request.idempotency_key.clone(),
+            request_hash: hash_body(&body),
+            request_id: request_id.to_owned(),
+        },
+        body: read_notifications(&body)?,
+        traceparent: request.traceparent,
+        caller: request.caller,
+    })
+}
+
+/// The detail is the body of the POST with a `tenant_id`; only sources within the account can put it on the bus.
+fn read_event(event: &Value) -> Result<Asked, Problem> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let wrong = |pointer: &str, detail: &str| Problem::invalid(vec![FieldError::new(pointer, detail)]);
+    let mut detail: Map<String, Value> =
+        event.get("detail").and_then(Value::as_object).cloned().ok_or_else(|| wrong("/detail", "must be an object"))?;
+    let tenant = detail.remove("tenant_id");
+    let tenant = tenant.as_ref().and_then(Value::as_str).map(TenantId::parse);
+    let tenant = tenant.and_then(Result::ok).ok_or_else(|| wrong("/detail/tenant_id", "must be the tenant's id"))?;
+    let body = Value::Object(detail);
+    if let Some(error) = adapters::wire::fields::find_nul(&body, "/detail") {
+        return Err(Problem::invalid(vec![error]));
+    }
+    Ok(Asked {
+        caller: Caller { tenant, subject: format!("event source {}", text("source")) },
+        key: RequestKey {
+            route: EVENT_ROUTE.to_owned(),
+            key: IdempotencyKey::parse(text("id")).ok(),
+            request_hash: hash_body(&body),
+            request_id: text("id").to_owned(),
+        },
+        traceparent: None,
+        body: read_notifications(&body)?,
+    })
+}
+
+fn replay(stored: StoredAnswer, key: &RequestKey) -> Result<Answer, Refused> {
+    if stored.request_hash == key.request_hash { Ok(Answer::Replayed(stored)) } else { Err(Problem::key_reused().into()) }
+}
+
+fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> {
+    let mut decided = Decided { accepted: Vec::new(), results: Vec::new(), errors: Vec::new() };
+    // Within one request, too, a dedupe key lets one through.
+    let mut winners: HashMap<String, NotificationId> = HashMap::new();
+    for (index, item) in asked.body.items.iter().enumerate() {
+        let request = match &item.request {
+            Ok(request) => request,
+            Err(errors) => {
+                decided.reject(index, None, errors.clone(), &asked.key.request_id);
+                continue;
+            }
+        };
+        let plans = match plan_notifications(request, &context.tenant, context.now) {
+            Ok(plans) => plans,
+            Err(refusal) => {
+                decided.reject(index, None, vec![locate_refusal(item, &refusal)], &asked.key.request_id);
+                continue;
+            }
+        };
+        for (place, (recipient, plan)) in request.recipients.iter().zip(plans).enumerate() {
+            let place = item.has_list.then_some(place);
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(refusal) => {
+                    decided.reject(index, place, vec![locate_refusal(item, &refusal)], &asked.key.request_id);
+                    continue;
+                }
+            };
+            let dedupe_key = request.dedupe.as_ref().map(|dedupe| scope_dedupe(dedupe.key.as_str(), recipient));
+            if let Some(winner) = dedupe_key.as_ref().and_then(|key| winners.get(key)) {
+                decided.results.push(result(index, place, *winner, "duplicate"));
+                continue;
+            }
+            let id = NotificationId::from_uuid(new_uuid());
+            if let Some(key) = &dedupe_key {
+                winners.insert(key.clone(), id);
+            }
+            decided.results.push(result(index, place, id, "accepted"));
+            decided.accepted.push(Accepted {
+                id,
+                event_id: EventId::from_uuid(new_uuid()),
+                request,
+                recipient,
+                deliveries: plan.channels.iter().map(|_| DeliveryId::from_uuid(new_uuid())).collect(),
+                plan,
+                dedupe_key,
+                traceparent: asked.traceparent.clone(),
+            });
+        }
+    }
+    decided
+}
+
+impl Decided<'_> {
+    fn reject(&mut self, index: usize, place: Option<usize>, errors: Vec<FieldError>, request_id: &str) {
+        let problem = Problem::invalid(errors.clone()).document(request_id);
+        let mut result = json!({"index": index, "status": "rejected", "problem": problem});
+        if let Some(place) = place {
+            result["recipient"] = place.into();
+        }
+        self.results.push(result);
+        self.errors.extend(errors);
+    }
+}
+
+/// An entry of the answer, as it is stored: the id is the bare one, which the database can match.
+fn result(index: usize, place: Option<usize>, id: NotificationId, status: &str) -> Value {
+    let mut result = json!({"index": index, "id": id.as_uuid(), "status": status});
+    if let Some(place) = place {
+        result["recipient"] = place.into();
+    }
+    result
+}
+
+/// A dedupe key holds for one recipient, so that a list of them is not cut down to its first.
+fn scope_dedupe(key: &str, recipient: &Recipient) -> String {
+    let whom = match recipient {
+        Recipient::Known(id) => id.as_str(),
+        Recipient::Inline(inline) => {
+            let email = inline.email.as_ref().map(|email| email.as_str());
+            email.or(inline.phone.as_ref().map(|phone| phone.as_str())).unwrap_or_default()
+        }
+    };
+    format!("{key} {whom}")
+}
+
+fn publications(tenant: TenantId, accepted: &Accepted<'_>) -> Vec<Publication> {
+    let Some(delay) = accepted.plan.start.publish_delay else { return Vec::new() };
+    let message = |delivery: &DeliveryId| DeliveryMessage {
+        tenant,
+        delivery: *delivery,
+        traceparent: accepted.traceparent.clone(),
+    };
+    accepted.deliveries.iter().map(|delivery| Publication { message: message(delivery), delay }).collect()
+}
+
+/// The stored results as the caller reads them: one object for one notification, else a list.
+fn print_answer(shape: Shape, results: &Value, request_id: &str) -> Response {
+    let entries: Vec<Value> = results.as_array().into_iter().flatten().map(print_result).collect();
+    let first = entries.iter().find_map(|entry| entry.get("id").and_then(Value::as_str)).unwrap_or_default();
+    let location = format!("/v1/notifications/{first}");
+    let body = match shape {
+        Shape::One => entries.first().map(|entry| json!({"id": entry["id"], "status": entry["status"]})).unwrap_or_default(),
+        Shape::Many => json!({"notifications": entries}),
+    };
+    Response::json(202, &body).with_header("location", location).with_header("x-request-id", request_id)
+}
+
+fn print_result(entry: &Value) -> Value {
+    let mut printed = entry.clone();
+    if let Some(id) = entry.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok()) {
+        printed["id"] = NotificationId::from_uuid(id).to_string().into();
+    }
+    printed
+}

@@ -1,0 +1,18 @@
+//! The use cases, one module for each function, of the same name: parse, decide, write.
+//!
+//! Knows `domain`, which decides, and `adapters`, which do. The functions know `flow` and hand it their events.
+
+pub mod enqueue;
+
+pub mod processor;
+
+pub mod dispatcher;
+
+pub mod dead_letter;
+
+pub mod api;
+
+pub mod migrate;
+
+mod outbox;
+mod request;

@@ -1,0 +1,95 @@
+//! What a deploy does to the database: the schema, the coming partitions, the login roles' passwords, the tenants.
+//!
+//! Each part can be repeated: what is done already is left as it is.
+
+use adapters::store::database::{Database, DatabaseConfig, StoreError};
+use adapters::store::migrations::{NewTenant, make_partitions, migrate_schema, set_role_password, upsert_tenants};
+use adapters::wire::fields::{FieldError, Fields};
+use domain::address::EmailAddress;
+use domain::id::TenantId;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The flow with what it needs.
+pub struct Migrate {
+    /// As the admin role.
+    pub database: Database,
+    /// The login roles' own secrets; with IAM authentication there are none.
+    pub role_secrets: Vec<DatabaseConfig>,
+}
+
+/// Why a deploy's step was not done.
+#[derive(Debug)]
+pub enum MigrateRefused {
+    /// The event is not as it should be.
+    Event(Vec<FieldError>),
+    /// The database refused.
+    Store(StoreError),
+}
+
+impl fmt::Display for MigrateRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(errors) => {
+                f.write_str("the event is not valid:")?;
+                errors.iter().try_for_each(|error| write!(f, " {} {};", error.pointer, error.detail))
+            }
+            Self::Store(_) => f.write_str("the database could not be brought up to date"),
+        }
+    }
+}
+
+impl std::error::Error for MigrateRefused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Event(_) => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
+impl From<StoreError> for MigrateRefused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Migrate {
+    /// Brings the database up to date: `{}`, or `{"tenants": [{"id", "name", "from_address"}]}`.
+    pub async fn migrate(&self, event: &Value) -> Result<Value, MigrateRefused> {
+        let tenants = read_tenants(event).map_err(MigrateRefused::Event)?;
+        let applied = migrate_schema(&self.database).await?;
+        make_partitions(&self.database).await?;
+        for secret in &self.role_secrets {
+            set_role_password(&self.database, secret).await?;
+        }
+        let tenant_count = upsert_tenants(&self.database, &tenants).await?;
+        tracing::info!(applied_count = applied.len(), tenant_count, "the database is up to date");
+        Ok(json!({"applied": applied, "tenants": tenant_count}))
+    }
+}
+
+fn read_tenants(event: &Value) -> Result<Vec<NewTenant>, Vec<FieldError>> {
+    let mut fields = Fields::of(event, "").map_err(|error| vec![error])?;
+    let entries = fields.list("tenants");
+    let mut tenants = Vec::new();
+    for (place, entry) in entries.into_iter().flatten().enumerate() {
+        match read_tenant(entry, format!("/tenants/{place}")) {
+            Ok(tenant) => tenants.extend(tenant),
+            Err(errors) => fields.extend(errors),
+        }
+    }
+    fields.finish()?;
+    Ok(tenants)
+}
+
+fn read_tenant(value: &Value, pointer: String) -> Result<Option<NewTenant>, Vec<FieldError>> {
+    let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let id = fields.parsed("id", TenantId::parse);
+    fields.require("id", &id);
+    let name = fields.string("name").filter(|name| !name.is_empty());
+    fields.require("name", &name);
+    let from_address = fields.parsed("from_address", EmailAddress::parse);
+    fields.finish()?;
+    Ok(id.zip(name).map(|(id, name)| NewTenant { id, name: name.to_owned(), from_address }))
+}

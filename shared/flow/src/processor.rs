@@ -1,0 +1,373 @@
+//! Sends: claim, decide, render, send, record, and say what is to be received again.
+//!
+//! The cast: `store::claims` claims a whole batch in one statement and records it in another; `domain::outcome`
+//! decides what each attempt leads to; the channel makes one provider call for an attempt.
+//!
+//! What makes a second copy of a message harmless: the claim. It takes a delivery from `queued` to `sending` and
+//! counts the attempt before anything is sent, so the copy finds nothing to claim and is deleted.
+//! What makes a crash harmless: the lease. A delivery left in `sending` becomes `unknown` through the dispatcher.
+//! The queue itself is not needed for correctness: every open delivery has a due time, and a lost message is published
+//! again.
+
+use crate::outbox::publish_events;
+use adapters::ids::new_uuid;
+use adapters::ses::MailConfig;
+use adapters::store::claims::{self as store, AttemptRecord, Claim, ClaimedDelivery, DeliveryKey, Recorded};
+use adapters::store::database::{Database, StoreError};
+use adapters::telemetry::chain;
+use adapters::wire::queue_message::read_message;
+use adapters::wire::sqs_event::{BatchResponse, Record};
+use domain::address::EmailAddress;
+use domain::delivery::{DeliveryState, Reason};
+use domain::event::EventBus;
+use domain::header::TagValue;
+use domain::id::{AttemptId, EventId};
+use domain::mail::{Mail, MailSender, MailTags};
+use domain::name::DisplayName;
+use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
+use domain::queue::{DeadMessage, DeliveryMessage, Queue};
+use domain::render::render_template;
+use domain::retry::{Jitter, Wake};
+use futures::FutureExt;
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// Provider calls side by side within a batch; half a batch, so that a batch is two even rounds.
+pub const CONCURRENCY: usize = 5;
+/// Nothing new is begun with less time than this left: an attempt may take most of it, and recording the rest.
+const RESERVE: Duration = Duration::from_secs(8);
+/// A message for a delivery that is not there is tried this often: its row may not be visible yet.
+const MISSING_RECEIVES: i32 = 3;
+/// How long such a message is hidden.
+const MISSING_WAIT: Duration = Duration::from_secs(5);
+/// A delivery that is early by more than this is left to the dispatcher.
+const LONGEST_EARLY: Duration = Duration::from_secs(5 * 60);
+/// Tries to record a batch; the record is fenced, so that a second one changes nothing.
+const RECORD_TRIES: u32 = 3;
+
+/// The flow with what it needs.
+pub struct Processor<M, Q, B> {
+    /// As `harkara_worker`.
+    pub database: Database,
+    /// The mail channel.
+    pub mail: M,
+    /// The deliveries queue and its dead-letter queue.
+    pub queue: Q,
+    /// The project's bus.
+    pub bus: B,
+    /// What every mail has in common.
+    pub mail_config: MailConfig,
+}
+
+/// What is to happen with a received message.
+enum Disposal<'a> {
+    /// Deleted: its work is done, or somebody else's.
+    Delete,
+    /// Received again after a while.
+    Return(Duration),
+    /// Received again when the queue likes.
+    Fail,
+    /// Moved to the dead-letter queue.
+    Bury { reason: &'a str, detail: String },
+}
+
+/// A claimed delivery and what became of it.
+struct Concluded {
+    claimed: Box<ClaimedDelivery>,
+    settlement: Settlement,
+}
+
+impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, B> {
+    /// Works through a batch. Each record has its own outcome, whatever happens to its neighbours.
+    pub async fn process_batch(&self, records: &[Record], deadline: Instant) -> BatchResponse {
+        let read: Vec<_> = records.iter().map(|record| read_message(&record.body)).collect();
+        let messages: Vec<&DeliveryMessage> = read.iter().filter_map(|message| message.as_ref().ok()).collect();
+
+        let claims = self.claim(&messages).await;
+        let outcomes = match claims {
+            Ok(claims) => Some(self.conclude_claims(claims, deadline).await),
+            Err(error) => {
+                tracing::error!(error = chain(&error), message_count = messages.len(), "nothing of a batch could be claimed");
+                None
+            }
+        };
+
+        let mut disposals: Vec<Disposal<'_>> = Vec::with_capacity(records.len());
+        for (record, message) in records.iter().zip(&read) {
+            let disposal = match (message, &outcomes) {
+                (Err(error), _) => Disposal::Bury { reason: "poison", detail: error.to_string() },
+                (Ok(_), None) => Disposal::Fail,
+                (Ok(message), Some(outcomes)) => dispose(record, outcomes.get(&key_of(message))),
+            };
+            disposals.push(disposal);
+        }
+        self.dispose_records(records, &disposals).await
+    }
+
+    async fn claim(&self, messages: &[&DeliveryMessage]) -> Result<HashMap<DeliveryKey, Claim>, StoreError> {
+        let mut asked: HashMap<DeliveryKey, AttemptId> = HashMap::new();
+        for message in messages {
+            asked.entry(key_of(message)).or_insert_with(|| AttemptId::from_uuid(new_uuid()));
+        }
+        store::claim_across_tenants(&self.database, &asked.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Sends what was claimed, records it, and says what is known of each asked delivery.
+    async fn conclude_claims(&self, claims: HashMap<DeliveryKey, Claim>, deadline: Instant) -> HashMap<DeliveryKey, Known> {
+        let mut known = HashMap::with_capacity(claims.len());
+        let mut claimed = Vec::new();
+        for (key, claim) in claims {
+            match claim {
+                Claim::Claimed(delivery) => claimed.push(delivery),
+                Claim::TooEarly { wait } => drop(known.insert(key, Known::TooEarly(wait))),
+                Claim::NotOpen => drop(known.insert(key, Known::NotOpen)),
+                Claim::Missing => drop(known.insert(key, Known::Missing)),
+            }
+        }
+        let concluded: Vec<Concluded> = stream::iter(claimed)
+            .map(|claimed| self.conclude(claimed, deadline))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+
+        let records: Vec<AttemptRecord> = concluded.iter().map(record_of).collect();
+        match self.record(&records).await {
+            Ok(recorded) => {
+                if let Err(error) = publish_events(&self.database, &self.bus, &recorded.events).await {
+                    tracing::warn!(error = chain(&error), "published events stay in the outbox and will be published again");
+                }
+                for Concluded { claimed, settlement } in concluded {
+                    let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
+                        Known::Settled(Box::new(settlement))
+                    } else {
+                        tracing::warn!(delivery_id = %claimed.key.delivery, "delivery {} was settled by somebody else", claimed.key.delivery);
+                        Known::NotOpen
+                    };
+                    known.insert(claimed.key, outcome);
+                }
+            }
+            Err(error) => {
+                // The leases end, and the dispatcher takes the deliveries for what they then are: unknown.
+                tracing::error!(error = chain(&error), attempt_count = records.len(), "attempts could not be recorded");
+                known.extend(concluded.into_iter().map(|concluded| (concluded.claimed.key, Known::NotRecorded)));
+            }
+        }
+        known
+    }
+
+    async fn conclude(&self, claimed: Box<ClaimedDelivery>, deadline: Instant) -> Concluded {
+        let conclusion = if deadline.saturating_duration_since(Instant::now()) < RESERVE {
+            Conclusion::HandedBack(words("OutOfTime", "the invocation's time ran out before this delivery"))
+        } else {
+            // Whatever a record makes its own code do stays with it. Nothing was sent while preparing.
+            match catch_unwind(AssertUnwindSafe(|| self.prepare(&claimed))) {
+                Ok(Prepared::Concluded(conclusion)) => conclusion,
+                Ok(Prepared::Mail(mail)) => self.send(&mail).await,
+                Err(_) => Conclusion::Called(SendOutcome::Transient(words("Panicked", "preparing the message failed"))),
+            }
+        };
+        let settlement = settle_attempt(conclusion, claimed.budget, &claimed.rules, Jitter::new(rand::random()));
+        tracing::info!(
+            tenant_id = %claimed.key.tenant,
+            notification_id = %claimed.notification,
+            delivery_id = %claimed.key.delivery,
+            attempt_number = claimed.attempt_number,
+            outcome = settlement.outcome.as_str(),
+            state = settlement.state.as_str(),
+            error_code = settlement.error.as_ref().map(|error| error.code.as_str()),
+            "attempt {} of {} ended {}", claimed.attempt_number, claimed.key.delivery, settlement.outcome
+        );
+        Concluded { claimed, settlement }
+    }
+
+    /// Decides and renders.
+    fn prepare(&self, claimed: &ClaimedDelivery) -> Prepared {
+        if claimed.expired {
+            return Prepared::Concluded(Conclusion::Expired);
+        }
+        match self.compose(claimed) {
+            Err(conclusion) => Prepared::Concluded(conclusion),
+            Ok(_) if claimed.sandbox => Prepared::Concluded(Conclusion::Sandboxed),
+            Ok(mail) => Prepared::Mail(mail),
+        }
+    }
+
+    fn compose(&self, claimed: &ClaimedDelivery) -> Result<Box<Mail>, Conclusion> {
+        let impossible = |reason: Reason, detail: &str| Conclusion::Impossible(reason, detail.to_owned());
+        let source = claimed
+            .source
+            .as_ref()
+            .ok_or_else(|| impossible(Reason::NoTemplate, "the template has no version for this channel"))?;
+        let to = claimed.recipient.email.as_deref().map(EmailAddress::parse);
+        let to = to.and_then(Result::ok).ok_or_else(|| impossible(Reason::NoAddress, "the recipient has no mail address"))?;
+        let from = match claimed.from_address.as_deref().map(EmailAddress::parse) {
+            None => self.mail_config.from.clone(),
+            Some(Ok(address)) => address,
+            Some(Err(_)) => {
+                let error = words("SenderInvalid", "the tenant's from_address is no mail address");
+                return Err(Conclusion::Called(SendOutcome::Held(Reason::ConfigurationMissing, error)));
+            }
+        };
+        let rendered = render_template(source, &template_context(claimed)).map_err(Conclusion::RenderFailed)?;
+        let name = |name: &Option<String>| name.as_deref().and_then(|name| DisplayName::parse(name).ok());
+        let tag = |text: String| TagValue::parse(&text).expect("ids and numbers consist of what tags may hold");
+        Ok(Box::new(Mail {
+            from,
+            from_name: name(&claimed.from_name),
+            to,
+            to_name: name(&claimed.recipient.name),
+            subject: rendered.subject,
+            text: rendered.text,
+            html: rendered.html,
+            headers: Vec::new(),
+            tags: MailTags {
+                notification: tag(claimed.notification.to_string()),
+                attempt: tag(claimed.attempt_number.to_string()),
+                tenant: tag(claimed.key.tenant.to_string()),
+            },
+        }))
+    }
+
+    /// One provider call. A panic on the way may have come after the request went out.
+    async fn send(&self, mail: &Mail) -> Conclusion {
+        let sent = AssertUnwindSafe(self.mail.send_mail(mail)).catch_unwind().await;
+        Conclusion::Called(sent.unwrap_or_else(|_| SendOutcome::Unknown(words("Panicked", "sending the message failed"))))
+    }
+
+    async fn record(&self, records: &[AttemptRecord]) -> Result<Recorded, StoreError> {
+        let mut tries = 1;
+        loop {
+            match store::record_across_tenants(&self.database, records).await {
+                Err(error) if tries < RECORD_TRIES => {
+                    tracing::warn!(error = chain(&error), "attempts were not recorded at try {tries}");
+                    tokio::time::sleep(Duration::from_millis(200) * tries).await;
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn dispose_records(&self, records: &[Record], disposals: &[Disposal<'_>]) -> BatchResponse {
+        let mut failing: Vec<&Record> = Vec::new();
+        let (mut hidden, mut buried, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        for (record, disposal) in records.iter().zip(disposals) {
+            match disposal {
+                Disposal::Delete => {}
+                Disposal::Fail => failing.push(record),
+                Disposal::Return(wait) => {
+                    hidden.push((record.receipt_handle.clone(), *wait));
+                    failing.push(record);
+                }
+                Disposal::Bury { reason, detail } => {
+                    buried.push(record);
+                    dead.push(DeadMessage { body: record.body.clone(), reason: (*reason).to_owned(), detail: detail.clone() });
+                }
+            }
+        }
+        // A message that could not be hidden comes back early, and the claim tells it so.
+        let (_, not_buried) = tokio::join!(self.queue.hide(&hidden), self.queue.bury(&dead));
+        failing.extend(not_buried.0.iter().filter_map(|place| buried.get(*place)).copied());
+        BatchResponse::failing(failing)
+    }
+}
+
+/// What the batch knows of an asked delivery.
+enum Known {
+    Settled(Box<Settlement>),
+    TooEarly(Duration),
+    NotOpen,
+    NotRecorded,
+    Missing,
+}
+
+enum Prepared {
+    Concluded(Conclusion),
+    Mail(Box<Mail>),
+}
+
+fn dispose<'a>(record: &Record, known: Option<&Known>) -> Disposal<'a> {
+    match known {
+        Some(Known::Settled(settlement)) => match settlement.next {
+            Next::Retry { wait, wake: Wake::Message } => Disposal::Return(wait),
+            Next::DeadLetter => Disposal::Bury {
+                reason: Reason::AttemptsUsedUp.as_str(),
+                detail: settlement.detail.clone().unwrap_or_default(),
+            },
+            Next::Nothing | Next::Retry { wake: Wake::Dispatcher, .. } | Next::Feedback { .. } => Disposal::Delete,
+        },
+        Some(Known::TooEarly(wait)) if *wait <= LONGEST_EARLY => Disposal::Return(*wait),
+        Some(Known::TooEarly(_) | Known::NotOpen) => Disposal::Delete,
+        Some(Known::NotRecorded) => Disposal::Fail,
+        Some(Known::Missing) | None if record.receive_count < MISSING_RECEIVES => Disposal::Return(MISSING_WAIT),
+        Some(Known::Missing) | None => Disposal::Bury {
+            reason: "unknown_delivery",
+            detail: "the tenant that the message names has no such delivery".to_owned(),
+        },
+    }
+}
+
+fn key_of(message: &DeliveryMessage) -> DeliveryKey {
+    DeliveryKey { tenant: message.tenant, delivery: message.delivery }
+}
+
+fn words(code: &str, detail: &str) -> ProviderError {
+    ProviderError { code: code.to_owned(), detail: detail.to_owned() }
+}
+
+/// What templates see: the data's own names, and ours, which data cannot take.
+fn template_context(claimed: &ClaimedDelivery) -> Value {
+    let recipient = &claimed.recipient;
+    let mut context = if claimed.data.is_object() { claimed.data.clone() } else { json!({}) };
+    context["recipient"] = json!({
+        "id": recipient.id, "name": recipient.name, "email": recipient.email, "locale": recipient.locale,
+        "time_zone": recipient.time_zone,
+    });
+    context["notification"] = json!({"id": claimed.notification.to_string(), "category": claimed.category});
+    context
+}
+
+fn record_of(concluded: &Concluded) -> AttemptRecord {
+    let Concluded { claimed, settlement } = concluded;
+    let event = event_type(settlement.state).map(|detail_type| {
+        let id = EventId::from_uuid(new_uuid());
+        let detail = json!({
+            "event_id": id.to_string(),
+            "tenant_id": claimed.key.tenant.to_string(),
+            "notification_id": claimed.notification.to_string(),
+            "delivery_id": claimed.key.delivery.to_string(),
+            "category": claimed.category,
+            "recipient": claimed.recipient.id,
+            "channel": claimed.channel.as_str(),
+            "state": settlement.state.as_str(),
+            "reason": settlement.reason.map(|reason| reason.as_str()),
+            "attempt": claimed.attempt_number,
+            "provider_message_id": settlement.provider_message_id,
+            "metadata": claimed.metadata,
+        });
+        (id, detail_type.to_owned(), detail)
+    });
+    AttemptRecord {
+        key: claimed.key,
+        attempt: claimed.attempt,
+        attempt_number: claimed.attempt_number,
+        settlement: settlement.clone(),
+        event,
+    }
+}
+
+/// The event that tells of a state; a retry is told by none.
+fn event_type(state: DeliveryState) -> Option<&'static str> {
+    match state {
+        DeliveryState::Sent => Some("delivery.sent"),
+        DeliveryState::Failed | DeliveryState::Dead => Some("delivery.failed"),
+        DeliveryState::Skipped => Some("delivery.skipped"),
+        DeliveryState::Expired => Some("delivery.expired"),
+        DeliveryState::Held => Some("delivery.held"),
+        DeliveryState::Unknown => Some("delivery.unknown"),
+        _ => None,
+    }
+}
