@@ -39,7 +39,8 @@ impl EventBridgeBus {
                 .build();
             // An event on the bus twice carries the same id twice, so the SDK may repeat a call.
             let retries = RetryConfig::standard().with_max_attempts(2);
-            let config = service_config!(aws_sdk_eventbridge, self.aws, self.aws.endpoint("EVENTBRIDGE"), retries, timeouts);
+            let config =
+                service_config!(aws_sdk_eventbridge, self.aws, self.aws.endpoint("EVENTBRIDGE"), retries, timeouts);
             aws_sdk_eventbridge::Client::from_conf(config)
         })
     }
@@ -72,6 +73,8 @@ impl EventBus for EventBridgeBus {
             }
         });
         let results = join_all(batches).await.into_iter().enumerate();
-        NotTaken(results.flat_map(|(batch, failed)| failed.into_iter().map(move |place| batch * BATCH + place)).collect())
+        NotTaken(
+            results.flat_map(|(batch, failed)| failed.into_iter().map(move |place| batch * BATCH + place)).collect(),
+        )
     }
 }

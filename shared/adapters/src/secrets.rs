@@ -26,7 +26,10 @@ impl std::error::Error for SecretError {}
 /// Reads the present value of a secret.
 pub(crate) async fn read_secret(aws: &AwsConfig, arn: &str) -> Result<SecretString, SecretError> {
     let failed = |cause: String| SecretError { arn: arn.to_owned(), cause };
-    let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(1)).operation_timeout(Duration::from_secs(4)).build();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_timeout(Duration::from_secs(4))
+        .build();
     let retries = RetryConfig::standard().with_max_attempts(3);
     let config = service_config!(aws_sdk_secretsmanager, aws, aws.endpoint("SECRETS_MANAGER"), retries, timeouts);
     let client = aws_sdk_secretsmanager::Client::from_conf(config);

@@ -78,7 +78,8 @@ impl SesMailSender {
             .connect_timeout(Duration::from_secs(2))
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
-        let config = service_config!(aws_sdk_sesv2, self.aws, self.aws.endpoint("SESV2"), RetryConfig::disabled(), timeouts);
+        let config =
+            service_config!(aws_sdk_sesv2, self.aws, self.aws.endpoint("SESV2"), RetryConfig::disabled(), timeouts);
         aws_sdk_sesv2::Client::from_conf(config)
     }
 }
@@ -106,12 +107,16 @@ impl MailSender for SesMailSender {
 /// unsent may have been sent.
 fn classify_error(error: &SdkError<SendEmailError, HttpResponse>) -> SendOutcome {
     match error {
-        SdkError::ConstructionFailure(_) => SendOutcome::Rejected(named("ConstructionFailure", "the request could not be built")),
+        SdkError::ConstructionFailure(_) => {
+            SendOutcome::Rejected(named("ConstructionFailure", "the request could not be built"))
+        }
         SdkError::TimeoutError(_) => SendOutcome::Unknown(named("Timeout", "no answer came in time")),
         SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(never_connected) => {
             SendOutcome::Transient(named("ConnectFailed", "no connection to the provider could be made"))
         }
-        SdkError::DispatchFailure(_) => SendOutcome::Unknown(named("ConnectionLost", "the connection broke before an answer came")),
+        SdkError::DispatchFailure(_) => {
+            SendOutcome::Unknown(named("ConnectionLost", "the connection broke before an answer came"))
+        }
         SdkError::ResponseError(_) => SendOutcome::Unknown(named("AnswerUnreadable", "the answer broke off")),
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
@@ -124,20 +129,28 @@ fn classify_error(error: &SdkError<SendEmailError, HttpResponse>) -> SendOutcome
 
 /// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
 fn classify_answer(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
-    let said = || named(code.unwrap_or("None"), if message.is_empty() { "the provider gave no reason" } else { message });
+    let said =
+        || named(code.unwrap_or("None"), if message.is_empty() { "the provider gave no reason" } else { message });
     let mentions = |words: &str| message.to_ascii_lowercase().contains(words);
     match (status, code) {
         // A success whose body is none was a success all the same, probably.
-        (200..=299, _) => SendOutcome::Unknown(named("AnswerUnreadable", "the provider answered success with a body that says nothing")),
+        (200..=299, _) => SendOutcome::Unknown(named(
+            "AnswerUnreadable",
+            "the provider answered success with a body that says nothing",
+        )),
         (_, Some("TooManyRequestsException")) => SendOutcome::Throttled(said()),
-        (_, Some("Throttling" | "ThrottlingException")) if mentions("daily") => SendOutcome::Held(Reason::QuotaReached, said()),
+        (_, Some("Throttling" | "ThrottlingException")) if mentions("daily") => {
+            SendOutcome::Held(Reason::QuotaReached, said())
+        }
         (_, Some("Throttling" | "ThrottlingException")) => SendOutcome::Throttled(said()),
         (_, Some("LimitExceededException")) => SendOutcome::Held(Reason::QuotaReached, said()),
         (_, Some("SendingPausedException")) => SendOutcome::Held(Reason::SendingPaused, said()),
         (_, Some("AccountSuspendedException")) => SendOutcome::Held(Reason::AccountSuspended, said()),
         (_, Some("MailFromDomainNotVerifiedException")) => SendOutcome::Held(Reason::IdentityUnverified, said()),
         // The same code says "bad content" and "sandbox or unverified identity".
-        (_, Some("MessageRejected")) if mentions("not verified") => SendOutcome::Held(Reason::IdentityUnverified, said()),
+        (_, Some("MessageRejected")) if mentions("not verified") => {
+            SendOutcome::Held(Reason::IdentityUnverified, said())
+        }
         (_, Some("MessageRejected" | "BadRequestException")) => SendOutcome::Rejected(said()),
         (_, Some("NotFoundException")) => SendOutcome::Held(Reason::ConfigurationMissing, said()),
         (429, _) => SendOutcome::Throttled(said()),
@@ -167,7 +180,8 @@ fn never_connected(error: &ConnectorError) -> bool {
 
 fn print_message(mail: &Mail) -> Message {
     let utf8 = |data: &str| Content::builder().data(data).charset("UTF-8").build().expect("the data is set");
-    let body = Body::builder().set_text(mail.text.as_deref().map(utf8)).set_html(mail.html.as_deref().map(utf8)).build();
+    let body =
+        Body::builder().set_text(mail.text.as_deref().map(utf8)).set_html(mail.html.as_deref().map(utf8)).build();
     let headers = mail.headers.iter().map(|header| {
         MessageHeader::builder()
             .name(header.name().as_str())
@@ -202,22 +216,65 @@ mod tests {
         let said = |code: &str, message: &str| named(code, message);
         let words = "words";
         let table = [
-            (429, Some("TooManyRequestsException"), words, SendOutcome::Throttled(said("TooManyRequestsException", words))),
-            (400, Some("ThrottlingException"), "Maximum sending rate exceeded.",
-                SendOutcome::Throttled(said("ThrottlingException", "Maximum sending rate exceeded."))),
-            (400, Some("ThrottlingException"), "Daily message quota exceeded.",
-                SendOutcome::Held(Reason::QuotaReached, said("ThrottlingException", "Daily message quota exceeded."))),
-            (400, Some("LimitExceededException"), words, SendOutcome::Held(Reason::QuotaReached, said("LimitExceededException", words))),
-            (400, Some("SendingPausedException"), words, SendOutcome::Held(Reason::SendingPaused, said("SendingPausedException", words))),
-            (400, Some("AccountSuspendedException"), words,
-                SendOutcome::Held(Reason::AccountSuspended, said("AccountSuspendedException", words))),
-            (400, Some("MailFromDomainNotVerifiedException"), words,
-                SendOutcome::Held(Reason::IdentityUnverified, said("MailFromDomainNotVerifiedException", words))),
-            (400, Some("MessageRejected"), "Email address is not verified.",
-                SendOutcome::Held(Reason::IdentityUnverified, said("MessageRejected", "Email address is not verified."))),
+            (
+                429,
+                Some("TooManyRequestsException"),
+                words,
+                SendOutcome::Throttled(said("TooManyRequestsException", words)),
+            ),
+            (
+                400,
+                Some("ThrottlingException"),
+                "Maximum sending rate exceeded.",
+                SendOutcome::Throttled(said("ThrottlingException", "Maximum sending rate exceeded.")),
+            ),
+            (
+                400,
+                Some("ThrottlingException"),
+                "Daily message quota exceeded.",
+                SendOutcome::Held(Reason::QuotaReached, said("ThrottlingException", "Daily message quota exceeded.")),
+            ),
+            (
+                400,
+                Some("LimitExceededException"),
+                words,
+                SendOutcome::Held(Reason::QuotaReached, said("LimitExceededException", words)),
+            ),
+            (
+                400,
+                Some("SendingPausedException"),
+                words,
+                SendOutcome::Held(Reason::SendingPaused, said("SendingPausedException", words)),
+            ),
+            (
+                400,
+                Some("AccountSuspendedException"),
+                words,
+                SendOutcome::Held(Reason::AccountSuspended, said("AccountSuspendedException", words)),
+            ),
+            (
+                400,
+                Some("MailFromDomainNotVerifiedException"),
+                words,
+                SendOutcome::Held(Reason::IdentityUnverified, said("MailFromDomainNotVerifiedException", words)),
+            ),
+            (
+                400,
+                Some("MessageRejected"),
+                "Email address is not verified.",
+                SendOutcome::Held(
+                    Reason::IdentityUnverified,
+                    said("MessageRejected", "Email address is not verified."),
+                ),
+            ),
             (400, Some("MessageRejected"), words, SendOutcome::Rejected(said("MessageRejected", words))),
             (400, Some("BadRequestException"), words, SendOutcome::Rejected(said("BadRequestException", words))),
-            (404, Some("NotFoundException"), words, SendOutcome::Held(Reason::ConfigurationMissing, said("NotFoundException", words))),
+            (
+                404,
+                Some("NotFoundException"),
+                words,
+                SendOutcome::Held(Reason::ConfigurationMissing, said("NotFoundException", words)),
+            ),
             (429, None, words, SendOutcome::Throttled(said("None", words))),
             (403, Some("ExpiredTokenException"), words, SendOutcome::Transient(said("ExpiredTokenException", words))),
             (500, Some("InternalFailure"), words, SendOutcome::ServerFailed(said("InternalFailure", words))),

@@ -5,7 +5,8 @@ use crate::env::{self, ConfigError};
 use crate::wire::queue_message::print_message;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
-    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, SendMessageBatchRequestEntry,
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue,
+    SendMessageBatchRequestEntry,
 };
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -109,8 +110,13 @@ impl Queue for SqsQueue {
                     .id(place.to_string())
                     .message_body(&message.body)
                     .message_attributes("reason", text_attribute(&message.reason));
-                let detail: String = message.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
-                let entry = if detail.is_empty() { entry } else { entry.message_attributes("reason_detail", text_attribute(&detail)) };
+                let detail: String =
+                    message.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
+                let entry = if detail.is_empty() {
+                    entry
+                } else {
+                    entry.message_attributes("reason_detail", text_attribute(&detail))
+                };
                 entry.build().expect("id and body are set")
             });
             self.send_batch(url, entries.collect()).await
@@ -150,7 +156,11 @@ impl Queue for SqsQueue {
 /// A 200 may carry failures: each entry has its own result.
 fn failed_places(failed: &[BatchResultErrorEntry], action: &str) -> Vec<usize> {
     for entry in failed {
-        tracing::warn!(code = entry.code(), sender_fault = entry.sender_fault(), "the queue refused to {action} a message");
+        tracing::warn!(
+            code = entry.code(),
+            sender_fault = entry.sender_fault(),
+            "the queue refused to {action} a message"
+        );
     }
     failed.iter().filter_map(|entry| entry.id().parse().ok()).collect()
 }

@@ -84,10 +84,7 @@ named! {
 impl DeliveryState {
     /// Whether something is still to be done for it. An open delivery always has a due time.
     pub const fn is_open(self) -> bool {
-        matches!(
-            self,
-            Self::Scheduled | Self::Queued | Self::Sending | Self::Held | Self::Unknown
-        )
+        matches!(self, Self::Scheduled | Self::Queued | Self::Sending | Self::Held | Self::Unknown)
     }
 
     /// Whether `next` may follow this state. Ends absorb; feedback only ever makes an outcome worse;
@@ -95,26 +92,11 @@ impl DeliveryState {
     pub const fn may_become(self, next: Self) -> bool {
         use DeliveryState::*;
         match self {
-            Scheduled => matches!(
-                next,
-                Queued | Held | Skipped | Canceled | Expired | Absorbed
-            ),
-            Queued => matches!(
-                next,
-                Sending | Held | Skipped | Canceled | Expired | Dead | Absorbed
-            ),
-            Held => matches!(
-                next,
-                Queued | Sending | Skipped | Canceled | Expired | Dead | Absorbed
-            ),
-            Sending => matches!(
-                next,
-                Sent | Queued | Held | Unknown | Skipped | Expired | Failed | Dead
-            ),
-            Unknown => matches!(
-                next,
-                Sent | Delivered | Bounced | Complained | Queued | Failed | Dead
-            ),
+            Scheduled => matches!(next, Queued | Held | Skipped | Canceled | Expired | Absorbed),
+            Queued => matches!(next, Sending | Held | Skipped | Canceled | Expired | Dead | Absorbed),
+            Held => matches!(next, Queued | Sending | Skipped | Canceled | Expired | Dead | Absorbed),
+            Sending => matches!(next, Sent | Queued | Held | Unknown | Skipped | Expired | Failed | Dead),
+            Unknown => matches!(next, Sent | Delivered | Bounced | Complained | Queued | Failed | Dead),
             Sent => matches!(next, Delivered | Bounced | Complained),
             Delivered => matches!(next, Bounced | Complained),
             Bounced => matches!(next, Complained),
@@ -182,9 +164,7 @@ named! {
 
 /// The state of a notification as its deliveries make it: the least finished of them, so that a notification
 /// is only `sent` when nothing is left to do. `None` without deliveries.
-pub fn notification_state(
-    deliveries: impl IntoIterator<Item = DeliveryState>,
-) -> Option<DeliveryState> {
+pub fn notification_state(deliveries: impl IntoIterator<Item = DeliveryState>) -> Option<DeliveryState> {
     deliveries.into_iter().min()
 }
 
@@ -203,10 +183,7 @@ mod tests {
     #[test]
     fn every_end_but_dead_absorbs_or_only_gets_worse() {
         for &state in DeliveryState::ALL.iter().filter(|state| !state.is_open()) {
-            for &next in DeliveryState::ALL
-                .iter()
-                .filter(|next| state.may_become(**next))
-            {
+            for &next in DeliveryState::ALL.iter().filter(|next| state.may_become(**next)) {
                 let feedback = next > state && next <= DeliveryState::Complained;
                 let redrive = state == DeliveryState::Dead && next == DeliveryState::Queued;
                 assert!(feedback || redrive, "{state} may not become {next}");
@@ -217,12 +194,7 @@ mod tests {
     #[test]
     fn no_open_state_is_a_trap() {
         for &state in DeliveryState::ALL.iter().filter(|state| state.is_open()) {
-            assert!(
-                DeliveryState::ALL
-                    .iter()
-                    .any(|&next| state.may_become(next)),
-                "{state} leads nowhere"
-            );
+            assert!(DeliveryState::ALL.iter().any(|&next| state.may_become(next)), "{state} leads nowhere");
         }
     }
 

@@ -64,13 +64,11 @@ pub fn decide_due(due: &DueDelivery) -> DueStep {
             DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed)
         }
         DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Held => publish(due),
-        DeliveryState::Sending => DueStep::AwaitFeedback {
-            window: Duration::from_secs(due.rules.reconcile_window_seconds.into()),
-        },
+        DeliveryState::Sending => {
+            DueStep::AwaitFeedback { window: Duration::from_secs(due.rules.reconcile_window_seconds.into()) }
+        }
         DeliveryState::Unknown => match due.rules.unknown_policy {
-            UnknownPolicy::AtMostOnce => {
-                DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown)
-            }
+            UnknownPolicy::AtMostOnce => DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown),
             UnknownPolicy::AtLeastOnce if due.spent >= due.rules.max_attempts => {
                 DueStep::DeadLetter(Some(Reason::AttemptsUsedUp))
             }
@@ -83,23 +81,14 @@ pub fn decide_due(due: &DueDelivery) -> DueStep {
 
 /// How long the queue should hold a message back so that it arrives at `not_before`.
 pub fn delay_until(not_before: Timestamp, now: Timestamp) -> Duration {
-    let wait = not_before
-        .duration_since(now)
-        .clamp(SignedDuration::ZERO, LONGEST_DELAY);
+    let wait = not_before.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_DELAY);
     let seconds = wait.as_secs() + i64::from(wait.subsec_nanos() > 0);
-    Duration::from_secs(
-        seconds
-            .unsigned_abs()
-            .min(LONGEST_DELAY.as_secs().unsigned_abs()),
-    )
+    Duration::from_secs(seconds.unsigned_abs().min(LONGEST_DELAY.as_secs().unsigned_abs()))
 }
 
 fn publish(due: &DueDelivery) -> DueStep {
     let delay = delay_until(due.not_before, due.now);
-    DueStep::Publish {
-        delay,
-        again_after: delay + retry::republish_after(due.publish_count + 1),
-    }
+    DueStep::Publish { delay, again_after: delay + retry::republish_after(due.publish_count + 1) }
 }
 
 #[cfg(test)]
@@ -128,40 +117,22 @@ mod tests {
         let mut delivery = due(DeliveryState::Scheduled);
         delivery.not_before = delivery.now + SignedDuration::from_millis(99_500);
         let (delay, again) = (Duration::from_secs(100), Duration::from_secs(130));
-        assert_eq!(
-            decide_due(&delivery),
-            DueStep::Publish {
-                delay,
-                again_after: again
-            }
-        );
+        assert_eq!(decide_due(&delivery), DueStep::Publish { delay, again_after: again });
     }
 
     #[test]
     fn what_expired_while_it_waited_is_not_published() {
-        for state in [
-            DeliveryState::Scheduled,
-            DeliveryState::Queued,
-            DeliveryState::Held,
-        ] {
+        for state in [DeliveryState::Scheduled, DeliveryState::Queued, DeliveryState::Held] {
             let mut delivery = due(state);
             delivery.expires_at = Some(delivery.now);
-            assert_eq!(
-                decide_due(&delivery),
-                DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed)
-            );
+            assert_eq!(decide_due(&delivery), DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed));
         }
     }
 
     #[test]
     fn an_ended_lease_is_unknown_and_never_sent_again_at_once() {
         let step = decide_due(&due(DeliveryState::Sending));
-        assert_eq!(
-            step,
-            DueStep::AwaitFeedback {
-                window: Duration::from_secs(600)
-            }
-        );
+        assert_eq!(step, DueStep::AwaitFeedback { window: Duration::from_secs(600) });
     }
 
     #[test]
@@ -169,15 +140,9 @@ mod tests {
         let mut delivery = due(DeliveryState::Unknown);
         assert!(matches!(decide_due(&delivery), DueStep::Publish { .. }));
         delivery.spent = 3;
-        assert_eq!(
-            decide_due(&delivery),
-            DueStep::DeadLetter(Some(Reason::AttemptsUsedUp))
-        );
+        assert_eq!(decide_due(&delivery), DueStep::DeadLetter(Some(Reason::AttemptsUsedUp)));
         delivery.rules.unknown_policy = UnknownPolicy::AtMostOnce;
-        assert_eq!(
-            decide_due(&delivery),
-            DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown)
-        );
+        assert_eq!(decide_due(&delivery), DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown));
     }
 
     #[test]
@@ -197,13 +162,7 @@ mod tests {
     #[test]
     fn no_delay_is_longer_than_the_queue_allows() {
         let now = due(DeliveryState::Queued).now;
-        assert_eq!(
-            delay_until(now + SignedDuration::from_hours(2), now),
-            Duration::from_secs(900)
-        );
-        assert_eq!(
-            delay_until(now - SignedDuration::from_hours(2), now),
-            Duration::ZERO
-        );
+        assert_eq!(delay_until(now + SignedDuration::from_hours(2), now), Duration::from_secs(900));
+        assert_eq!(delay_until(now - SignedDuration::from_hours(2), now), Duration::ZERO);
     }
 }

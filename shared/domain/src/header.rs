@@ -44,9 +44,7 @@ impl fmt::Display for HeaderError {
         f.write_str(match self {
             Self::NameEmpty => "a header name must not be empty",
             Self::NameTooLong => "a header name may have at most 126 bytes",
-            Self::NameCharacter => {
-                "a header name may have printable ASCII only, without space and colon"
-            }
+            Self::NameCharacter => "a header name may have printable ASCII only, without space and colon",
             Self::ValueEmpty => "a header value must not be empty",
             Self::ValueTooLong => "a header value may have at most 995 bytes",
             Self::ValueCharacter => "a header value may have printable ASCII only",
@@ -71,10 +69,7 @@ impl HeaderName {
         if text.is_empty() {
             return Err(HeaderError::NameEmpty);
         }
-        if !text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b':')
-        {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
             return Err(HeaderError::NameCharacter);
         }
         if text.len() > MAX_NAME {
@@ -282,11 +277,7 @@ pub(crate) fn encode_words(text: &str) -> String {
 }
 
 fn encode_phrase(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(encode_words(text))
-    }
+    if is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(encode_words(text)) }
 }
 
 /// Says why a text is not the name or the value of a tag.
@@ -316,10 +307,7 @@ fn check_tag(text: &str) -> Result<(), TagError> {
     if text.is_empty() {
         return Err(TagError::Empty);
     }
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    {
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
         return Err(TagError::Character);
     }
     if text.len() > MAX_TAG {
@@ -454,10 +442,7 @@ mod tests {
         assert_eq!(Subject::parse(&"a".repeat(999)), Err(SubjectError::TooLong));
         // 13 words of 15 letters have 13 * 72 + 12 bytes; a fourteenth word is too much.
         assert!(Subject::parse(&"क".repeat(13 * 15)).is_ok());
-        assert_eq!(
-            Subject::parse(&"क".repeat(14 * 15)),
-            Err(SubjectError::TooLong)
-        );
+        assert_eq!(Subject::parse(&"क".repeat(14 * 15)), Err(SubjectError::TooLong));
     }
 
     #[test]
@@ -501,16 +486,9 @@ mod tests {
     fn debug_shows_neither_subject_nor_value() {
         let subject = Subject::parse("Asha owes 5").unwrap();
         assert_eq!(format!("{subject:?}"), "Subject(11 bytes)");
-        let header = Header::new(
-            HeaderName::parse("X-Link").unwrap(),
-            HeaderValue::parse("secret").unwrap(),
-        )
-        .unwrap();
+        let header = Header::new(HeaderName::parse("X-Link").unwrap(), HeaderValue::parse("secret").unwrap()).unwrap();
         let debug = format!("{header:?}");
-        assert!(
-            debug.contains("X-Link") && !debug.contains("secret"),
-            "{debug}"
-        );
+        assert!(debug.contains("X-Link") && !debug.contains("secret"), "{debug}");
     }
 
     /// Reads encoded words as a mail reader does.
@@ -519,10 +497,7 @@ mod tests {
             .split(' ')
             .map(|word| {
                 assert!(word.len() <= 75, "{word}");
-                let inner = word
-                    .strip_prefix("=?UTF-8?B?")
-                    .and_then(|rest| rest.strip_suffix("?="))
-                    .unwrap();
+                let inner = word.strip_prefix("=?UTF-8?B?").and_then(|rest| rest.strip_suffix("?=")).unwrap();
                 String::from_utf8(BASE64_STANDARD.decode(inner).unwrap()).unwrap()
             })
             .collect()

@@ -26,11 +26,7 @@ impl std::error::Error for IdError {}
 /// Lower-case hex and nothing else: `Uuid` itself would also take upper case, braces and URNs, and then one id would have many spellings.
 fn parse_lower_hex(text: &str) -> Option<Uuid> {
     let is_lower_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() == 32 && text.bytes().all(is_lower_hex) {
-        Uuid::try_parse(text).ok()
-    } else {
-        None
-    }
+    if text.len() == 32 && text.bytes().all(is_lower_hex) { Uuid::try_parse(text).ok() } else { None }
 }
 
 macro_rules! prefixed_id {
@@ -131,15 +127,9 @@ impl TenantId {
     ///
     /// When the text is not a hyphenated lower-case UUID.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let error = IdError {
-            expected: "a hyphenated lower-case UUID",
-        };
+        let error = IdError { expected: "a hyphenated lower-case UUID" };
         let id = Self(Uuid::try_parse(text).map_err(|_| error)?);
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(error)
-        }
+        if id.to_string() == text { Ok(id) } else { Err(error) }
     }
 }
 
@@ -185,10 +175,7 @@ impl fmt::Display for KeyError {
             Self::TooLong { max } => write!(f, "a key may have at most {max} characters"),
             Self::FirstCharacter => f.write_str("a key must start with a letter or a digit"),
             Self::Character { at, allowed } => {
-                write!(
-                    f,
-                    "the character at {at} is not allowed: a key may have {allowed}"
-                )
+                write!(f, "the character at {at} is not allowed: a key may have {allowed}")
             }
             Self::Quoting => f.write_str("a quoted key must be one RFC 8941 string"),
         }
@@ -220,17 +207,11 @@ fn check_name(text: &str) -> Result<(), KeyError> {
     check_characters(text, 128, "ASCII letters, digits and ._:@+-", |byte| {
         matches!(byte, b'.' | b'_' | b':' | b'@' | b'+' | b'-') || byte.is_ascii_alphanumeric()
     })?;
-    if text.as_bytes()[0].is_ascii_alphanumeric() {
-        Ok(())
-    } else {
-        Err(KeyError::FirstCharacter)
-    }
+    if text.as_bytes()[0].is_ascii_alphanumeric() { Ok(()) } else { Err(KeyError::FirstCharacter) }
 }
 
 fn check_printable(text: &str) -> Result<(), KeyError> {
-    check_characters(text, 255, "printable ASCII", |byte| {
-        (b' '..=b'~').contains(&byte)
-    })
+    check_characters(text, 255, "printable ASCII", |byte| (b' '..=b'~').contains(&byte))
 }
 
 /// A caller may use an address as its key, and logs print keys with `{:?}`.
@@ -362,10 +343,7 @@ mod tests {
         ];
         let wanted = ["ntf_", "dlv_", "att_", "evt_", "dl_"].map(|prefix| format!("{prefix}{HEX}"));
         assert_eq!(printed, wanted);
-        assert_eq!(
-            TenantId::from_uuid(UUID).to_string(),
-            "01935f0a-7bcd-7e11-8a2b-0c0d0e0fa0b1"
-        );
+        assert_eq!(TenantId::from_uuid(UUID).to_string(), "01935f0a-7bcd-7e11-8a2b-0c0d0e0fa0b1");
     }
 
     #[test]
@@ -389,12 +367,9 @@ mod tests {
             assert!(NotificationId::parse(&text).is_err(), "{text:?}");
         }
         let hyphenated = UUID.as_hyphenated().to_string();
-        for text in [
-            HEX.to_owned(),
-            hyphenated.to_uppercase(),
-            format!("{{{hyphenated}}}"),
-            format!("urn:uuid:{hyphenated}"),
-        ] {
+        for text in
+            [HEX.to_owned(), hyphenated.to_uppercase(), format!("{{{hyphenated}}}"), format!("urn:uuid:{hyphenated}")]
+        {
             assert!(TenantId::parse(&text).is_err(), "{text:?}");
         }
     }
@@ -408,12 +383,7 @@ mod tests {
     #[test]
     fn a_name_is_refused_for_its_reason() {
         let too_long = "a".repeat(129);
-        let character = |at| {
-            Err(KeyError::Character {
-                at,
-                allowed: "ASCII letters, digits and ._:@+-",
-            })
-        };
+        let character = |at| Err(KeyError::Character { at, allowed: "ASCII letters, digits and ._:@+-" });
         let cases: [(&str, Result<(), KeyError>); 12] = [
             ("auditor-7", Ok(())),
             ("OBSERVATION_ASSIGNED", Ok(())),
@@ -457,29 +427,14 @@ mod tests {
 
     #[test]
     fn a_broken_key_header_is_refused() {
-        for header in [
-            "\"",
-            "\"a",
-            "\"a\\\"",
-            "\"a\\n\"",
-            "\"a\";p=1",
-            "\"a\"b\"",
-            "\"a\", \"b\"",
-        ] {
-            assert_eq!(
-                IdempotencyKey::parse_header(header),
-                Err(KeyError::Quoting),
-                "{header:?}"
-            );
+        for header in ["\"", "\"a", "\"a\\\"", "\"a\\n\"", "\"a\";p=1", "\"a\"b\"", "\"a\", \"b\""] {
+            assert_eq!(IdempotencyKey::parse_header(header), Err(KeyError::Quoting), "{header:?}");
         }
         assert_eq!(IdempotencyKey::parse_header("  "), Err(KeyError::Empty));
         assert_eq!(IdempotencyKey::parse_header("\"\""), Err(KeyError::Empty));
         assert!(IdempotencyKey::parse_header("a\u{7f}").is_err());
         assert!(IdempotencyKey::parse_header("\"é\"").is_err());
-        assert_eq!(
-            IdempotencyKey::parse_header(&"a".repeat(256)),
-            Err(KeyError::TooLong { max: 255 })
-        );
+        assert_eq!(IdempotencyKey::parse_header(&"a".repeat(256)), Err(KeyError::TooLong { max: 255 }));
     }
 
     #[test]
@@ -489,10 +444,7 @@ mod tests {
         assert_eq!(key.to_string(), "asha@example.in");
         let key = DedupeKey::parse("welcome-asha@example.in").unwrap();
         assert!(!format!("{key:?}").contains("asha"));
-        assert_eq!(
-            format!("{:?}", RecipientKey::parse("a7").unwrap()),
-            "\"a7\""
-        );
+        assert_eq!(format!("{:?}", RecipientKey::parse("a7").unwrap()), "\"a7\"");
     }
 
     proptest! {

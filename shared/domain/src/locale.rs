@@ -102,11 +102,7 @@ mod tests {
             ("mni-Beng", "mni-Beng"),
         ];
         for (text, wanted) in cases {
-            assert_eq!(
-                Locale::parse(text).map(|locale| locale.to_string()),
-                Ok(wanted.to_owned()),
-                "{text}"
-            );
+            assert_eq!(Locale::parse(text).map(|locale| locale.to_string()), Ok(wanted.to_owned()), "{text}");
         }
     }
 
@@ -137,10 +133,7 @@ mod tests {
         }
         assert_eq!(Locale::parse("und"), Err(LocaleError::Undetermined));
         assert_eq!(Locale::parse("und-IN"), Err(LocaleError::Undetermined));
-        assert_eq!(
-            Locale::parse("de-variant1-variant2-variant3-variant4"),
-            Err(LocaleError::TooLong)
-        );
+        assert_eq!(Locale::parse("de-variant1-variant2-variant3-variant4"), Err(LocaleError::TooLong));
     }
 
     #[test]

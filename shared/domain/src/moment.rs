@@ -83,10 +83,8 @@ impl Window {
         if date.ends_with(calendar) || date.contains(calendar) && date.ends_with('D') {
             return Err(WindowError::Calendar);
         }
-        let seconds = sum_units(date, &[('D', DAY)])?.saturating_add(sum_units(
-            time.unwrap_or_default(),
-            &[('H', HOUR), ('M', MINUTE), ('S', 1)],
-        )?);
+        let seconds = sum_units(date, &[('D', DAY)])?
+            .saturating_add(sum_units(time.unwrap_or_default(), &[('H', HOUR), ('M', MINUTE), ('S', 1)])?);
         Self::from_seconds(seconds)
     }
 
@@ -107,16 +105,11 @@ fn sum_units(text: &str, units: &[(char, u64)]) -> Result<u64, WindowError> {
     let mut rest = text;
     let mut sum = 0_u64;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .filter(|&end| end > 0)
-            .ok_or(WindowError::Form)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).filter(|&end| end > 0).ok_or(WindowError::Form)?;
         let (number, after) = rest.split_at(end);
         let mut characters = after.chars();
         let letter = characters.next().ok_or(WindowError::Form)?;
-        let (_, length) = units
-            .find(|(unit, _)| *unit == letter)
-            .ok_or(WindowError::Form)?;
+        let (_, length) = units.find(|(unit, _)| *unit == letter).ok_or(WindowError::Form)?;
         // Only digits are left, so what does not fit is too long.
         let number: u64 = number.parse().map_err(|_| WindowError::TooLong)?;
         sum = sum.saturating_add(number.saturating_mul(*length));
@@ -135,11 +128,7 @@ impl fmt::Display for Window {
         if seconds % DAY > 0 {
             f.write_str("T")?;
         }
-        for (count, unit) in [
-            (seconds % DAY / HOUR, 'H'),
-            (seconds % HOUR / MINUTE, 'M'),
-            (seconds % MINUTE, 'S'),
-        ] {
+        for (count, unit) in [(seconds % DAY / HOUR, 'H'), (seconds % HOUR / MINUTE, 'M'), (seconds % MINUTE, 'S')] {
             if count > 0 {
                 write!(f, "{count}{unit}")?;
             }
@@ -166,9 +155,7 @@ pub enum TimestampError {
 impl fmt::Display for TimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Form => {
-                "not an RFC 3339 date and time with an offset, such as 2026-11-22T03:30:00Z"
-            }
+            Self::Form => "not an RFC 3339 date and time with an offset, such as 2026-11-22T03:30:00Z",
             Self::NoSuchMoment => "there is no such date and time",
         })
     }
@@ -199,10 +186,7 @@ fn is_rfc3339(text: &[u8]) -> bool {
     let rest = match rest.strip_prefix(b".") {
         None => rest,
         Some(fraction) => {
-            let digits = fraction
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
             if !(1..=9).contains(&digits) {
                 return false;
             }
@@ -216,11 +200,7 @@ fn is_rfc3339(text: &[u8]) -> bool {
 fn fits(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
         && text.iter().zip(shape).all(|(byte, wanted)| {
-            if *wanted == b'0' {
-                byte.is_ascii_digit()
-            } else {
-                byte.eq_ignore_ascii_case(wanted)
-            }
+            if *wanted == b'0' { byte.is_ascii_digit() } else { byte.eq_ignore_ascii_case(wanted) }
         })
 }
 
@@ -249,9 +229,7 @@ impl TimeZoneName {
     ///
     /// When there is no zone of that name.
     pub fn parse(text: &str) -> Result<Self, TimeZoneError> {
-        let zone = TimeZoneDatabase::bundled()
-            .get(text)
-            .map_err(|_| TimeZoneError)?;
+        let zone = TimeZoneDatabase::bundled().get(text).map_err(|_| TimeZoneError)?;
         if zone.is_unknown() {
             return Err(TimeZoneError);
         }
@@ -266,9 +244,7 @@ impl TimeZoneName {
 
     /// The zone's rules.
     pub fn zone(&self) -> TimeZone {
-        TimeZoneDatabase::bundled()
-            .get(&self.0)
-            .expect("parse found this name in the same compiled-in database")
+        TimeZoneDatabase::bundled().get(&self.0).expect("parse found this name in the same compiled-in database")
     }
 }
 
@@ -369,10 +345,7 @@ mod tests {
             ("2026-11-22T09:00:00+05:30", "2026-11-22T03:30:00Z"),
             ("2026-11-21T22:30:00-05:00", "2026-11-22T03:30:00Z"),
             ("2026-11-22t03:30:00z", "2026-11-22T03:30:00Z"),
-            (
-                "2026-11-22T03:30:00.123456789Z",
-                "2026-11-22T03:30:00.123456789Z",
-            ),
+            ("2026-11-22T03:30:00.123456789Z", "2026-11-22T03:30:00.123456789Z"),
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
         ];
         for (text, wanted) in cases {
@@ -415,11 +388,7 @@ mod tests {
             "2026-11-22T03:60:00Z",
             "2026-11-22T03:30:00+99:00",
         ] {
-            assert_eq!(
-                parse_timestamp(text),
-                Err(TimestampError::NoSuchMoment),
-                "{text:?}"
-            );
+            assert_eq!(parse_timestamp(text), Err(TimestampError::NoSuchMoment), "{text:?}");
         }
     }
 

@@ -145,11 +145,7 @@ pub struct CategoryDefaults {
 
 impl Default for CategoryDefaults {
     fn default() -> Self {
-        Self {
-            channels: vec![Channel::Email],
-            template: None,
-            max_attempts: MAX_ATTEMPTS_DEFAULT,
-        }
+        Self { channels: vec![Channel::Email], template: None, max_attempts: MAX_ATTEMPTS_DEFAULT }
     }
 }
 
@@ -175,18 +171,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UnknownCategory => {
-                "no category has this key; create it with PUT /v1/categories/{key}"
-            }
-            Self::UnknownRecipient(_) => {
-                "no recipient has this id; create it with PUT /v1/recipients/{id}"
-            }
-            Self::UnknownTemplate => {
-                "no template has this key; create it with PUT /v1/templates/{key}"
-            }
-            Self::NoContent => {
-                "the category has no template, so give one, or a subject with text or html"
-            }
+            Self::UnknownCategory => "no category has this key; create it with PUT /v1/categories/{key}",
+            Self::UnknownRecipient(_) => "no recipient has this id; create it with PUT /v1/recipients/{id}",
+            Self::UnknownTemplate => "no template has this key; create it with PUT /v1/templates/{key}",
+            Self::NoContent => "the category has no template, so give one, or a subject with text or html",
             Self::NoAddress(_) => "the recipient has no address for any of the channels",
             Self::SendTooFarAhead => "send_at is more than 366 days ahead",
             Self::ExpiresBeforeSend => "expires_at is not after send_at, or has passed",
@@ -227,10 +215,7 @@ pub fn plan_notifications(
     tenant: &TenantContext,
     now: Timestamp,
 ) -> Result<Vec<Result<Plan, Refusal>>, Refusal> {
-    let category = tenant
-        .categories
-        .get(request.category.as_str())
-        .ok_or(Refusal::UnknownCategory)?;
+    let category = tenant.categories.get(request.category.as_str()).ok_or(Refusal::UnknownCategory)?;
     let send_at = request.send_at.unwrap_or(now).max(now);
     if send_at.duration_since(now) > FURTHEST_SEND {
         return Err(Refusal::SendTooFarAhead);
@@ -250,20 +235,10 @@ pub fn plan_notifications(
     let asked = request.channels.as_ref().unwrap_or(&category.channels);
     let plan = |(place, recipient): (usize, &Recipient)| {
         let reach = match recipient {
-            Recipient::Known(key) => *tenant
-                .recipients
-                .get(key.as_str())
-                .ok_or(Refusal::UnknownRecipient(place))?,
-            Recipient::Inline(inline) => Reach {
-                email: inline.email.is_some(),
-                phone: inline.phone.is_some(),
-            },
+            Recipient::Known(key) => *tenant.recipients.get(key.as_str()).ok_or(Refusal::UnknownRecipient(place))?,
+            Recipient::Inline(inline) => Reach { email: inline.email.is_some(), phone: inline.phone.is_some() },
         };
-        let channels: Vec<Channel> = asked
-            .iter()
-            .copied()
-            .filter(|channel| reach.has(*channel))
-            .collect();
+        let channels: Vec<Channel> = asked.iter().copied().filter(|channel| reach.has(*channel)).collect();
         if channels.is_empty() {
             return Err(Refusal::NoAddress(place));
         }
@@ -281,19 +256,11 @@ pub fn plan_notifications(
 /// Decides how a delivery begins: what the queue can hold back until its time is published at once.
 pub fn start_delivery(send_at: Timestamp, now: Timestamp) -> Start {
     if send_at.duration_since(now) > due::LONGEST_DELAY {
-        return Start {
-            state: DeliveryState::Scheduled,
-            due_at: send_at - PUBLISH_LEAD,
-            publish_delay: None,
-        };
+        return Start { state: DeliveryState::Scheduled, due_at: send_at - PUBLISH_LEAD, publish_delay: None };
     }
     let delay = due::delay_until(send_at, now);
     let grace = SignedDuration::from_secs(retry::republish_after(1).as_secs().cast_signed());
-    Start {
-        state: DeliveryState::Queued,
-        due_at: send_at.max(now) + grace,
-        publish_delay: Some(delay),
-    }
+    Start { state: DeliveryState::Queued, due_at: send_at.max(now) + grace, publish_delay: Some(delay) }
 }
 
 /// A window in seconds, or the default of a dedupe key.
@@ -317,9 +284,7 @@ mod tests {
     fn request() -> NotificationRequest {
         NotificationRequest {
             category: CategoryKey::parse("INVITATION").expect("a key"),
-            recipients: vec![Recipient::Known(
-                RecipientKey::parse("auditor-7").expect("a key"),
-            )],
+            recipients: vec![Recipient::Known(RecipientKey::parse("auditor-7").expect("a key"))],
             channels: None,
             template: None,
             content: InlineContent::default(),
@@ -334,18 +299,9 @@ mod tests {
     }
 
     fn tenant() -> TenantContext {
-        let category = CategoryDefaults {
-            template: Some("invitation".into()),
-            ..CategoryDefaults::default()
-        };
+        let category = CategoryDefaults { template: Some("invitation".into()), ..CategoryDefaults::default() };
         TenantContext {
-            recipients: BTreeMap::from([(
-                "auditor-7".to_owned(),
-                Reach {
-                    email: true,
-                    phone: false,
-                },
-            )]),
+            recipients: BTreeMap::from([("auditor-7".to_owned(), Reach { email: true, phone: false })]),
             categories: BTreeMap::from([("INVITATION".to_owned(), category)]),
             templates: BTreeSet::new(),
         }
@@ -356,26 +312,16 @@ mod tests {
         let plans = plan_notifications(&request(), &tenant(), now()).expect("accepted");
         let plan = plans[0].as_ref().expect("accepted");
         assert_eq!(plan.template.as_deref(), Some("invitation"));
-        assert_eq!(
-            (plan.start.state, plan.start.publish_delay),
-            (DeliveryState::Queued, Some(Duration::ZERO))
-        );
+        assert_eq!((plan.start.state, plan.start.publish_delay), (DeliveryState::Queued, Some(Duration::ZERO)));
     }
 
     #[test]
     fn fifteen_minutes_wait_in_the_queue_and_more_in_the_database() {
-        let table = [
-            (0, DeliveryState::Queued),
-            (900, DeliveryState::Queued),
-            (901, DeliveryState::Scheduled),
-        ];
+        let table = [(0, DeliveryState::Queued), (900, DeliveryState::Queued), (901, DeliveryState::Scheduled)];
         for (seconds, state) in table {
             let start = start_delivery(now() + SignedDuration::from_secs(seconds), now());
             assert_eq!(start.state, state, "{seconds} s ahead");
-            assert_eq!(
-                start.publish_delay.is_some(),
-                state == DeliveryState::Queued
-            );
+            assert_eq!(start.publish_delay.is_some(), state == DeliveryState::Queued);
         }
     }
 
@@ -389,43 +335,24 @@ mod tests {
                 Ok(plans) => plans.into_iter().find_map(Result::err).expect("a refusal"),
             }
         };
+        assert_eq!(refused(&|_, tenant| tenant.categories.clear()), Refusal::UnknownCategory);
+        assert_eq!(refused(&|_, tenant| tenant.recipients.clear()), Refusal::UnknownRecipient(0));
         assert_eq!(
-            refused(&|_, tenant| tenant.categories.clear()),
-            Refusal::UnknownCategory
-        );
-        assert_eq!(
-            refused(&|_, tenant| tenant.recipients.clear()),
-            Refusal::UnknownRecipient(0)
-        );
-        assert_eq!(
-            refused(
-                &|request, _| request.template = Some(TemplateKey::parse("gone").expect("a key"))
-            ),
+            refused(&|request, _| request.template = Some(TemplateKey::parse("gone").expect("a key"))),
             Refusal::UnknownTemplate
         );
         assert_eq!(
-            refused(&|_, tenant| tenant
-                .categories
-                .values_mut()
-                .for_each(|category| category.template = None)),
+            refused(&|_, tenant| tenant.categories.values_mut().for_each(|category| category.template = None)),
             Refusal::NoContent
         );
         assert_eq!(
-            refused(&|_, tenant| tenant
-                .recipients
-                .values_mut()
-                .for_each(|reach| reach.email = false)),
+            refused(&|_, tenant| tenant.recipients.values_mut().for_each(|reach| reach.email = false)),
             Refusal::NoAddress(0)
         );
         assert_eq!(
-            refused(
-                &|request, _| request.send_at = Some(now() + SignedDuration::from_hours(367 * 24))
-            ),
+            refused(&|request, _| request.send_at = Some(now() + SignedDuration::from_hours(367 * 24))),
             Refusal::SendTooFarAhead
         );
-        assert_eq!(
-            refused(&|request, _| request.expires_at = Some(now())),
-            Refusal::ExpiresBeforeSend
-        );
+        assert_eq!(refused(&|request, _| request.expires_at = Some(now())), Refusal::ExpiresBeforeSend);
     }
 }

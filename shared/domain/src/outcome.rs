@@ -116,31 +116,22 @@ pub fn settle_attempt(
     jitter: Jitter,
 ) -> Settlement {
     match conclusion {
-        Conclusion::Called(SendOutcome::Sent {
-            provider_message_id,
-        }) => Settlement {
-            provider_message_id,
-            ..end(DeliveryState::Sent, None, AttemptOutcome::Sent, None)
-        },
+        Conclusion::Called(SendOutcome::Sent { provider_message_id }) => {
+            Settlement { provider_message_id, ..end(DeliveryState::Sent, None, AttemptOutcome::Sent, None) }
+        }
         Conclusion::Sandboxed => end(DeliveryState::Sent, None, AttemptOutcome::Sandboxed, None),
         Conclusion::Called(SendOutcome::Transient(error)) => {
             retry_or_die(AttemptOutcome::Transient, error, budget, rules, jitter)
         }
         Conclusion::Called(SendOutcome::ServerFailed(error)) => match rules.unknown_policy {
-            UnknownPolicy::AtLeastOnce => {
-                retry_or_die(AttemptOutcome::Unknown, error, budget, rules, jitter)
-            }
+            UnknownPolicy::AtLeastOnce => retry_or_die(AttemptOutcome::Unknown, error, budget, rules, jitter),
             UnknownPolicy::AtMostOnce => wait_for_feedback(error, rules),
         },
         Conclusion::Called(SendOutcome::Unknown(error)) => wait_for_feedback(error, rules),
-        Conclusion::Called(SendOutcome::Throttled(error)) => retry_uncounted(
-            AttemptOutcome::Throttled,
-            error,
-            retry::backoff(budget.made, jitter),
-        ),
-        Conclusion::HandedBack(error) => {
-            retry_uncounted(AttemptOutcome::NotSent, error, Duration::from_secs(1))
+        Conclusion::Called(SendOutcome::Throttled(error)) => {
+            retry_uncounted(AttemptOutcome::Throttled, error, retry::backoff(budget.made, jitter))
         }
+        Conclusion::HandedBack(error) => retry_uncounted(AttemptOutcome::NotSent, error, Duration::from_secs(1)),
         Conclusion::Called(SendOutcome::Held(reason, error)) => {
             let wait = retry::hold(hold_time(reason), jitter);
             Settlement {
@@ -152,39 +143,19 @@ pub fn settle_attempt(
         }
         Conclusion::Called(SendOutcome::Rejected(error)) => Settlement {
             detail: Some(error.detail.clone()),
-            ..end(
-                DeliveryState::Failed,
-                Some(Reason::ProviderRejected),
-                AttemptOutcome::Rejected,
-                Some(error),
-            )
+            ..end(DeliveryState::Failed, Some(Reason::ProviderRejected), AttemptOutcome::Rejected, Some(error))
         },
         Conclusion::Expired => Settlement {
             counted: false,
-            ..end(
-                DeliveryState::Expired,
-                Some(Reason::ExpiryPassed),
-                AttemptOutcome::NotSent,
-                None,
-            )
+            ..end(DeliveryState::Expired, Some(Reason::ExpiryPassed), AttemptOutcome::NotSent, None)
         },
         Conclusion::Impossible(reason, detail) => Settlement {
             detail: Some(detail),
-            ..end(
-                DeliveryState::Failed,
-                Some(reason),
-                AttemptOutcome::NotSent,
-                None,
-            )
+            ..end(DeliveryState::Failed, Some(reason), AttemptOutcome::NotSent, None)
         },
         Conclusion::RenderFailed(error) => Settlement {
             detail: Some(error.to_string()),
-            ..end(
-                DeliveryState::Failed,
-                Some(Reason::RenderFailed),
-                AttemptOutcome::NotSent,
-                None,
-            )
+            ..end(DeliveryState::Failed, Some(Reason::RenderFailed), AttemptOutcome::NotSent, None)
         },
     }
 }
@@ -229,20 +200,12 @@ fn retry_or_die(
         return Settlement {
             detail: Some(format!("{}: {}", error.code, error.detail)),
             next: Next::DeadLetter,
-            ..end(
-                DeliveryState::Dead,
-                Some(Reason::AttemptsUsedUp),
-                outcome,
-                Some(error),
-            )
+            ..end(DeliveryState::Dead, Some(Reason::AttemptsUsedUp), outcome, Some(error))
         };
     }
     let wait = retry::backoff(budget.spent, jitter);
     Settlement {
-        next: Next::Retry {
-            wait,
-            wake: retry::wake_after(wait),
-        },
+        next: Next::Retry { wait, wake: retry::wake_after(wait) },
         ..end(DeliveryState::Queued, None, outcome, Some(error))
     }
 }
@@ -250,10 +213,7 @@ fn retry_or_die(
 fn retry_uncounted(outcome: AttemptOutcome, error: ProviderError, wait: Duration) -> Settlement {
     Settlement {
         counted: false,
-        next: Next::Retry {
-            wait,
-            wake: retry::wake_after(wait),
-        },
+        next: Next::Retry { wait, wake: retry::wake_after(wait) },
         ..end(DeliveryState::Queued, None, outcome, Some(error))
     }
 }
@@ -261,15 +221,8 @@ fn retry_uncounted(outcome: AttemptOutcome, error: ProviderError, wait: Duration
 fn wait_for_feedback(error: ProviderError, rules: &DeliveryRules) -> Settlement {
     Settlement {
         detail: Some(error.detail.clone()),
-        next: Next::Feedback {
-            window: Duration::from_secs(rules.reconcile_window_seconds.into()),
-        },
-        ..end(
-            DeliveryState::Unknown,
-            Some(Reason::OutcomeUnknown),
-            AttemptOutcome::Unknown,
-            Some(error),
-        )
+        next: Next::Feedback { window: Duration::from_secs(rules.reconcile_window_seconds.into()) },
+        ..end(DeliveryState::Unknown, Some(Reason::OutcomeUnknown), AttemptOutcome::Unknown, Some(error))
     }
 }
 
@@ -280,18 +233,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn error() -> ProviderError {
-        ProviderError {
-            code: "Code".into(),
-            detail: "words".into(),
-        }
+        ProviderError { code: "Code".into(), detail: "words".into() }
     }
 
     fn rules(unknown_policy: UnknownPolicy) -> DeliveryRules {
-        DeliveryRules {
-            max_attempts: 3,
-            unknown_policy,
-            reconcile_window_seconds: 600,
-        }
+        DeliveryRules { max_attempts: 3, unknown_policy, reconcile_window_seconds: 600 }
     }
 
     fn settle(outcome: SendOutcome, spent: u32, policy: UnknownPolicy) -> Settlement {
@@ -306,50 +252,18 @@ mod tests {
     #[test]
     fn each_outcome_leads_where_the_table_says() {
         use UnknownPolicy::*;
-        let sent = SendOutcome::Sent {
-            provider_message_id: Some("m".into()),
-        };
+        let sent = SendOutcome::Sent { provider_message_id: Some("m".into()) };
         let held = SendOutcome::Held(Reason::QuotaReached, error());
         let table = [
             (sent.clone(), 1, AtLeastOnce, Sent, true),
-            (
-                SendOutcome::Transient(error()),
-                1,
-                AtLeastOnce,
-                Queued,
-                true,
-            ),
+            (SendOutcome::Transient(error()), 1, AtLeastOnce, Queued, true),
             (SendOutcome::Transient(error()), 3, AtLeastOnce, Dead, true),
-            (
-                SendOutcome::Throttled(error()),
-                3,
-                AtLeastOnce,
-                Queued,
-                false,
-            ),
+            (SendOutcome::Throttled(error()), 3, AtLeastOnce, Queued, false),
             (held, 3, AtLeastOnce, Held, false),
             (SendOutcome::Rejected(error()), 1, AtLeastOnce, Failed, true),
-            (
-                SendOutcome::ServerFailed(error()),
-                1,
-                AtLeastOnce,
-                Queued,
-                true,
-            ),
-            (
-                SendOutcome::ServerFailed(error()),
-                3,
-                AtLeastOnce,
-                Dead,
-                true,
-            ),
-            (
-                SendOutcome::ServerFailed(error()),
-                1,
-                AtMostOnce,
-                Unknown,
-                true,
-            ),
+            (SendOutcome::ServerFailed(error()), 1, AtLeastOnce, Queued, true),
+            (SendOutcome::ServerFailed(error()), 3, AtLeastOnce, Dead, true),
+            (SendOutcome::ServerFailed(error()), 1, AtMostOnce, Unknown, true),
             (SendOutcome::Unknown(error()), 1, AtLeastOnce, Unknown, true),
             (SendOutcome::Unknown(error()), 3, AtMostOnce, Unknown, true),
         ];
@@ -365,18 +279,8 @@ mod tests {
 
     #[test]
     fn a_held_delivery_is_parked_in_the_database() {
-        let settlement = settle(
-            SendOutcome::Held(Reason::SendingPaused, error()),
-            1,
-            UnknownPolicy::AtLeastOnce,
-        );
-        assert!(matches!(
-            settlement.next,
-            Next::Retry {
-                wake: Wake::Dispatcher,
-                ..
-            }
-        ));
+        let settlement = settle(SendOutcome::Held(Reason::SendingPaused, error()), 1, UnknownPolicy::AtLeastOnce);
+        assert!(matches!(settlement.next, Next::Retry { wake: Wake::Dispatcher, .. }));
         assert_eq!(settlement.reason, Some(Reason::SendingPaused));
     }
 
@@ -384,20 +288,13 @@ mod tests {
     fn an_outcome_nobody_knows_waits_for_feedback_and_is_never_retried_at_once() {
         for policy in UnknownPolicy::ALL {
             let settlement = settle(SendOutcome::Unknown(error()), 1, *policy);
-            assert_eq!(
-                settlement.next,
-                Next::Feedback {
-                    window: Duration::from_secs(600)
-                }
-            );
+            assert_eq!(settlement.next, Next::Feedback { window: Duration::from_secs(600) });
         }
     }
 
     fn any_outcome() -> impl Strategy<Value = SendOutcome> {
         prop_oneof![
-            Just(SendOutcome::Sent {
-                provider_message_id: None
-            }),
+            Just(SendOutcome::Sent { provider_message_id: None }),
             Just(SendOutcome::Transient(error())),
             Just(SendOutcome::Throttled(error())),
             Just(SendOutcome::Held(Reason::QuotaReached, error())),

@@ -186,12 +186,7 @@ pub struct RenderError {
 
 impl RenderError {
     fn new(part: Part, kind: RenderErrorKind, detail: impl Into<String>) -> Self {
-        Self {
-            part,
-            kind,
-            line: None,
-            detail: detail.into(),
-        }
+        Self { part, kind, line: None, detail: detail.into() }
     }
 }
 
@@ -258,8 +253,7 @@ fn measure(context: &serde_json::Value) -> Result<usize, RenderError> {
                 size += members.keys().map(String::len).sum::<usize>();
                 waiting.extend(members.values().map(|member| (member, depth + 1)));
             }
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
-            }
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
         }
         if size > MAX_CONTEXT_BYTES {
             return fail(RenderErrorKind::TooLarge, "the data is too large");
@@ -276,52 +270,25 @@ fn measure(context: &serde_json::Value) -> Result<usize, RenderError> {
 /// # Errors
 ///
 /// Any kind; the first part that fails ends it.
-pub fn render_template(
-    source: &TemplateSource,
-    context: &serde_json::Value,
-) -> Result<Rendered, RenderError> {
-    let data = Data {
-        size: measure(context)?,
-        value: Value::from(Serde(context)),
-    };
+pub fn render_template(source: &TemplateSource, context: &serde_json::Value) -> Result<Rendered, RenderError> {
+    let data = Data { size: measure(context)?, value: Value::from(Serde(context)) };
     let subject = render_part(Part::Subject, &source.subject, &data)?;
     // The line break at the end of a source belongs to the editor; inside, it is an error.
-    let subject = Subject::parse(subject.trim()).map_err(|error| {
-        RenderError::new(
-            Part::Subject,
-            RenderErrorKind::BadSubject,
-            error.to_string(),
-        )
-    })?;
-    let render = |part, source: &Option<String>| {
-        source
-            .as_ref()
-            .map(|source| render_part(part, source, &data))
-            .transpose()
-    };
+    let subject = Subject::parse(subject.trim())
+        .map_err(|error| RenderError::new(Part::Subject, RenderErrorKind::BadSubject, error.to_string()))?;
+    let render =
+        |part, source: &Option<String>| source.as_ref().map(|source| render_part(part, source, &data)).transpose();
     let text = render(Part::Text, &source.text)?;
     let html = render(Part::Html, &source.html)?;
     if html.as_deref().is_some_and(html::has_script_link) {
-        return Err(RenderError::new(
-            Part::Html,
-            RenderErrorKind::NotAllowed,
-            "a link must not run a script",
-        ));
+        return Err(RenderError::new(Part::Html, RenderErrorKind::NotAllowed, "a link must not run a script"));
     }
-    Ok(Rendered {
-        subject,
-        text,
-        html,
-    })
+    Ok(Rendered { subject, text, html })
 }
 
 fn check_part(part: Part, source: &str) -> Result<(), RenderError> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err(RenderError::new(
-            part,
-            RenderErrorKind::TooLarge,
-            "the template is longer than 256 KiB",
-        ));
+        return Err(RenderError::new(part, RenderErrorKind::TooLarge, "the template is longer than 256 KiB"));
     }
     grammar::check(source).map_err(|refusal| RenderError {
         part,
@@ -348,11 +315,7 @@ fn render_part(part: Part, source: &str, data: &Data) -> Result<String, RenderEr
         .and_then(|template| template.render_captured_to(data.value.clone(), &mut output))
         .map(|_| ());
     if output.is_full {
-        return Err(RenderError::new(
-            part,
-            RenderErrorKind::TooLarge,
-            "the output is longer than 256 KiB",
-        ));
+        return Err(RenderError::new(part, RenderErrorKind::TooLarge, "the output is longer than 256 KiB"));
     }
     result.map_err(|error| describe(part, source, &error))?;
     String::from_utf8(output.bytes)
@@ -408,9 +371,7 @@ fn describe(part: Part, source: &str, error: &minijinja::Error) -> RenderError {
         .unwrap_or_default();
     let (kind, detail) = match error.kind() {
         // `grammar` found these already; only what compiling adds is left.
-        ErrorKind::SyntaxError | ErrorKind::BadEscape => {
-            (RenderErrorKind::Syntax, format!("{}{place}", error.kind()))
-        }
+        ErrorKind::SyntaxError | ErrorKind::BadEscape => (RenderErrorKind::Syntax, format!("{}{place}", error.kind())),
         ErrorKind::UndefinedError => (
             RenderErrorKind::MissingVariable,
             match error.detail() {
@@ -419,40 +380,21 @@ fn describe(part: Part, source: &str, error: &minijinja::Error) -> RenderError {
                 None => format!("a variable is missing or null{place}"),
             },
         ),
-        ErrorKind::OutOfFuel => (
-            RenderErrorKind::OutOfFuel,
-            format!("the template does too much work{place}"),
-        ),
-        ErrorKind::UnknownFilter
-        | ErrorKind::UnknownTest
-        | ErrorKind::UnknownFunction
-        | ErrorKind::UnknownMethod => (
-            RenderErrorKind::NotAllowed,
-            format!("{}{place}", error.kind()),
-        ),
+        ErrorKind::OutOfFuel => (RenderErrorKind::OutOfFuel, format!("the template does too much work{place}")),
+        ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => {
+            (RenderErrorKind::NotAllowed, format!("{}{place}", error.kind()))
+        }
         kind => (RenderErrorKind::Other, format!("{kind}{place}")),
     };
-    RenderError {
-        part,
-        kind,
-        line: error.line(),
-        detail,
-    }
+    RenderError { part, kind, line: error.line(), detail }
 }
 
 /// The braces around a place of the source: an error's own range can be as small as the name of a filter.
 fn tag_around(source: &str, at: usize) -> Option<&str> {
     let before = source.get(..at)?;
-    let start = ["{{", "{%"]
-        .iter()
-        .filter_map(|open| before.rfind(open))
-        .max()?;
+    let start = ["{{", "{%"].iter().filter_map(|open| before.rfind(open)).max()?;
     let tag = &source[start..];
-    let end = ["}}", "%}"]
-        .iter()
-        .filter_map(|close| tag.find(close))
-        .min()
-        .map_or(tag.len(), |end| end + 2);
+    let end = ["}}", "%}"].iter().filter_map(|close| tag.find(close)).min().map_or(tag.len(), |end| end + 2);
     Some(&tag[..end])
 }
 

@@ -24,11 +24,7 @@ pub struct Jitter(f64);
 impl Jitter {
     /// Takes any number; what lies outside 0..1 is brought inside.
     pub fn new(number: f64) -> Self {
-        Self(if number.is_finite() {
-            number.clamp(0.0, 1.0 - f64::EPSILON)
-        } else {
-            0.0
-        })
+        Self(if number.is_finite() { number.clamp(0.0, 1.0 - f64::EPSILON) } else { 0.0 })
     }
 
     fn of(self, whole: Duration) -> Duration {
@@ -65,11 +61,7 @@ pub enum Wake {
 
 /// Short waits stay in the queue, where they end on the second; long ones are parked in the database.
 pub fn wake_after(wait: Duration) -> Wake {
-    if wait <= LONGEST_HIDE {
-        Wake::Message
-    } else {
-        Wake::Dispatcher
-    }
+    if wait <= LONGEST_HIDE { Wake::Message } else { Wake::Dispatcher }
 }
 
 /// How long after its time a published delivery is published again if nobody claimed it.
@@ -89,13 +81,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_ceiling() {
-        let seconds: Vec<u64> = (1..=11)
-            .map(|retry| longest_backoff(retry).as_secs())
-            .collect();
-        assert_eq!(
-            seconds,
-            [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
-        );
+        let seconds: Vec<u64> = (1..=11).map(|retry| longest_backoff(retry).as_secs()).collect();
+        assert_eq!(seconds, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
         assert_eq!(longest_backoff(u32::MAX), CEILING);
     }
 
@@ -107,9 +94,7 @@ mod tests {
 
     #[test]
     fn republishing_slows_down() {
-        let seconds: Vec<u64> = (0..=8)
-            .map(|count| republish_after(count).as_secs())
-            .collect();
+        let seconds: Vec<u64> = (0..=8).map(|count| republish_after(count).as_secs()).collect();
         assert_eq!(seconds, [30, 30, 60, 120, 240, 480, 900, 900, 900]);
     }
 

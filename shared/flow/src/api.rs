@@ -60,14 +60,14 @@ type Answer = Result<Response, Refused>;
 impl<Q: Queue> Api<Q> {
     /// Answers a request.
     pub async fn answer_request(&self, event: Value, request_id: &str) -> Response {
-        let answer = match Request::read(event) {
-            Ok(request) => self.route(&request, request_id).await,
-            Err(problem) => Err(problem.into()),
+        let request = match Request::read(event) {
+            Ok(request) => request,
+            Err(problem) => return problem.response(request_id),
         };
-        match answer {
+        match self.route(&request, request_id).await {
             Ok(response) => response.with_header("x-request-id", request_id),
             Err(Refused::Problem(problem)) => problem.response(request_id),
-            Err(Refused::Store(error)) => store_problem(&error).response(request_id),
+            Err(Refused::Store(error)) => store_problem(&error, request.idempotency_key.as_ref()).response(request_id),
         }
     }
 
@@ -109,7 +109,10 @@ impl<Q: Queue> Api<Q> {
         let rows = list_notifications(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
         let cursor = |row: &_| cursor_of(row);
-        Ok(Response::json(200, &views::print_page("notifications", &rows, page.size, views::print_notification, cursor)))
+        Ok(Response::json(
+            200,
+            &views::print_page("notifications", &rows, page.size, views::print_notification, cursor),
+        ))
     }
 
     async fn get_notification(&self, request: &Request) -> Answer {
@@ -149,7 +152,8 @@ impl<Q: Queue> Api<Q> {
         let mut transaction = self.begin(request).await?;
         let rows = list_dead_letters(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
-        let cursor = |row: &adapters::store::dead_letters::DeadLetter| Cursor { at: row.created_at, id: row.id.as_uuid() };
+        let cursor =
+            |row: &adapters::store::dead_letters::DeadLetter| Cursor { at: row.created_at, id: row.id.as_uuid() };
         Ok(Response::json(200, &views::print_page("dead_letters", &rows, page.size, views::print_dead_letter, cursor)))
     }
 
@@ -164,7 +168,8 @@ impl<Q: Queue> Api<Q> {
                 "has_more": ids.len() == REDRIVE_LIMIT as usize,
                 "dead_letters": ids,
             });
-            let publications = redriven.messages.into_iter().map(|message| Publication { message, delay: Duration::ZERO });
+            let publications =
+                redriven.messages.into_iter().map(|message| Publication { message, delay: Duration::ZERO });
             Ok((answer, publications.collect()))
         })
         .await
@@ -223,7 +228,8 @@ impl<Q: Queue> Api<Q> {
         let body = bodies::read_category(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
         if !managed::put_category(&mut transaction, &key, &body).await? {
-            let error = FieldError::new("/template", "no template has this key; create it with PUT /v1/templates/{key}");
+            let error =
+                FieldError::new("/template", "no template has this key; create it with PUT /v1/templates/{key}");
             return Err(Problem::invalid(vec![error]).into());
         }
         let row = managed::get_category(&mut transaction, &key).await?;
@@ -265,7 +271,10 @@ impl<Q: Queue> Api<Q> {
     }
 }
 
-async fn show_notification(transaction: &mut TenantTransaction, id: NotificationId) -> Result<Option<Value>, StoreError> {
+async fn show_notification(
+    transaction: &mut TenantTransaction,
+    id: NotificationId,
+) -> Result<Option<Value>, StoreError> {
     let filter = NotificationFilter { id: Some(id), ..NotificationFilter::default() };
     let rows = list_notifications(transaction, &filter, &Page { after: None, size: 1 }).await?;
     Ok(rows.first().map(views::print_notification))

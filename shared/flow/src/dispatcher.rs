@@ -105,7 +105,10 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
 
         let (unpublished, unburied) =
             tokio::join!(self.queue.publish(&sorted.publications), self.queue.bury(&sorted.dead));
-        let refused: Vec<DeliveryKey> = unpublished.0.iter().filter_map(|place| sorted.published.get(*place))
+        let refused: Vec<DeliveryKey> = unpublished
+            .0
+            .iter()
+            .filter_map(|place| sorted.published.get(*place))
             .chain(unburied.0.iter().filter_map(|place| sorted.buried.get(*place)))
             .copied()
             .collect();

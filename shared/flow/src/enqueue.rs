@@ -6,6 +6,7 @@
 //! all the same. A request that arrives twice with one key finds the first one's answer; an event that EventBridge
 //! delivers twice has its id for a key.
 
+use crate::request::{hash_body, store_problem};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::enqueue::{self as store, AcceptResult, Accepted, RequestKey, StoredAnswer};
@@ -17,7 +18,6 @@ use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
 use serde_json::{Map, Value, json};
-use crate::request::{hash_body, store_problem};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -96,7 +96,10 @@ impl<Q: Queue> Enqueue<Q> {
             Err(Refused::Store(StoreError::Conflict(_))) => self.try_accept(asked).await,
             outcome => outcome,
         }
-        .map_err(Refused::into_problem)
+        .map_err(|refused| match refused {
+            Refused::Problem(problem) => problem,
+            Refused::Store(error) => store_problem(&error, asked.key.key.as_ref()),
+        })
     }
 
     async fn try_accept(&self, asked: &Asked) -> Result<Answer, Refused> {
@@ -147,15 +150,6 @@ impl<Q: Queue> Enqueue<Q> {
 enum Refused {
     Problem(Problem),
     Store(StoreError),
-}
-
-impl Refused {
-    fn into_problem(self) -> Problem {
-        match self {
-            Self::Problem(problem) => problem,
-            Self::Store(error) => store_problem(&error),
-        }
-    }
 }
 
 impl From<Problem> for Refused {
@@ -213,7 +207,11 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
 }
 
 fn replay(stored: StoredAnswer, key: &RequestKey) -> Result<Answer, Refused> {
-    if stored.request_hash == key.request_hash { Ok(Answer::Replayed(stored)) } else { Err(Problem::key_reused().into()) }
+    if stored.request_hash == key.request_hash {
+        Ok(Answer::Replayed(stored))
+    } else {
+        Err(Problem::key_reused().into())
+    }
 }
 
 fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> {
@@ -318,7 +316,9 @@ fn print_answer(shape: Shape, results: &Value, request_id: &str) -> Response {
     let first = entries.iter().find_map(|entry| entry.get("id").and_then(Value::as_str)).unwrap_or_default();
     let location = format!("/v1/notifications/{first}");
     let body = match shape {
-        Shape::One => entries.first().map(|entry| json!({"id": entry["id"], "status": entry["status"]})).unwrap_or_default(),
+        Shape::One => {
+            entries.first().map(|entry| json!({"id": entry["id"], "status": entry["status"]})).unwrap_or_default()
+        }
         Shape::Many => json!({"notifications": entries}),
     };
     Response::json(202, &body).with_header("location", location).with_header("x-request-id", request_id)

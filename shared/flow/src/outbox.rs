@@ -13,7 +13,11 @@ pub(crate) struct Published {
 }
 
 /// Publishes events and deletes from the outbox those that the bus took.
-pub(crate) async fn publish_events(database: &Database, bus: &impl EventBus, events: &[Event]) -> Result<Published, StoreError> {
+pub(crate) async fn publish_events(
+    database: &Database,
+    bus: &impl EventBus,
+    events: &[Event],
+) -> Result<Published, StoreError> {
     let not_taken = bus.publish_events(events).await;
     let taken: Vec<&Event> =
         events.iter().enumerate().filter(|(place, _)| not_taken.took(*place)).map(|(_, event)| event).collect();

@@ -90,7 +90,11 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         let outcomes = match claims {
             Ok(claims) => Some(self.conclude_claims(claims, deadline).await),
             Err(error) => {
-                tracing::error!(error = chain(&error), message_count = messages.len(), "nothing of a batch could be claimed");
+                tracing::error!(
+                    error = chain(&error),
+                    message_count = messages.len(),
+                    "nothing of a batch could be claimed"
+                );
                 None
             }
         };
@@ -116,7 +120,11 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
     }
 
     /// Sends what was claimed, records it, and says what is known of each asked delivery.
-    async fn conclude_claims(&self, claims: HashMap<DeliveryKey, Claim>, deadline: Instant) -> HashMap<DeliveryKey, Known> {
+    async fn conclude_claims(
+        &self,
+        claims: HashMap<DeliveryKey, Claim>,
+        deadline: Instant,
+    ) -> HashMap<DeliveryKey, Known> {
         let mut known = HashMap::with_capacity(claims.len());
         let mut claimed = Vec::new();
         for (key, claim) in claims {
@@ -137,7 +145,10 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         match self.record(&records).await {
             Ok(recorded) => {
                 if let Err(error) = publish_events(&self.database, &self.bus, &recorded.events).await {
-                    tracing::warn!(error = chain(&error), "published events stay in the outbox and will be published again");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "published events stay in the outbox and will be published again"
+                    );
                 }
                 for Concluded { claimed, settlement } in concluded {
                     let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
@@ -202,7 +213,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             .as_ref()
             .ok_or_else(|| impossible(Reason::NoTemplate, "the template has no version for this channel"))?;
         let to = claimed.recipient.email.as_deref().map(EmailAddress::parse);
-        let to = to.and_then(Result::ok).ok_or_else(|| impossible(Reason::NoAddress, "the recipient has no mail address"))?;
+        let to = to
+            .and_then(Result::ok)
+            .ok_or_else(|| impossible(Reason::NoAddress, "the recipient has no mail address"))?;
         let from = match claimed.from_address.as_deref().map(EmailAddress::parse) {
             None => self.mail_config.from.clone(),
             Some(Ok(address)) => address,
@@ -234,7 +247,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
     /// One provider call. A panic on the way may have come after the request went out.
     async fn send(&self, mail: &Mail) -> Conclusion {
         let sent = AssertUnwindSafe(self.mail.send_mail(mail)).catch_unwind().await;
-        Conclusion::Called(sent.unwrap_or_else(|_| SendOutcome::Unknown(words("Panicked", "sending the message failed"))))
+        Conclusion::Called(
+            sent.unwrap_or_else(|_| SendOutcome::Unknown(words("Panicked", "sending the message failed"))),
+        )
     }
 
     async fn record(&self, records: &[AttemptRecord]) -> Result<Recorded, StoreError> {
@@ -264,7 +279,11 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                 }
                 Disposal::Bury { reason, detail } => {
                     buried.push(record);
-                    dead.push(DeadMessage { body: record.body.clone(), reason: (*reason).to_owned(), detail: detail.clone() });
+                    dead.push(DeadMessage {
+                        body: record.body.clone(),
+                        reason: (*reason).to_owned(),
+                        detail: detail.clone(),
+                    });
                 }
             }
         }

@@ -3,6 +3,7 @@
 use adapters::store::database::StoreError;
 use adapters::telemetry::chain;
 use adapters::wire::problem::Problem;
+use domain::id::IdempotencyKey;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -12,7 +13,8 @@ pub(crate) fn hash_body(body: &Value) -> Vec<u8> {
 }
 
 /// What a caller is told of a failure of the store; the log has the rest.
-pub(crate) fn store_problem(error: &StoreError) -> Problem {
+/// A request with a key that finds rows locked most likely finds its own first copy at work.
+pub(crate) fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) -> Problem {
     match error {
         StoreError::Unavailable(_) | StoreError::Secret(_) => {
             tracing::error!(error = chain(error), "the store is unavailable");
@@ -20,7 +22,7 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
         }
         StoreError::Busy(_) => {
             tracing::warn!(error = chain(error), "the store is busy");
-            Problem::still_running()
+            if key.is_some() { Problem::still_running() } else { Problem::unavailable() }
         }
         StoreError::Conflict(_) => {
             tracing::warn!(error = chain(error), "the store has a conflict");

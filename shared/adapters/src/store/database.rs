@@ -53,7 +53,8 @@ impl DatabaseConfig {
             Some(url) if iam => Ok(Self::Iam { url, aws: AwsConfig::from_env()? }),
             Some(url) => Ok(Self::Url(url.into())),
             None => {
-                let arn = env::optional("DATABASE_SECRET_ARN").ok_or(ConfigError::Missing("DATABASE_SECRET_ARN or DATABASE_URL"))?;
+                let arn = env::optional("DATABASE_SECRET_ARN")
+                    .ok_or(ConfigError::Missing("DATABASE_SECRET_ARN or DATABASE_URL"))?;
                 Ok(Self::Secret { arn, aws: AwsConfig::from_env()? })
             }
         }
@@ -81,7 +82,8 @@ impl DatabaseConfig {
             Self::Secret { arn, aws } => parse_secret(read_secret(aws, arn).await?.expose_secret())?,
             Self::Iam { url, aws } => {
                 let options = parse_url(url)?;
-                let token = super::iam_token::mint_token(aws, options.get_host(), options.get_port(), options.get_username());
+                let token =
+                    super::iam_token::mint_token(aws, options.get_host(), options.get_port(), options.get_username());
                 options.password(token.expose_secret())
             }
         };
@@ -206,7 +208,9 @@ impl fmt::Display for StoreError {
             Self::Busy(_) => f.write_str("the rows are locked by another transaction"),
             Self::Conflict(_) => f.write_str("the rows conflict with others"),
             Self::Secret(_) => f.write_str("the database's secret cannot be read"),
-            Self::Url => f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name"),
+            Self::Url => {
+                f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name")
+            }
             Self::Corrupt(what) => write!(f, "a row holds an unknown {what}"),
             Self::Migration(_) => f.write_str("a migration failed"),
             Self::Failed(_) => f.write_str("the database refused a statement"),
@@ -245,12 +249,16 @@ impl From<sqlx::Error> for StoreError {
             (_, Some("55P03" | "40001" | "40P01")) => Self::Busy(error),
             (_, Some("23505" | "23503")) => Self::Conflict(error),
             // Connections, resources, an ending server, a statement that took too long, a demoted writer, a refused login.
-            (_, Some(code)) if ["08", "53", "57", "28"].iter().any(|class| code.starts_with(class)) || code == "25006" => {
+            (_, Some(code))
+                if ["08", "53", "57", "28"].iter().any(|class| code.starts_with(class)) || code == "25006" =>
+            {
                 Self::Unavailable(error)
             }
             (_, Some(_)) => Self::Failed(error),
             (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), None)
-            | (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed, None) => Self::Unavailable(error),
+            | (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed, None) => {
+                Self::Unavailable(error)
+            }
             _ => Self::Failed(error),
         }
     }
@@ -309,8 +317,10 @@ mod tests {
 
     #[test]
     fn a_secret_of_rds_is_read_part_by_part() {
-        let options = parse_secret(r#"{"username":"u","password":"p@/","host":"h","port":6432,"dbname":"d","engine":"postgres"}"#)
-            .expect("read");
+        let options = parse_secret(
+            r#"{"username":"u","password":"p@/","host":"h","port":6432,"dbname":"d","engine":"postgres"}"#,
+        )
+        .expect("read");
         assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 6432, Some("d")));
         assert!(matches!(parse_secret("{}"), Err(StoreError::Url)));
     }

@@ -98,8 +98,10 @@ pub async fn store_across_tenants(database: &Database, letters: &[NewDeadLetter]
         &letters.iter().map(|letter| letter.id.as_uuid()).collect::<Vec<_>>(),
         &letters.iter().map(|letter| letter.event_id.as_uuid()).collect::<Vec<_>>(),
         &letters.iter().map(|letter| letter.queue_message_id.clone()).collect::<Vec<_>>(),
-        &letters.iter().map(|letter| letter.named.map(|key| key.tenant.as_uuid())).collect::<Vec<_>>() as &[Option<uuid::Uuid>],
-        &letters.iter().map(|letter| letter.named.map(|key| key.delivery.as_uuid())).collect::<Vec<_>>() as &[Option<uuid::Uuid>],
+        &letters.iter().map(|letter| letter.named.map(|key| key.tenant.as_uuid())).collect::<Vec<_>>()
+            as &[Option<uuid::Uuid>],
+        &letters.iter().map(|letter| letter.named.map(|key| key.delivery.as_uuid())).collect::<Vec<_>>()
+            as &[Option<uuid::Uuid>],
         &letters.iter().map(|letter| letter.body.replace('\0', "\u{fffd}")).collect::<Vec<_>>(),
         &letters.iter().map(|letter| letter.reason.clone()).collect::<Vec<_>>(),
         &letters.iter().map(|letter| letter.reason_detail.clone()).collect::<Vec<_>>() as &[Option<String>],

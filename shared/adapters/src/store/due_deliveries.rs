@@ -58,7 +58,10 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
     let count = |number: i32| u32::try_from(number).map_err(|_| StoreError::Corrupt("count"));
     let deliveries = rows.into_iter().map(|row| {
         Ok(TakenDelivery {
-            key: DeliveryKey { tenant: TenantId::from_uuid(row.tenant_id), delivery: DeliveryId::from_uuid(row.delivery_id) },
+            key: DeliveryKey {
+                tenant: TenantId::from_uuid(row.tenant_id),
+                delivery: DeliveryId::from_uuid(row.delivery_id),
+            },
             due: DueDelivery {
                 state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,
                 now: row.now.to_jiff(),
@@ -68,7 +71,8 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
                 publish_count: count(row.publish_count)?,
                 rules: DeliveryRules {
                     max_attempts: count(row.max_attempts)?,
-                    unknown_policy: UnknownPolicy::parse(&row.unknown_policy).ok_or(StoreError::Corrupt("unknown policy"))?,
+                    unknown_policy: UnknownPolicy::parse(&row.unknown_policy)
+                        .ok_or(StoreError::Corrupt("unknown policy"))?,
                     reconcile_window_seconds: count(row.reconcile_window_seconds)?,
                 },
             },
@@ -84,7 +88,8 @@ impl TakenBatch {
     pub async fn write_steps(mut self, steps: &[DueStep]) -> Result<(), StoreError> {
         let tenants: Vec<_> = self.deliveries.iter().map(|taken| taken.key.tenant.as_uuid()).collect();
         let ids: Vec<_> = self.deliveries.iter().map(|taken| taken.key.delivery.as_uuid()).collect();
-        let written: Vec<Written> = self.deliveries.iter().zip(steps).map(|(taken, step)| write_step(taken, step)).collect();
+        let written: Vec<Written> =
+            self.deliveries.iter().zip(steps).map(|(taken, step)| write_step(taken, step)).collect();
         let states: Vec<_> = written.iter().map(|row| row.state.as_str().to_owned()).collect();
         let reasons: Vec<_> = written.iter().map(|row| row.reason.map(|reason| reason.as_str().to_owned())).collect();
         let dues: Vec<_> = written.iter().map(|row| row.due_seconds).collect();

@@ -94,7 +94,8 @@ pub async fn read_context(
     let distinct = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let recipients = distinct(requests.iter().flat_map(|request| &request.recipients).filter_map(known_key).collect());
     let categories = distinct(requests.iter().map(|request| request.category.as_str()).collect());
-    let templates = distinct(requests.iter().filter_map(|request| request.template.as_ref()).map(|key| key.as_str()).collect());
+    let templates =
+        distinct(requests.iter().filter_map(|request| request.template.as_ref()).map(|key| key.as_str()).collect());
     let mut connection = database.connection().await?;
     let context = sqlx::query_scalar!(
         r#"SELECT harkara.read_enqueue_context($1, $2, $3, $4, $5, $6) AS "context!""#,
@@ -140,7 +141,8 @@ pub async fn accept_notifications(
         stored_answer: Option<StoredRow>,
         duplicates: Vec<uuid::Uuid>,
     }
-    let outcome: Outcome = serde_json::from_value(outcome).map_err(|_| StoreError::Corrupt("outcome of accept_notifications"))?;
+    let outcome: Outcome =
+        serde_json::from_value(outcome).map_err(|_| StoreError::Corrupt("outcome of accept_notifications"))?;
     match (outcome.stored_answer, outcome.answer) {
         (Some(stored), _) => Ok(AcceptResult::AlreadyAnswered(stored.read()?)),
         (None, Some(answer)) => {
@@ -160,9 +162,9 @@ struct StoredRow {
 
 impl StoredRow {
     fn read(self) -> Result<StoredAnswer, StoreError> {
-        let bytes = (0..self.request_hash.len()).step_by(2).map(|at| {
-            self.request_hash.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        });
+        let bytes = (0..self.request_hash.len())
+            .step_by(2)
+            .map(|at| self.request_hash.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
         let request_hash = bytes.collect::<Option<Vec<u8>>>().ok_or(StoreError::Corrupt("request hash"))?;
         Ok(StoredAnswer { request_hash, request_id: self.request_id, answer: self.answer })
     }
@@ -196,7 +198,10 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
     let category = |row: CategoryRow| {
         let channels = row.channels.iter().map(|name| Channel::parse(name)).collect::<Option<Vec<_>>>();
         let channels = channels.ok_or(StoreError::Corrupt("channel"))?;
-        Ok((row.category_key, CategoryDefaults { channels, template: row.template_key, max_attempts: row.max_attempts }))
+        Ok((
+            row.category_key,
+            CategoryDefaults { channels, template: row.template_key, max_attempts: row.max_attempts },
+        ))
     };
     let recipient = |row: RecipientRow| (row.recipient_id, Reach { email: row.has_email, phone: row.has_phone });
     Ok(EnqueueContext {

@@ -33,7 +33,9 @@ pub(crate) fn mint_token(aws: &AwsConfig, host: &str, port: u16, user: &str) -> 
     let signature = instructions
         .params()
         .iter()
-        .map(|(name, value)| format!("&{name}={}", url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>()))
+        .map(|(name, value)| {
+            format!("&{name}={}", url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+        })
         .collect::<String>();
     SecretString::from(format!("{}{signature}", address.trim_start_matches("https://")))
 }

@@ -56,7 +56,11 @@ pub async fn claim_key(transaction: &mut TenantTransaction, key: &RequestKey) ->
 }
 
 /// Keeps the answer under the claimed key.
-pub async fn store_answer(transaction: &mut TenantTransaction, key: &RequestKey, answer: &Value) -> Result<(), StoreError> {
+pub async fn store_answer(
+    transaction: &mut TenantTransaction,
+    key: &RequestKey,
+    answer: &Value,
+) -> Result<(), StoreError> {
     let Some(name) = key.key.as_ref() else { return Ok(()) };
     sqlx::query!(
         "UPDATE harkara.idempotency_keys SET answer = $4

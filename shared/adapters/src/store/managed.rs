@@ -63,7 +63,11 @@ pub struct TemplateVersionRow {
 }
 
 /// Makes or replaces a recipient.
-pub async fn put_recipient(transaction: &mut TenantTransaction, key: &RecipientKey, body: &RecipientBody) -> Result<(), StoreError> {
+pub async fn put_recipient(
+    transaction: &mut TenantTransaction,
+    key: &RecipientKey,
+    body: &RecipientBody,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO harkara.recipients (tenant_id, recipient_id, email, phone, name, locale, time_zone, roles)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -85,7 +89,10 @@ pub async fn put_recipient(transaction: &mut TenantTransaction, key: &RecipientK
 }
 
 /// A recipient of the tenant.
-pub async fn get_recipient(transaction: &mut TenantTransaction, key: &RecipientKey) -> Result<Option<RecipientRow>, StoreError> {
+pub async fn get_recipient(
+    transaction: &mut TenantTransaction,
+    key: &RecipientKey,
+) -> Result<Option<RecipientRow>, StoreError> {
     let row = sqlx::query!(
         r#"SELECT email, phone, name, locale, time_zone, roles, updated_at AS "updated_at: jiff_sqlx::Timestamp"
            FROM harkara.recipients WHERE tenant_id = $1 AND recipient_id = $2"#,
@@ -106,7 +113,11 @@ pub async fn get_recipient(transaction: &mut TenantTransaction, key: &RecipientK
 }
 
 /// Makes or replaces a category. False where its template does not exist.
-pub async fn put_category(transaction: &mut TenantTransaction, key: &CategoryKey, body: &CategoryBody) -> Result<bool, StoreError> {
+pub async fn put_category(
+    transaction: &mut TenantTransaction,
+    key: &CategoryKey,
+    body: &CategoryBody,
+) -> Result<bool, StoreError> {
     let channels: Vec<_> = body.channels.iter().map(|channel| channel.as_str().to_owned()).collect();
     let done = sqlx::query!(
         "INSERT INTO harkara.categories
@@ -132,7 +143,10 @@ pub async fn put_category(transaction: &mut TenantTransaction, key: &CategoryKey
 }
 
 /// A category of the tenant.
-pub async fn get_category(transaction: &mut TenantTransaction, key: &CategoryKey) -> Result<Option<CategoryRow>, StoreError> {
+pub async fn get_category(
+    transaction: &mut TenantTransaction,
+    key: &CategoryKey,
+) -> Result<Option<CategoryRow>, StoreError> {
     let row = sqlx::query!(
         r#"SELECT class, channels, template_key, max_attempts, unknown_policy, reconcile_window_seconds,
                   updated_at AS "updated_at: jiff_sqlx::Timestamp"
@@ -155,7 +169,11 @@ pub async fn get_category(transaction: &mut TenantTransaction, key: &CategoryKey
 
 /// Adds a version to a template, which is made where it is missing, and returns its number.
 /// The same content again is the same version, so that asking twice changes nothing.
-pub async fn put_template(transaction: &mut TenantTransaction, key: &TemplateKey, body: &TemplateBody) -> Result<i32, StoreError> {
+pub async fn put_template(
+    transaction: &mut TenantTransaction,
+    key: &TemplateKey,
+    body: &TemplateBody,
+) -> Result<i32, StoreError> {
     // The row's lock makes writers of one template wait for each other, so that numbers have no gaps.
     sqlx::query!(
         "INSERT INTO harkara.templates (tenant_id, template_key) VALUES ($1, $2)
@@ -195,7 +213,10 @@ pub async fn put_template(transaction: &mut TenantTransaction, key: &TemplateKey
 }
 
 /// The newest version of a template in each channel and locale; none where there is no such template.
-pub async fn get_template(transaction: &mut TenantTransaction, key: &TemplateKey) -> Result<Vec<TemplateVersionRow>, StoreError> {
+pub async fn get_template(
+    transaction: &mut TenantTransaction,
+    key: &TemplateKey,
+) -> Result<Vec<TemplateVersionRow>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT DISTINCT ON (channel, locale) channel, locale, version, subject, text_body, html_body,
                   created_at AS "created_at: jiff_sqlx::Timestamp"

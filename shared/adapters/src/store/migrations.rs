@@ -24,8 +24,12 @@ pub struct NewTenant {
 pub async fn migrate_schema(database: &Database) -> Result<Vec<String>, StoreError> {
     let mut connection = database.connection().await?;
     connection.ensure_migrations_table(&MIGRATOR.table_name).await?;
-    let before: Vec<i64> =
-        connection.list_applied_migrations(&MIGRATOR.table_name).await?.into_iter().map(|applied| applied.version).collect();
+    let before: Vec<i64> = connection
+        .list_applied_migrations(&MIGRATOR.table_name)
+        .await?
+        .into_iter()
+        .map(|applied| applied.version)
+        .collect();
     MIGRATOR.run(&mut *connection).await?;
     let applied = MIGRATOR.iter().filter(|migration| !before.contains(&migration.version));
     Ok(applied.map(|migration| format!("{}_{}", migration.version, migration.description.replace(' ', "_"))).collect())

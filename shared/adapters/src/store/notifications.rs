@@ -188,7 +188,10 @@ pub async fn list_notifications(
 }
 
 /// Withdraws the deliveries of a notification that have not been claimed.
-pub async fn cancel_notification(transaction: &mut TenantTransaction, id: NotificationId) -> Result<Canceled, StoreError> {
+pub async fn cancel_notification(
+    transaction: &mut TenantTransaction,
+    id: NotificationId,
+) -> Result<Canceled, StoreError> {
     let row = sqlx::query!(
         r#"WITH canceled AS (
                UPDATE harkara.deliveries
@@ -270,7 +273,8 @@ async fn read_attempts(
     .await?;
     let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
-        let outcome = row.outcome.as_deref().map(|name| AttemptOutcome::parse(name).ok_or(StoreError::Corrupt("outcome")));
+        let outcome =
+            row.outcome.as_deref().map(|name| AttemptOutcome::parse(name).ok_or(StoreError::Corrupt("outcome")));
         attempts.entry(row.delivery_id).or_default().push(AttemptView {
             id: AttemptId::from_uuid(row.attempt_id),
             number: row.attempt_number,

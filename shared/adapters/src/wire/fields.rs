@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
 
     /// Notes that a field must be there.
     pub fn require<T>(&mut self, name: &'static str, found: &Option<T>) {
-        if found.is_none() && !self.map.get(name).is_some_and(|value| !value.is_null()) {
+        if found.is_none() && self.map.get(name).is_none_or(Value::is_null) {
             self.wrong(name, "is required");
         }
     }
@@ -195,7 +195,9 @@ impl<'a> Fields<'a> {
 pub fn find_nul(value: &Value, pointer: &str) -> Option<FieldError> {
     match value {
         Value::String(text) if text.contains('\0') => Some(FieldError::new(pointer, "must not contain \\u0000")),
-        Value::Array(list) => list.iter().enumerate().find_map(|(place, entry)| find_nul(entry, &format!("{pointer}/{place}"))),
+        Value::Array(list) => {
+            list.iter().enumerate().find_map(|(place, entry)| find_nul(entry, &format!("{pointer}/{place}")))
+        }
         Value::Object(map) => map.iter().find_map(|(name, entry)| {
             if name.contains('\0') {
                 return Some(FieldError::new(pointer, "must not have a field whose name contains \\u0000"));

@@ -62,9 +62,8 @@ impl Request {
         if body.len() > MAX_BODY_BYTES {
             return Err(Problem::too_large(body.len(), MAX_BODY_BYTES));
         }
-        let query = url::form_urlencoded::parse(event.raw_query_string.unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
+        let query =
+            url::form_urlencoded::parse(event.raw_query_string.unwrap_or_default().as_bytes()).into_owned().collect();
         Ok(Self {
             caller,
             route: event.route_key.unwrap_or_default(),
@@ -79,7 +78,11 @@ impl Request {
     /// The body as JSON.
     pub fn json(&self) -> Result<Value, Problem> {
         let value: Value = serde_json::from_slice(&self.body).map_err(|error| {
-            Problem::unreadable(format!("the body is not JSON that can be read: line {}, column {}", error.line(), error.column()))
+            Problem::unreadable(format!(
+                "the body is not JSON that can be read: line {}, column {}",
+                error.line(),
+                error.column()
+            ))
         })?;
         match super::fields::find_nul(&value, "") {
             Some(error) => Err(Problem::invalid(vec![error])),

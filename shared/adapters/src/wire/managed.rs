@@ -92,7 +92,8 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
     }
     let template = fields.parsed("template", TemplateKey::parse);
     let max_attempts = fields.number("max_attempts", 1, MAX_ATTEMPTS_LIMIT);
-    let unknown_policy = fields.named("unknown_policy", UnknownPolicy::parse, UnknownPolicy::ALL, UnknownPolicy::as_str);
+    let unknown_policy =
+        fields.named("unknown_policy", UnknownPolicy::parse, UnknownPolicy::ALL, UnknownPolicy::as_str);
     let window = fields.parsed("reconcile_window", Window::parse).map(|window| window.seconds());
     if window.is_some_and(|seconds| seconds > RECONCILE_WINDOW_LIMIT_SECONDS) {
         fields.wrong("reconcile_window", "must be at most P1D");

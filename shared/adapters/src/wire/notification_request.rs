@@ -13,6 +13,7 @@ use domain::notification::{
     Dedupe, InlineContent, InlineRecipient, MAX_NOTIFICATIONS, MAX_RECIPIENTS, NotificationRequest, Recipient, Refusal,
     dedupe_seconds, is_plain_subject_valid,
 };
+use domain::render::check_context;
 use serde_json::Value;
 
 /// The longest inline part or subject, in bytes.
@@ -70,14 +71,19 @@ pub fn read_notifications(body: &Value) -> Result<NotificationsBody, Problem> {
         let detail = format!("must have 1 to {MAX_NOTIFICATIONS} entries, not {}", list.len());
         return Err(Problem::invalid(vec![FieldError::new("/notifications", detail)]));
     }
-    let items = list.iter().enumerate().map(|(place, value)| read_item(value, format!("/notifications/{place}"))).collect();
+    let items =
+        list.iter().enumerate().map(|(place, value)| read_item(value, format!("/notifications/{place}"))).collect();
     within_limits(NotificationsBody { shape: Shape::Many, items })
 }
 
 /// Where in the request a refusal belongs.
 pub fn locate_refusal(item: &Item, refusal: &Refusal) -> FieldError {
     let recipient = |place: &usize| {
-        if item.has_list { format!("{}/recipients/{place}", item.pointer) } else { format!("{}/recipient", item.pointer) }
+        if item.has_list {
+            format!("{}/recipients/{place}", item.pointer)
+        } else {
+            format!("{}/recipient", item.pointer)
+        }
     };
     let pointer = match refusal {
         Refusal::UnknownCategory => format!("{}/category", item.pointer),
@@ -91,7 +97,8 @@ pub fn locate_refusal(item: &Item, refusal: &Refusal) -> FieldError {
 }
 
 fn within_limits(body: NotificationsBody) -> Result<NotificationsBody, Problem> {
-    let recipients: usize = body.items.iter().filter_map(|item| item.request.as_ref().ok()).map(|request| request.recipients.len()).sum();
+    let recipients: usize =
+        body.items.iter().filter_map(|item| item.request.as_ref().ok()).map(|request| request.recipients.len()).sum();
     if recipients > MAX_RECIPIENTS {
         let detail = format!("the request has {recipients} recipients, at most {MAX_RECIPIENTS} are taken");
         return Err(Problem::invalid(vec![FieldError::new("", detail)]));
@@ -129,6 +136,9 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
         fields.wrong("subject", "must be 1 to 998 bytes without line breaks or control characters");
     }
     let data = fields.opaque("data");
+    if let Err(error) = check_context(&data) {
+        fields.wrong("data", error);
+    }
     let metadata = fields.opaque("metadata");
     let send_at = fields.parsed("send_at", parse_timestamp);
     let expires_at = fields.parsed("expires_at", parse_timestamp);
@@ -235,7 +245,13 @@ mod tests {
     fn errors_of(body: Value) -> Vec<String> {
         match read_notifications(&body) {
             Err(problem) => problem.errors.into_iter().map(|error| error.pointer).collect(),
-            Ok(read) => read.items.into_iter().filter_map(|item| item.request.err()).flatten().map(|error| error.pointer).collect(),
+            Ok(read) => read
+                .items
+                .into_iter()
+                .filter_map(|item| item.request.err())
+                .flatten()
+                .map(|error| error.pointer)
+                .collect(),
         }
     }
 

@@ -40,12 +40,22 @@ impl Problem {
 
     /// 403: the token names no tenant.
     pub fn no_tenant() -> Self {
-        Self::new(403, "no_tenant", "The token names no tenant", "the token needs a claim tenant_id with the tenant's id")
+        Self::new(
+            403,
+            "no_tenant",
+            "The token names no tenant",
+            "the token needs a claim tenant_id with the tenant's id",
+        )
     }
 
     /// 403: the tenant may not do this now.
     pub fn tenant_inactive() -> Self {
-        Self::new(403, "tenant_inactive", "The tenant is not active", "the tenant of this token is unknown or suspended")
+        Self::new(
+            403,
+            "tenant_inactive",
+            "The tenant is not active",
+            "the tenant of this token is unknown or suspended",
+        )
     }
 
     /// 404: nothing is there, or nothing of this tenant.
@@ -55,15 +65,24 @@ impl Problem {
 
     /// 405: the path is known, the method is not.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "method_not_allowed", "The method is not allowed", "see the API's description for what this path takes")
+        Self::new(
+            405,
+            "method_not_allowed",
+            "The method is not allowed",
+            "see the API's description for what this path takes",
+        )
     }
 
     /// 409: an earlier request with the same key is still running.
     pub fn still_running() -> Self {
         Self {
             retry_after: Some(1),
-            ..Self::new(409, "still_running", "The same request is still running",
-                "a request with this Idempotency-Key is still running; ask again with the same key")
+            ..Self::new(
+                409,
+                "still_running",
+                "The same request is still running",
+                "a request with this Idempotency-Key is still running; ask again with the same key",
+            )
         }
     }
 
@@ -74,7 +93,12 @@ impl Problem {
 
     /// 413: too large; both sizes in bytes.
     pub fn too_large(actual: usize, most: usize) -> Self {
-        Self::new(413, "too_large", "The request is too large", format!("the body has {actual} bytes, at most {most} are taken"))
+        Self::new(
+            413,
+            "too_large",
+            "The request is too large",
+            format!("the body has {actual} bytes, at most {most} are taken"),
+        )
     }
 
     /// 422: it can be read, and these fields are wrong.
@@ -88,8 +112,12 @@ impl Problem {
 
     /// 422: the key was used for another request.
     pub fn key_reused() -> Self {
-        Self::new(422, "idempotency_key_reused", "The Idempotency-Key was used for another request",
-            "this Idempotency-Key came with another body within the last 24 hours; use a new key for a new request")
+        Self::new(
+            422,
+            "idempotency_key_reused",
+            "The Idempotency-Key was used for another request",
+            "this Idempotency-Key came with another body within the last 24 hours; use a new key for a new request",
+        )
     }
 
     /// 500: our own mistake; the log has the rest under the request id.
@@ -101,8 +129,12 @@ impl Problem {
     pub fn unavailable() -> Self {
         Self {
             retry_after: Some(5),
-            ..Self::new(503, "unavailable", "The service cannot answer now",
-                "nothing was stored; ask again, with the same Idempotency-Key")
+            ..Self::new(
+                503,
+                "unavailable",
+                "The service cannot answer now",
+                "nothing was stored; ask again, with the same Idempotency-Key",
+            )
         }
     }
 
@@ -117,9 +149,8 @@ impl Problem {
             "request_id": request_id,
         });
         if !self.errors.is_empty() {
-            document["errors"] = self.errors.iter()
-                .map(|error| json!({"pointer": error.pointer, "detail": error.detail}))
-                .collect();
+            document["errors"] =
+                self.errors.iter().map(|error| json!({"pointer": error.pointer, "detail": error.detail})).collect();
         }
         document
     }

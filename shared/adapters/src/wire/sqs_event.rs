@@ -51,10 +51,8 @@ struct BatchItemFailure {
 impl BatchResponse {
     /// Reports these records as not done. They come from the event, so that no id can be made up.
     pub fn failing<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
-        let batch_item_failures = records
-            .into_iter()
-            .map(|record| BatchItemFailure { item_identifier: record.message_id.clone() })
-            .collect();
+        let batch_item_failures =
+            records.into_iter().map(|record| BatchItemFailure { item_identifier: record.message_id.clone() }).collect();
         Self { batch_item_failures }
     }
 }

@@ -11,7 +11,17 @@ use serde_json::{Value, json};
 /// A notification with its deliveries and attempts.
 pub fn print_notification(view: &NotificationView) -> Value {
     let NotificationView {
-        id, category, recipient, template, priority, sandbox, metadata, send_at, expires_at, created_at, deliveries,
+        id,
+        category,
+        recipient,
+        template,
+        priority,
+        sandbox,
+        metadata,
+        send_at,
+        expires_at,
+        created_at,
+        deliveries,
     } = view;
     json!({
         "id": id.to_string(),
@@ -31,8 +41,19 @@ pub fn print_notification(view: &NotificationView) -> Value {
 
 fn print_delivery(view: &DeliveryView) -> Value {
     let DeliveryView {
-        id, channel, state, reason, reason_detail, spent, max_attempts, not_before, provider_message_id, sent_at,
-        finished_at, updated_at, attempts,
+        id,
+        channel,
+        state,
+        reason,
+        reason_detail,
+        spent,
+        max_attempts,
+        not_before,
+        provider_message_id,
+        sent_at,
+        finished_at,
+        updated_at,
+        attempts,
     } = view;
     json!({
         "id": id.to_string(),
@@ -53,7 +74,15 @@ fn print_delivery(view: &DeliveryView) -> Value {
 
 fn print_attempt(view: &AttemptView) -> Value {
     let AttemptView {
-        id, number, outcome, error_code, error_detail, provider_message_id, template_version, started_at, finished_at,
+        id,
+        number,
+        outcome,
+        error_code,
+        error_detail,
+        provider_message_id,
+        template_version,
+        started_at,
+        finished_at,
     } = view;
     json!({
         "id": id.to_string(),
@@ -70,7 +99,17 @@ fn print_attempt(view: &AttemptView) -> Value {
 /// A dead letter.
 pub fn print_dead_letter(letter: &DeadLetter) -> Value {
     let DeadLetter {
-        id, delivery, notification, category, body, reason, reason_detail, receive_count, first_sent_at, created_at, redriven_at,
+        id,
+        delivery,
+        notification,
+        category,
+        body,
+        reason,
+        reason_detail,
+        receive_count,
+        first_sent_at,
+        created_at,
+        redriven_at,
     } = letter;
     json!({
         "id": id.to_string(),
@@ -98,7 +137,15 @@ pub fn print_recipient(id: &str, row: &RecipientRow) -> Value {
 
 /// A category.
 pub fn print_category(key: &str, row: &CategoryRow) -> Value {
-    let CategoryRow { class, channels, template_key, max_attempts, unknown_policy, reconcile_window_seconds, updated_at } = row;
+    let CategoryRow {
+        class,
+        channels,
+        template_key,
+        max_attempts,
+        unknown_policy,
+        reconcile_window_seconds,
+        updated_at,
+    } = row;
     let window = u64::try_from(*reconcile_window_seconds).ok().and_then(|seconds| Window::from_seconds(seconds).ok());
     json!({
         "key": key, "class": class, "channels": channels, "template": template_key, "max_attempts": max_attempts,
@@ -120,7 +167,13 @@ pub fn print_template(key: &str, versions: &[TemplateVersionRow]) -> Value {
 }
 
 /// A page: `rows` holds one more than `size` where there is another page.
-pub fn print_page<T>(name: &str, rows: &[T], size: u32, print: impl Fn(&T) -> Value, cursor: impl Fn(&T) -> Cursor) -> Value {
+pub fn print_page<T>(
+    name: &str,
+    rows: &[T],
+    size: u32,
+    print: impl Fn(&T) -> Value,
+    cursor: impl Fn(&T) -> Cursor,
+) -> Value {
     let size = size as usize;
     let shown = &rows[..rows.len().min(size)];
     let after = if rows.len() > size { shown.last().map(|row| print_cursor(&cursor(row))) } else { None };

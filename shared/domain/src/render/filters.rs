@@ -9,9 +9,7 @@ use std::borrow::Cow;
 use minijinja::filters as builtin;
 use minijinja::tests;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, Value, escape_formatter,
-};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, Value, escape_formatter};
 
 /// The bytes that the filters of one part may read and write together.
 const MAX_WORK: usize = 8 * 1024 * 1024;
@@ -61,8 +59,7 @@ pub(super) const FILTERS: [&str; 31] = [
 ];
 
 /// The filters whose result is a number or an error.
-pub(super) const NUMBER_FILTERS: [&str; 7] =
-    ["abs", "count", "float", "int", "length", "round", "sum"];
+pub(super) const NUMBER_FILTERS: [&str; 7] = ["abs", "count", "float", "int", "length", "round", "sum"];
 
 /// The names of all tests; `register` knows the same ones.
 pub(super) const TESTS: [&str; 19] = [
@@ -148,9 +145,7 @@ pub(super) fn print(output: &mut Output, state: &mut State, value: &Value) -> Re
         // Only a conditional without `else` gets here undefined, and it means to print nothing.
         ValueKind::Undefined => Ok(()),
         ValueKind::None => Err(ErrorKind::UndefinedError.into()),
-        ValueKind::Bool | ValueKind::Number | ValueKind::String => {
-            escape_formatter(output, state, value)
-        }
+        ValueKind::Bool | ValueKind::Number | ValueKind::String => escape_formatter(output, state, value),
         _ => Err(unfit("cannot print a list or a map")),
     }
 }
@@ -162,10 +157,7 @@ struct Work {
 
 fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
     let work = state.get_or_insert_extension(Work { left: MAX_WORK });
-    work.left = work
-        .left
-        .checked_sub(bytes.saturating_add(CALL_BYTES))
-        .ok_or(ErrorKind::OutOfFuel)?;
+    work.left = work.left.checked_sub(bytes.saturating_add(CALL_BYTES)).ok_or(ErrorKind::OutOfFuel)?;
     Ok(())
 }
 
@@ -176,10 +168,7 @@ fn unfit(detail: &'static str) -> Error {
 /// The text of a value that can be printed.
 fn text_of(value: &Value) -> Result<Cow<'_, str>, Error> {
     match value.kind() {
-        ValueKind::String => value
-            .as_str()
-            .map(Cow::Borrowed)
-            .ok_or_else(|| unfit("not a text")),
+        ValueKind::String => value.as_str().map(Cow::Borrowed).ok_or_else(|| unfit("not a text")),
         ValueKind::Bool | ValueKind::Number => Ok(Cow::Owned(value.to_string())),
         ValueKind::Undefined | ValueKind::None => Err(ErrorKind::UndefinedError.into()),
         _ => Err(unfit("a list or a map is not a text")),
@@ -187,10 +176,7 @@ fn text_of(value: &Value) -> Result<Cow<'_, str>, Error> {
 }
 
 /// The text of a value, after it was charged for.
-fn charged_text<'value>(
-    state: &mut State,
-    value: &'value Value,
-) -> Result<Cow<'value, str>, Error> {
+fn charged_text<'value>(state: &mut State, value: &'value Value) -> Result<Cow<'value, str>, Error> {
     let text = text_of(value)?;
     charge(state, text.len())?;
     Ok(text)
@@ -224,11 +210,7 @@ fn element_count(value: &Value) -> Result<usize, Error> {
 
 /// Holds a built-in filter to its promise: `int(default='a')` would give a text to multiply.
 fn only_number(value: Value) -> Result<Value, Error> {
-    if value.is_number() {
-        Ok(value)
-    } else {
-        Err(unfit("not a number"))
-    }
+    if value.is_number() { Ok(value) } else { Err(unfit("not a number")) }
 }
 
 fn abs(state: &mut State, value: Value) -> Result<Value, Error> {
@@ -236,42 +218,22 @@ fn abs(state: &mut State, value: Value) -> Result<Value, Error> {
     only_number(builtin::abs(value)?)
 }
 
-fn int(
-    state: &mut State,
-    value: &Value,
-    default: Option<Value>,
-    kwargs: Kwargs,
-) -> Result<Value, Error> {
+fn int(state: &mut State, value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     charged_text(state, value)?;
     only_number(builtin::int(state, value, default, None, kwargs)?)
 }
 
-fn float(
-    state: &mut State,
-    value: &Value,
-    default: Option<Value>,
-    kwargs: Kwargs,
-) -> Result<Value, Error> {
+fn float(state: &mut State, value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     charged_text(state, value)?;
     only_number(builtin::float(state, value, default, kwargs)?)
 }
 
-fn round(
-    state: &mut State,
-    value: Value,
-    precision: Option<i32>,
-    kwargs: Kwargs,
-) -> Result<Value, Error> {
+fn round(state: &mut State, value: Value, precision: Option<i32>, kwargs: Kwargs) -> Result<Value, Error> {
     charge(state, 0)?;
     only_number(builtin::round(value, precision, None, kwargs)?)
 }
 
-fn sum(
-    state: &mut State,
-    values: Value,
-    attribute: Option<&str>,
-    kwargs: Kwargs,
-) -> Result<Value, Error> {
+fn sum(state: &mut State, values: Value, attribute: Option<&str>, kwargs: Kwargs) -> Result<Value, Error> {
     if kwargs.has("start") {
         return Err(unfit("a sum starts at 0"));
     }
@@ -319,9 +281,7 @@ fn capitalize(state: &mut State, value: &Value) -> Result<String, Error> {
     let text = charged_text(state, value)?;
     let mut characters = text.chars();
     let first = characters.next().into_iter().flat_map(char::to_uppercase);
-    let capitalized = first
-        .chain(characters.flat_map(char::to_lowercase))
-        .collect();
+    let capitalized = first.chain(characters.flat_map(char::to_lowercase)).collect();
     bounded(capitalized, text.len())
 }
 
@@ -403,9 +363,7 @@ fn nl2br(state: &mut State, value: &Value) -> Result<Value, Error> {
     }
     charge(state, text.len().saturating_mul(6))?;
     let escaped = HtmlEscape(&text).to_string();
-    let broken = escaped
-        .replace("\r\n", "\n")
-        .replace(['\r', '\n'], "<br>\n");
+    let broken = escaped.replace("\r\n", "\n").replace(['\r', '\n'], "<br>\n");
     Ok(Value::from_safe_string(bounded(broken, text.len())?))
 }
 
@@ -482,9 +440,7 @@ fn map(state: &mut State, value: Value, kwargs: Kwargs) -> Result<Vec<Value>, Er
     value
         .try_iter()?
         .map(|element| {
-            let found = attribute
-                .split('.')
-                .try_fold(element, |value, name| value.get_attr(name));
+            let found = attribute.split('.').try_fold(element, |value, name| value.get_attr(name));
             match (found, &default) {
                 (Ok(found), _) if !found.is_undefined() => Ok(found),
                 (_, Some(default)) => Ok(default.clone()),

@@ -26,27 +26,10 @@ const MAX_NESTING: usize = 32;
 const MAX_LOOPS: usize = 4;
 
 /// What `loop` has to offer.
-const LOOP_ATTRIBUTES: [&str; 9] = [
-    "index",
-    "index0",
-    "revindex",
-    "revindex0",
-    "first",
-    "last",
-    "length",
-    "depth",
-    "depth0",
-];
+const LOOP_ATTRIBUTES: [&str; 9] =
+    ["index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0"];
 /// Those of them that are numbers.
-const LOOP_NUMBERS: [&str; 7] = [
-    "index",
-    "index0",
-    "revindex",
-    "revindex0",
-    "length",
-    "depth",
-    "depth0",
-];
+const LOOP_NUMBERS: [&str; 7] = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
 
 /// Why a source is not taken.
 #[derive(Debug)]
@@ -57,11 +40,7 @@ pub(super) struct Refusal {
 }
 
 fn refuse<T>(span: Span, detail: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal {
-        kind: RenderErrorKind::NotAllowed,
-        line: Some(usize::from(span.start_line)),
-        detail: detail.into(),
-    })
+    Err(Refusal { kind: RenderErrorKind::NotAllowed, line: Some(usize::from(span.start_line)), detail: detail.into() })
 }
 
 impl From<minijinja::Error> for Refusal {
@@ -113,10 +92,7 @@ fn check_tokens(source: &str) -> Result<(), Refusal> {
                 "endif" | "endfor" => drop(open.pop()),
                 "else" => {}
                 _ => {
-                    return refuse(
-                        span,
-                        format!("`{{% {} %}}` is not available", shorten(name)),
-                    );
+                    return refuse(span, format!("`{{% {} %}}` is not available", shorten(name)));
                 }
             },
             _ => {}
@@ -143,9 +119,7 @@ struct Checker<'source> {
 
 impl<'source> Checker<'source> {
     fn check_statements(&mut self, statements: &[Stmt<'source>]) -> Result<(), Refusal> {
-        statements
-            .iter()
-            .try_for_each(|statement| self.check_statement(statement))
+        statements.iter().try_for_each(|statement| self.check_statement(statement))
     }
 
     fn check_statement(&mut self, statement: &Stmt<'source>) -> Result<(), Refusal> {
@@ -207,20 +181,16 @@ impl<'source> Checker<'source> {
         let span = expression.span();
         match expression {
             Expr::Const(_) => Ok(()),
-            Expr::Var(variable) if variable.id == "loop" => refuse(
-                span,
-                "`loop` is not a value: use `loop.index` or another of its attributes",
-            ),
+            Expr::Var(variable) if variable.id == "loop" => {
+                refuse(span, "`loop` is not a value: use `loop.index` or another of its attributes")
+            }
             Expr::Var(_) => Ok(()),
             Expr::GetAttr(get) => {
                 if is_loop(&get.expr) {
                     if self.loops > 0 && LOOP_ATTRIBUTES.contains(&get.name) {
                         return Ok(());
                     }
-                    return refuse(
-                        span,
-                        format!("`loop.{}` is not available here", shorten(get.name)),
-                    );
+                    return refuse(span, format!("`loop.{}` is not available here", shorten(get.name)));
                 }
                 self.check_expression(&get.expr)
             }
@@ -229,43 +199,29 @@ impl<'source> Checker<'source> {
                 self.check_expression(&get.subscript_expr)
             }
             // It walks a whole text for one step of fuel, and backwards it can panic.
-            Expr::Slice(_) => refuse(
-                span,
-                "a slice is not available: use `truncate`, or `loop.index` in a loop",
-            ),
+            Expr::Slice(_) => refuse(span, "a slice is not available: use `truncate`, or `loop.index` in a loop"),
             Expr::UnaryOp(operation) => self.check_expression(&operation.expr),
             Expr::BinOp(operation) => {
                 self.check_expression(&operation.left)?;
                 self.check_expression(&operation.right)?;
-                let are_numbers = (
-                    self.is_number(&operation.left),
-                    self.is_number(&operation.right),
-                );
+                let are_numbers = (self.is_number(&operation.left), self.is_number(&operation.right));
                 match operation.op {
-                    BinOpKind::Concat => refuse(
-                        span,
-                        "`~` is not available: print the values one after another",
-                    ),
+                    BinOpKind::Concat => refuse(span, "`~` is not available: print the values one after another"),
                     BinOpKind::Pow => refuse(span, "`**` is not available"),
                     // A number and a text cannot be added, so one number says that both are.
-                    BinOpKind::Add if are_numbers == (false, false) => refuse(
-                        span,
-                        "`+` adds numbers only: write one of them as `x|int` or `x|float`",
-                    ),
+                    BinOpKind::Add if are_numbers == (false, false) => {
+                        refuse(span, "`+` adds numbers only: write one of them as `x|int` or `x|float`")
+                    }
                     // A text times a number repeats the text.
-                    BinOpKind::Mul if are_numbers != (true, true) => refuse(
-                        span,
-                        "`*` multiplies numbers only: write both as `x|int` or `x|float`",
-                    ),
+                    BinOpKind::Mul if are_numbers != (true, true) => {
+                        refuse(span, "`*` multiplies numbers only: write both as `x|int` or `x|float`")
+                    }
                     _ => Ok(()),
                 }
             }
             Expr::Compare(compare) => {
                 self.check_expression(&compare.expr)?;
-                compare
-                    .ops
-                    .iter()
-                    .try_for_each(|operand| self.check_expression(&operand.expr))
+                compare.ops.iter().try_for_each(|operand| self.check_expression(&operand.expr))
             }
             Expr::IfExpr(choice) => {
                 self.check_expression(&choice.test_expr)?;
@@ -274,20 +230,14 @@ impl<'source> Checker<'source> {
             }
             Expr::Filter(filter) => {
                 if !FILTERS.contains(&filter.name) {
-                    return refuse(
-                        span,
-                        format!("the filter `{}` is not available", shorten(filter.name)),
-                    );
+                    return refuse(span, format!("the filter `{}` is not available", shorten(filter.name)));
                 }
                 self.check_optional(filter.expr.as_ref())?;
                 self.check_arguments(&filter.args, span)
             }
             Expr::Test(test) => {
                 if !TESTS.contains(&test.name) {
-                    return refuse(
-                        span,
-                        format!("the test `{}` is not available", shorten(test.name)),
-                    );
+                    return refuse(span, format!("the test `{}` is not available", shorten(test.name)));
                 }
                 self.check_expression(&test.expr)?;
                 self.check_arguments(&test.args, span)
@@ -313,9 +263,7 @@ impl<'source> Checker<'source> {
 
     fn check_arguments(&self, arguments: &[CallArg<'source>], span: Span) -> Result<(), Refusal> {
         arguments.iter().try_for_each(|argument| match argument {
-            CallArg::Pos(expression) | CallArg::Kwarg(_, expression) => {
-                self.check_expression(expression)
-            }
+            CallArg::Pos(expression) | CallArg::Kwarg(_, expression) => self.check_expression(expression),
             CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
                 refuse(span, "`*` and `**` before an argument are not available")
             }
@@ -356,9 +304,7 @@ impl<'source> Checker<'source> {
                     | BinOpKind::Rem
             ),
             Expr::Filter(filter) => NUMBER_FILTERS.contains(&filter.name),
-            Expr::GetAttr(get) => {
-                self.loops > 0 && is_loop(&get.expr) && LOOP_NUMBERS.contains(&get.name)
-            }
+            Expr::GetAttr(get) => self.loops > 0 && is_loop(&get.expr) && LOOP_NUMBERS.contains(&get.name),
             _ => false,
         }
     }

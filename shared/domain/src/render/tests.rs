@@ -4,11 +4,7 @@ use serde_json::json;
 use super::*;
 
 fn source(subject: &str, text: Option<&str>, html: Option<&str>) -> TemplateSource {
-    TemplateSource {
-        subject: subject.to_owned(),
-        text: text.map(str::to_owned),
-        html: html.map(str::to_owned),
-    }
+    TemplateSource { subject: subject.to_owned(), text: text.map(str::to_owned), html: html.map(str::to_owned) }
 }
 
 fn render_text(template: &str, data: &serde_json::Value) -> Result<String, RenderError> {
@@ -44,59 +40,32 @@ fn a_template_prints_its_data() {
     let cases = [
         ("Hello {{ city }}!", "Hello Pune!"),
         ("{{ fee }} {{ count }} {{ true }}", "1250.5 3 True"),
-        (
-            "{{ items[0].name }} {{ items.1.price }} {{ tags[-1] }}",
-            "Rice 2.5 b",
-        ),
+        ("{{ items[0].name }} {{ items.1.price }} {{ tags[-1] }}", "Rice 2.5 b"),
         (
             "{% for item in items %}{{ loop.index }}. {{ item.name }}{% if not loop.last %}, {% endif %}{% endfor %}",
             "1. Rice, 2. Dal",
         ),
         ("{% for x in empty %}x{% else %}none{% endfor %}", "none"),
-        (
-            "{% for tag in tags if tag != 'b' %}{{ tag }}{% endfor %}",
-            "a",
-        ),
+        ("{% for tag in tags if tag != 'b' %}{{ tag }}{% endfor %}", "a"),
         (
             "{% for label, value in [('City', city), ('Fee', fee)] %}{{ label }}: {{ value }};{% endfor %}",
             "City: Pune;Fee: 1250.5;",
         ),
-        (
-            "{% for key, value in notification|items %}{{ key }}={{ value }} {% endfor %}",
-            "category=booking id=ntf_1 ",
-        ),
+        ("{% for key, value in notification|items %}{{ key }}={{ value }} {% endfor %}", "category=booking id=ntf_1 "),
         (
             "{% for i in items %}{% if loop.changed(i.name) %}{{ loop.cycle('odd', 'even') }} {% endif %}{% endfor %}",
             "odd even ",
         ),
-        (
-            "{% if count > 2 and city == 'Pune' %}many{% elif count %}some{% else %}none{% endif %}",
-            "many",
-        ),
-        (
-            "{{ 'x' if count is odd else 'y' }}{{ 'z' if count is even }}",
-            "x",
-        ),
-        (
-            "{{ 1 <= count <= 3 }} {{ 'a' in tags }} {{ city not in ['Goa'] }}",
-            "True True True",
-        ),
+        ("{% if count > 2 and city == 'Pune' %}many{% elif count %}some{% else %}none{% endif %}", "many"),
+        ("{{ 'x' if count is odd else 'y' }}{{ 'z' if count is even }}", "x"),
+        ("{{ 1 <= count <= 3 }} {{ 'a' in tags }} {{ city not in ['Goa'] }}", "True True True"),
         (
             "{{ count + 1 }} {{ count - 1 }} {{ count|int * fee|float }} {{ fee / 2 }} {{ 7 // 2 }} {{ 7 % 2 }} {{ -count }}",
             "4 2 3751.5 625.25 3 1 -3",
         ),
-        (
-            "{{ items|sum(attribute='price') }} {{ items|map(attribute='name')|join(', ') }}",
-            "42.5 Rice, Dal",
-        ),
-        (
-            "{{ items|sort(attribute='price')|map(attribute='price')|first }} {{ tags|unique|sort|join }}",
-            "2.5 ab",
-        ),
-        (
-            "{{ tags|length }} {{ tags|last }} {{ tags|reverse|first }} {{ tags|min }} {{ tags|max }}",
-            "3 b b a b",
-        ),
+        ("{{ items|sum(attribute='price') }} {{ items|map(attribute='name')|join(', ') }}", "42.5 Rice, Dal"),
+        ("{{ items|sort(attribute='price')|map(attribute='price')|first }} {{ tags|unique|sort|join }}", "2.5 ab"),
+        ("{{ tags|length }} {{ tags|last }} {{ tags|reverse|first }} {{ tags|min }} {{ tags|max }}", "3 b b a b"),
         (
             "{{ city|upper }} {{ city|lower }} {{ 'o\\'brien x'|title }} {{ 'ABC'|capitalize }} {{ ' x '|trim }}.",
             "PUNE pune O'brien X Abc x.",
@@ -109,42 +78,25 @@ fn a_template_prints_its_data() {
             "{{ 3.14159|round(2) }} {{ '42'|int }} {{ '1.5'|float }} {{ -3|abs }} {{ 'n/a'|int(default=0) }}",
             "3.14 42 1.5 3 0",
         ),
-        (
-            "{{ city|urlencode }} {{ 'a b&c'|urlencode }}",
-            "Pune a%20b%26c",
-        ),
+        ("{{ city|urlencode }} {{ 'a b&c'|urlencode }}", "Pune a%20b%26c"),
         (
             "{{ missing|default('x') }} {{ missing|d }}.{{ recipient.name|default('friend') }} {{ ''|default('y', true) }}{{ ''|default('z', boolean=true) }}",
             "x .friend yz",
         ),
-        (
-            "{% if recipient.name %}Dear {{ recipient.name }}{% else %}Hello{% endif %}",
-            "Hello",
-        ),
-        (
-            "{{ missing is defined }} {{ recipient.name is none }} {{ city is startingwith('P') }}",
-            "False True True",
-        ),
-        (
-            "{# a comment #}{% raw %}{{ city }}{% endraw %}",
-            "{{ city }}",
-        ),
+        ("{% if recipient.name %}Dear {{ recipient.name }}{% else %}Hello{% endif %}", "Hello"),
+        ("{{ missing is defined }} {{ recipient.name is none }} {{ city is startingwith('P') }}", "False True True"),
+        ("{# a comment #}{% raw %}{{ city }}{% endraw %}", "{{ city }}"),
         ("{{ note|nl2br }}", "a\nb <c>"),
         ("line\n", "line"),
     ];
     for (template, wanted) in cases {
-        assert_eq!(
-            render_text(template, &booking()).as_deref(),
-            Ok(wanted),
-            "{template}"
-        );
+        assert_eq!(render_text(template, &booking()).as_deref(), Ok(wanted), "{template}");
     }
 }
 
 #[test]
 fn parts_that_are_absent_stay_absent() {
-    let rendered =
-        render_template(&source("Fee for {{ city }}\n", None, None), &booking()).unwrap();
+    let rendered = render_template(&source("Fee for {{ city }}\n", None, None), &booking()).unwrap();
     assert_eq!(rendered.subject.as_str(), "Fee for Pune");
     assert_eq!((rendered.text, rendered.html), (None, None));
 }
@@ -153,14 +105,10 @@ fn parts_that_are_absent_stay_absent() {
 fn html_is_escaped_and_subject_and_text_are_not() {
     let template = "{{ x }}";
     let data = json!({"x": "<b>&\"'/"});
-    let rendered =
-        render_template(&source(template, Some(template), Some(template)), &data).unwrap();
+    let rendered = render_template(&source(template, Some(template), Some(template)), &data).unwrap();
     assert_eq!(rendered.subject.as_str(), "<b>&\"'/");
     assert_eq!(rendered.text.as_deref(), Some("<b>&\"'/"));
-    assert_eq!(
-        rendered.html.as_deref(),
-        Some("&lt;b&gt;&amp;&quot;&#x27;&#x2f;")
-    );
+    assert_eq!(rendered.html.as_deref(), Some("&lt;b&gt;&amp;&quot;&#x27;&#x2f;"));
 }
 
 #[test]
@@ -205,17 +153,10 @@ fn nothing_that_a_template_can_say_turns_escaping_off() {
     ] {
         match render_html(&format!("{{{{ {expression} }}}}"), &data) {
             Ok(html) => assert!(!html.contains(['<', '>']), "{expression}: {html}"),
-            Err(error) => assert_eq!(
-                error.kind,
-                RenderErrorKind::NotAllowed,
-                "{expression}: {error}"
-            ),
+            Err(error) => assert_eq!(error.kind, RenderErrorKind::NotAllowed, "{expression}: {error}"),
         }
     }
-    assert_eq!(
-        render_html("{{ x|nl2br }}", &json!({"x": "a\r\nb\n<c>"})).as_deref(),
-        Ok("a<br>\nb<br>\n&lt;c&gt;")
-    );
+    assert_eq!(render_html("{{ x|nl2br }}", &json!({"x": "a\r\nb\n<c>"})).as_deref(), Ok("a<br>\nb<br>\n&lt;c&gt;"));
 }
 
 #[test]
@@ -223,12 +164,8 @@ fn what_a_template_is_called_decides_nothing() {
     // The engine's own rule looks at the ending of the name, and there is none here.
     let environment = environment_of(Part::Html);
     for name in ["tpl-123", "a.txt", "subject", "a.html", "x.json"] {
-        let template = environment
-            .template_from_named_str(name, "{{ x }}")
-            .unwrap();
-        let html = template
-            .render(Value::from(Serde(json!({"x": "<"}))))
-            .unwrap();
+        let template = environment.template_from_named_str(name, "{{ x }}").unwrap();
+        let html = template.render(Value::from(Serde(json!({"x": "<"})))).unwrap();
         assert_eq!(html, "&lt;", "{name}");
     }
 }
@@ -240,11 +177,7 @@ fn a_missing_or_null_variable_is_an_error_that_names_it() {
         ("{{ recipient.nam }}", 1, "`recipient.nam` is undefined"),
         ("{{ missing.a }}", 1, "`missing` is undefined"),
         ("{% if missing %}{% endif %}", 1, "`missing` is undefined"),
-        (
-            "{% for x in missing %}{% endfor %}",
-            1,
-            "`missing` is undefined",
-        ),
+        ("{% for x in missing %}{% endfor %}", 1, "`missing` is undefined"),
         ("a\nb {{ recipient.name }}", 2, "recipient.name"),
         ("{{ recipient.name|upper }}", 1, "recipient.name|upper"),
         ("{{ missing|upper }}", 1, "missing|upper"),
@@ -254,17 +187,10 @@ fn a_missing_or_null_variable_is_an_error_that_names_it() {
     for (template, line, wanted) in cases {
         let error = render_text(template, &booking()).unwrap_err();
         assert!(
-            matches!(
-                error.kind,
-                RenderErrorKind::MissingVariable | RenderErrorKind::Other
-            ),
+            matches!(error.kind, RenderErrorKind::MissingVariable | RenderErrorKind::Other),
             "{template}: {error:?}"
         );
-        assert_eq!(
-            (error.part, error.line),
-            (Part::Text, Some(line)),
-            "{template}"
-        );
+        assert_eq!((error.part, error.line), (Part::Text, Some(line)), "{template}");
         assert!(error.detail.contains(wanted), "{template}: {error}");
     }
 }
@@ -311,10 +237,7 @@ fn an_error_never_quotes_data() {
         "secret|default(secret, secret)|int",
         "list|unique(case=secret)",
     ] {
-        for template in [
-            format!("{{{{ {expression} }}}}"),
-            format!("{{% for a, b in {expression} %}}{{% endfor %}}"),
-        ] {
+        for template in [format!("{{{{ {expression} }}}}"), format!("{{% for a, b in {expression} %}}{{% endfor %}}")] {
             if let Err(error) = render_text(&template, &data) {
                 let whole = format!("{error} {error:?}");
                 assert!(!whole.contains("asha"), "{template}: {whole}");
@@ -352,10 +275,7 @@ fn what_is_no_template_is_a_syntax_error_with_its_line() {
         let error = check_template(&source).unwrap_err();
         assert_eq!(error.kind, RenderErrorKind::Syntax, "{template}: {error}");
         assert_eq!(error.part, Part::Text);
-        assert!(
-            error.line.is_some_and(|line| line <= 2),
-            "{template}: {error:?}"
-        );
+        assert!(error.line.is_some_and(|line| line <= 2), "{template}: {error:?}");
         assert_eq!(render_template(&source, &booking()), Err(error));
     }
 }
@@ -484,34 +404,17 @@ fn what_templates_of_tenants_do_not_have_is_refused_when_stored() {
     ];
     let mut templates: Vec<String> = statements.map(str::to_owned).to_vec();
     templates.extend(expressions.map(|expression| format!("{{{{ {expression} }}}}")));
-    templates
-        .extend(expressions.map(|expression| format!("{{% if ({expression}) %}}{{% endif %}}")));
-    templates.extend(
-        expressions.map(|expression| format!("{{% for q in ({expression}) %}}{{% endfor %}}")),
-    );
+    templates.extend(expressions.map(|expression| format!("{{% if ({expression}) %}}{{% endif %}}")));
+    templates.extend(expressions.map(|expression| format!("{{% for q in ({expression}) %}}{{% endfor %}}")));
     templates.extend(in_a_loop.map(|expression| {
-        format!(
-            "{{% for x, y in tags %}}{{% if x %}}{{{{ {expression} }}}}{{% endif %}}{{% endfor %}}"
-        )
+        format!("{{% for x, y in tags %}}{{% if x %}}{{{{ {expression} }}}}{{% endif %}}{{% endfor %}}")
     }));
     for template in templates {
         let source = source("s", None, Some(&format!("\n{template}")));
         let error = check_template(&source).expect_err(&template);
-        assert_eq!(
-            error.kind,
-            RenderErrorKind::NotAllowed,
-            "{template}: {error}"
-        );
-        assert_eq!(
-            (error.part, error.line),
-            (Part::Html, Some(2)),
-            "{template}: {error}"
-        );
-        assert_eq!(
-            render_template(&source, &booking()),
-            Err(error),
-            "{template}"
-        );
+        assert_eq!(error.kind, RenderErrorKind::NotAllowed, "{template}: {error}");
+        assert_eq!((error.part, error.line), (Part::Html, Some(2)), "{template}: {error}");
+        assert_eq!(render_template(&source, &booking()), Err(error), "{template}");
     }
 }
 
@@ -530,10 +433,7 @@ fn every_listed_filter_and_test_is_there_and_no_other() {
     }
     for name in filters::TESTS {
         let result = environment.render_str(&format!("{{{{ 'a' is {name} }}}}"), ());
-        assert!(
-            !matches!(result, Err(error) if error.kind() == ErrorKind::UnknownTest),
-            "{name}"
-        );
+        assert!(!matches!(result, Err(error) if error.kind() == ErrorKind::UnknownTest), "{name}");
     }
     for name in filters::NUMBER_FILTERS {
         assert!(filters::FILTERS.contains(&name));
@@ -554,11 +454,7 @@ fn a_number_filter_gives_numbers_only() {
         "tags|sum",
     ] {
         let template = format!("{{{{ {expression} * 100000000|int }}}}");
-        assert_eq!(
-            kind_of(render_text(&template, &booking())),
-            RenderErrorKind::Other,
-            "{expression}"
-        );
+        assert_eq!(kind_of(render_text(&template, &booking())), RenderErrorKind::Other, "{expression}");
     }
 }
 
@@ -567,27 +463,17 @@ fn a_subject_is_one_line_or_an_error() {
     let data = json!({"x": "a\r\nBcc: b@example.in", "y": ""});
     for subject in ["{{ x }}", "a\nb", "{{ y }}", "\u{0}x", "{{ 'a\\nb' }}"] {
         let error = render_template(&source(subject, None, None), &data).unwrap_err();
-        assert_eq!(
-            (error.part, error.kind),
-            (Part::Subject, RenderErrorKind::BadSubject),
-            "{subject:?}"
-        );
+        assert_eq!((error.part, error.kind), (Part::Subject, RenderErrorKind::BadSubject), "{subject:?}");
         assert!(!error.to_string().contains("Bcc"), "{error}");
     }
     let long = source(&"x".repeat(999), None, None);
-    assert_eq!(
-        kind_of(render_template(&long, &data)),
-        RenderErrorKind::BadSubject
-    );
+    assert_eq!(kind_of(render_template(&long, &data)), RenderErrorKind::BadSubject);
 }
 
 #[test]
 fn a_link_of_the_html_part_runs_no_script() {
     let template = "<a href=\"{{ x }}\">x</a>";
-    assert_eq!(
-        kind_of(render_html(template, &json!({"x": "javascript:alert(1)"}))),
-        RenderErrorKind::NotAllowed
-    );
+    assert_eq!(kind_of(render_html(template, &json!({"x": "javascript:alert(1)"}))), RenderErrorKind::NotAllowed);
     assert!(render_html(template, &json!({"x": "https://example.in/?a=1&b=2"})).is_ok());
 }
 
@@ -597,42 +483,24 @@ fn data_has_limits() {
     assert!(check_context(&json!({})).is_ok());
     let text = |count: usize| json!({"x": "a".repeat(count)});
     assert!(check_context(&text(MAX_CONTEXT_BYTES - 129)).is_ok());
-    assert_eq!(
-        kind_of(check_context(&text(MAX_CONTEXT_BYTES - 128))),
-        RenderErrorKind::TooLarge
-    );
+    assert_eq!(kind_of(check_context(&text(MAX_CONTEXT_BYTES - 128))), RenderErrorKind::TooLarge);
     let many = json!({"x": vec![1; MAX_CONTEXT_BYTES / VALUE_BYTES]});
     assert_eq!(kind_of(check_context(&many)), RenderErrorKind::TooLarge);
     let nest = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
     assert!(check_context(&json!({"x": nest(MAX_CONTEXT_DEPTH - 1)})).is_ok());
     let error = check_context(&json!({"x": nest(MAX_CONTEXT_DEPTH)})).unwrap_err();
-    assert_eq!(
-        (error.part, error.kind),
-        (Part::Data, RenderErrorKind::TooLarge)
-    );
+    assert_eq!((error.part, error.kind), (Part::Data, RenderErrorKind::TooLarge));
     assert_eq!(kind_of(render_text("x", &many)), RenderErrorKind::TooLarge);
 }
 
 #[test]
 fn source_and_output_have_limits() {
     let long = "x".repeat(MAX_SOURCE_BYTES);
-    assert_eq!(
-        render_text(&long, &json!({})).map(|text| text.len()),
-        Ok(MAX_RENDERED_BYTES)
-    );
-    assert_eq!(
-        kind_of(render_text(&format!("{long}x"), &json!({}))),
-        RenderErrorKind::TooLarge
-    );
+    assert_eq!(render_text(&long, &json!({})).map(|text| text.len()), Ok(MAX_RENDERED_BYTES));
+    assert_eq!(kind_of(render_text(&format!("{long}x"), &json!({}))), RenderErrorKind::TooLarge);
     let data = json!({"x": "x".repeat(MAX_RENDERED_BYTES)});
-    assert_eq!(
-        render_text("{{ x }}", &data).map(|text| text.len()),
-        Ok(MAX_RENDERED_BYTES)
-    );
-    assert_eq!(
-        kind_of(render_text("{{ x }}x", &data)),
-        RenderErrorKind::TooLarge
-    );
+    assert_eq!(render_text("{{ x }}", &data).map(|text| text.len()), Ok(MAX_RENDERED_BYTES));
+    assert_eq!(kind_of(render_text("{{ x }}x", &data)), RenderErrorKind::TooLarge);
 }
 
 /// What a hostile template can try, and how each try ends.
@@ -645,13 +513,7 @@ fn a_bomb_ends_in_an_error_and_not_in_memory() {
         "words": "a ".repeat(50_000),
         "lists": vec![vec![0; 50]; 20],
     });
-    let nested_loops = |body: &str| {
-        format!(
-            "{}{body}{}",
-            "{% for a in rows %}".repeat(4),
-            "{% endfor %}".repeat(4)
-        )
-    };
+    let nested_loops = |body: &str| format!("{}{body}{}", "{% for a in rows %}".repeat(4), "{% endfor %}".repeat(4));
     let cases = [
         // Steps without output, with output, and with a large text each.
         (nested_loops(""), RenderErrorKind::OutOfFuel),
@@ -731,16 +593,11 @@ fn assert_peak_memory_below_mib(_limit: usize) {}
 #[test]
 fn a_table_of_500_rows_renders() {
     let cells = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let row: serde_json::Map<_, _> = cells
-        .iter()
-        .map(|cell| ((*cell).to_owned(), json!("1234567890")))
-        .collect();
+    let row: serde_json::Map<_, _> = cells.iter().map(|cell| ((*cell).to_owned(), json!("1234567890"))).collect();
     let data = json!({"rows": vec![row; 500]});
     let template = format!(
         "<table>{{% for row in rows %}}<tr>{}</tr>{{% endfor %}}</table>",
-        cells
-            .map(|cell| format!("<td>{{{{ row.{cell} }}}}</td>"))
-            .concat()
+        cells.map(|cell| format!("<td>{{{{ row.{cell} }}}}</td>")).concat()
     );
     let html = render_html(&template, &data).unwrap();
     assert_eq!(html.matches("<td>1234567890</td>").count(), 4000);
@@ -755,10 +612,7 @@ fn the_deepest_template_that_is_allowed_renders() {
         "{% if 1 %}".repeat(28) + &"{% for a in tags %}".repeat(4),
         "{% endfor %}".repeat(4) + &"{% endif %}".repeat(28),
     );
-    assert_eq!(
-        render_text(&template, &booking()).map(|text| text.len()),
-        Ok(3_usize.pow(4) * "33".len())
-    );
+    assert_eq!(render_text(&template, &booking()).map(|text| text.len()), Ok(3_usize.pow(4) * "33".len()));
 }
 
 #[test]
@@ -785,11 +639,7 @@ fn empty_values_are_no_trouble() {
         ("e|length", "0"),
         ("s|length", "3"),
     ] {
-        assert_eq!(
-            render_text(&format!("{{{{ {expression} }}}}"), &data).as_deref(),
-            Ok(wanted),
-            "{expression}"
-        );
+        assert_eq!(render_text(&format!("{{{{ {expression} }}}}"), &data).as_deref(), Ok(wanted), "{expression}");
     }
 }
 
@@ -864,10 +714,8 @@ fn fragment() -> impl Strategy<Value = String> {
         "attribute=",
         "default=",
     ]);
-    let filters =
-        prop::sample::select(filters::FILTERS.to_vec()).prop_map(|name| format!("|{name}"));
-    let tests =
-        prop::sample::select(filters::TESTS.to_vec()).prop_map(|name| format!(" is {name}"));
+    let filters = prop::sample::select(filters::FILTERS.to_vec()).prop_map(|name| format!("|{name}"));
+    let tests = prop::sample::select(filters::TESTS.to_vec()).prop_map(|name| format!(" is {name}"));
     prop_oneof![
         5 => words.prop_map(str::to_owned),
         2 => filters,
@@ -913,24 +761,18 @@ fn expression() -> impl Strategy<Value = String> {
         let filter = prop::sample::select(filters::FILTERS.to_vec());
         let test = prop::sample::select(filters::TESTS.to_vec());
         let operator = prop::sample::select(vec![
-            "+", "-", "*", "/", "//", "%", "==", "!=", "<", ">=", " in ", " not in ", " and ",
-            " or ",
+            "+", "-", "*", "/", "//", "%", "==", "!=", "<", ">=", " in ", " not in ", " and ", " or ",
         ]);
         prop_oneof![
             (inner.clone(), filter.clone()).prop_map(|(a, filter)| format!("({a})|{filter}")),
-            (inner.clone(), filter.clone(), inner.clone())
-                .prop_map(|(a, filter, b)| format!("({a})|{filter}({b})")),
+            (inner.clone(), filter.clone(), inner.clone()).prop_map(|(a, filter, b)| format!("({a})|{filter}({b})")),
             (inner.clone(), filter.clone(), inner.clone(), inner.clone())
                 .prop_map(|(a, filter, b, c)| format!("({a})|{filter}({b}, {c})")),
-            (inner.clone(), filter, inner.clone())
-                .prop_map(|(a, filter, b)| format!("({a})|{filter}(attribute={b})")),
+            (inner.clone(), filter, inner.clone()).prop_map(|(a, filter, b)| format!("({a})|{filter}(attribute={b})")),
             (inner.clone(), test.clone()).prop_map(|(a, test)| format!("({a}) is {test}")),
-            (inner.clone(), test, inner.clone())
-                .prop_map(|(a, test, b)| format!("({a}) is {test}({b})")),
-            (inner.clone(), operator, inner.clone())
-                .prop_map(|(a, op, b)| format!("({a}){op}({b})")),
-            (inner.clone(), inner.clone(), inner.clone())
-                .prop_map(|(a, b, c)| format!("({a}) if ({b}) else ({c})")),
+            (inner.clone(), test, inner.clone()).prop_map(|(a, test, b)| format!("({a}) is {test}({b})")),
+            (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| format!("({a}){op}({b})")),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a}) if ({b}) else ({c})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a})[{b}]")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("loop.cycle({a}, {b})")),
             inner.clone().prop_map(|a| format!("loop.changed({a})")),
