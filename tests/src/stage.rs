@@ -1,0 +1,305 @@
+//! A stage: two tenants, their categories and templates, and the flows around one database.
+
+use crate::doubles::{RecordingBus, RecordingQueue, ScriptedMailSender};
+use adapters::ses::MailConfig;
+use adapters::store::database::Database;
+use adapters::store::migrations::{NewTenant, upsert_tenants};
+use adapters::wire::http::Response;
+use adapters::wire::sqs_event::Record;
+use domain::address::EmailAddress;
+use domain::id::TenantId;
+use flow::api::Api;
+use flow::dead_letter::DeadLetter;
+use flow::dispatcher::{DispatchCounts, Dispatcher};
+use flow::enqueue::Enqueue;
+use flow::processor::Processor;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use std::time::{Duration, Instant};
+
+/// The first tenant.
+pub const TENANT: &str = "018f0000-0000-7000-8000-000000000001";
+/// The second tenant.
+pub const OTHER_TENANT: &str = "018f0000-0000-7000-8000-000000000002";
+
+/// The flows on one database, with recording doubles.
+pub struct Stage {
+    /// The database as its admin.
+    pub admin: PgPool,
+    /// `enqueue`.
+    pub enqueue: Enqueue<RecordingQueue>,
+    /// `api`.
+    pub api: Api<RecordingQueue>,
+    /// `processor`.
+    pub processor: Processor<ScriptedMailSender, RecordingQueue, RecordingBus>,
+    /// `dispatcher`.
+    pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
+    /// `dead_letter`.
+    pub dead_letter: DeadLetter<RecordingBus>,
+    /// The queue of all of them.
+    pub queue: RecordingQueue,
+    /// The bus of all of them.
+    pub bus: RecordingBus,
+    /// The provider.
+    pub mail: ScriptedMailSender,
+    is_finished: bool,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: i64,
+    /// The headers, by lower case name.
+    pub headers: Value,
+    /// The body.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The id of the one notification that was accepted.
+    pub fn id(&self) -> String {
+        self.body["id"].as_str().unwrap_or_else(|| panic!("no id in {self:?}")).to_owned()
+    }
+
+    /// The pointers of a problem's errors.
+    pub fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array();
+        errors.into_iter().flatten().filter_map(|error| error["pointer"].as_str()).collect()
+    }
+}
+
+impl Stage {
+    /// Sets the stage: two tenants, each with category `greeting`, template `greeting` and recipient `ada`.
+    pub async fn begin(admin: PgPool) -> Self {
+        let tenant = |id: &str, name: &str| NewTenant {
+            id: TenantId::parse(id).expect("a tenant's id"),
+            name: name.to_owned(),
+            from_address: None,
+        };
+        let tenants = [tenant(TENANT, "first"), tenant(OTHER_TENANT, "second")];
+        upsert_tenants(&Database::from_pool(admin.clone()), &tenants).await.expect("tenants are made");
+
+        let (queue, bus, mail) = (RecordingQueue::default(), RecordingBus::default(), ScriptedMailSender::default());
+        let api_role = Database::from_pool(pool_as(&admin, "SET SESSION AUTHORIZATION harkara_api").await);
+        let worker_role = Database::from_pool(pool_as(&admin, "SET SESSION AUTHORIZATION harkara_worker").await);
+        let from = EmailAddress::parse("sender@harkara.test").expect("an address");
+        let stage = Self {
+            enqueue: Enqueue { database: api_role.clone(), queue: queue.clone() },
+            api: Api { database: api_role, queue: queue.clone() },
+            processor: Processor {
+                database: worker_role.clone(),
+                mail: mail.clone(),
+                queue: queue.clone(),
+                bus: bus.clone(),
+                mail_config: MailConfig { configuration_set: "harkara".to_owned(), from },
+            },
+            dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
+            dead_letter: DeadLetter { database: worker_role, bus: bus.clone() },
+            queue,
+            bus,
+            mail,
+            admin,
+            is_finished: false,
+        };
+        for tenant in [TENANT, OTHER_TENANT] {
+            let template =
+                json!({"subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>"});
+            stage.put(tenant, "/v1/templates/{key}", "greeting", template).await;
+            let category = json!({"class": "transactional", "template": "greeting"});
+            stage.put(tenant, "/v1/categories/{key}", "greeting", category).await;
+            stage.put(tenant, "/v1/recipients/{id}", "ada", json!({"email": "ada@example.org", "name": "Ada"})).await;
+        }
+        stage
+    }
+
+    /// A request for a mail to an inline address.
+    pub fn greeting(address: &str) -> Value {
+        json!({"category": "greeting", "recipient": {"email": address}, "data": {"name": "Ada"}})
+    }
+
+    /// `POST /v1/notifications` of the first tenant.
+    pub async fn post(&self, body: Value) -> Answer {
+        self.post_as(TENANT, body, &[]).await
+    }
+
+    /// `POST /v1/notifications` of a tenant, with headers.
+    pub async fn post_as(&self, tenant: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+        self.post_text(tenant, &body.to_string(), headers).await
+    }
+
+    /// `POST /v1/notifications` with any body.
+    pub async fn post_text(&self, tenant: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let event = gateway_event(tenant, "POST /v1/notifications", None, "", body, headers);
+        read_answer(self.enqueue.answer_request(event, "request-1").await)
+    }
+
+    /// A request to `api`, where `route` is as in API Gateway, such as `GET /v1/notifications/{id}`.
+    pub async fn call(&self, tenant: &str, route: &str, parameter: Option<&str>, query: &str, body: &str) -> Answer {
+        let event = gateway_event(tenant, route, parameter, query, body, &[]);
+        read_answer(self.api.answer_request(event, "request-1").await)
+    }
+
+    /// A `PUT` that has to go through.
+    pub async fn put(&self, tenant: &str, path: &str, parameter: &str, body: Value) {
+        let answer = self.call(tenant, &format!("PUT {path}"), Some(parameter), "", &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// The notification as the first tenant reads it.
+    pub async fn show(&self, id: &str) -> Value {
+        let answer = self.call(TENANT, "GET /v1/notifications/{id}", Some(id), "", "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    /// State, reason and counted attempts of the notification's one delivery.
+    pub async fn outcome(&self, id: &str) -> (String, Option<String>, i64) {
+        let shown = self.show(id).await;
+        let delivery = &shown["deliveries"][0];
+        let text = |name: &str| delivery[name].as_str().map(str::to_owned);
+        (text("state").expect("a state"), text("reason"), delivery["attempt_count"].as_i64().expect("a count"))
+    }
+
+    /// Hands the processor one batch of what waits and has waited `passed` long; failed items go back.
+    /// Answers with how many it took.
+    pub async fn process(&self, passed: Duration) -> usize {
+        self.process_with(passed, Duration::from_secs(30)).await
+    }
+
+    /// Like [`Stage::process`], with `time` left to the invocation.
+    pub async fn process_with(&self, passed: Duration, time: Duration) -> usize {
+        let records = self.queue.receive(passed);
+        let count = records.len();
+        if count > 0 {
+            let response = self.processor.process_batch(&records, Instant::now() + time).await;
+            let failing = failing_ids(&serde_json::to_value(&response).expect("prints"));
+            let (back, _done): (Vec<Record>, Vec<Record>) =
+                records.into_iter().partition(|record| failing.contains(&record.message_id));
+            assert_eq!(back.len(), failing.len(), "only ids of the batch may be reported");
+            self.queue.give_back(back);
+        }
+        count
+    }
+
+    /// Processes until nothing waits, letting each message's wait pass in the database, too.
+    pub async fn drain(&self) {
+        while let Some(wait) = self.queue.waiting().iter().map(|waiting| waiting.wait).min() {
+            self.pass(wait).await;
+            self.process(wait).await;
+        }
+    }
+
+    /// Runs the dispatcher once.
+    pub async fn dispatch(&self) -> DispatchCounts {
+        self.dispatcher.dispatch_due(Instant::now() + Duration::from_secs(30)).await.expect("dispatched")
+    }
+
+    /// Hands `dead_letter` everything that is in the dead-letter queue.
+    pub async fn store_dead_letters(&self) {
+        self.dead_letter.store_batch(&self.queue.receive_dead()).await.expect("stored");
+    }
+
+    /// Lets time pass: every time that the database keeps moves back.
+    pub async fn pass(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let shift = "UPDATE harkara.deliveries SET not_before = not_before - make_interval(secs => $1), \
+                     due_at = due_at - make_interval(secs => $1)";
+        sqlx::query(shift).bind(seconds).execute(&self.admin).await.expect("time passes");
+        let shift = "UPDATE harkara.events SET created_at = created_at - make_interval(secs => $1)";
+        sqlx::query(shift).bind(seconds).execute(&self.admin).await.expect("time passes");
+    }
+
+    /// How many rows a statement counts, as the admin.
+    pub async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.admin).await.expect("counted")
+    }
+
+    /// Ends the test: nothing may be open, queued or untold.
+    pub async fn finish(mut self) {
+        self.is_finished = true;
+        assert!(
+            self.queue.is_empty(),
+            "messages are left behind: {:?} {:?}",
+            self.queue.waiting(),
+            self.queue.buried()
+        );
+        let open = self.count("SELECT count(*) FROM harkara.deliveries WHERE due_at IS NOT NULL").await;
+        assert_eq!(open, 0, "deliveries are left open");
+        self.pass(Duration::from_secs(60)).await;
+        self.dispatch().await;
+        let untold = self.count("SELECT count(*) FROM harkara.events").await;
+        assert_eq!(untold, 0, "events are left in the outbox");
+    }
+
+    /// Ends a test that leaves work on purpose.
+    pub fn leave_work(mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !self.is_finished && !std::thread::panicking() {
+            panic!("the test ended without Stage::finish, which looks for work left behind");
+        }
+    }
+}
+
+/// API Gateway's event, as its payload format 2.0 has it.
+pub fn gateway_event(
+    tenant: &str,
+    route: &str,
+    parameter: Option<&str>,
+    query: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Value {
+    let (method, path) = route.split_once(' ').expect("a route has a method and a path");
+    let name = if path.contains("{key}") { "key" } else { "id" };
+    let headers: serde_json::Map<String, Value> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    json!({
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "pathParameters": parameter.map(|value| json!({name: value})),
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "api", "requestId": "request-1", "stage": "$default",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
+            "authorizer": {"jwt": {"claims": {"tenant_id": tenant, "sub": "tester", "scope": "notifications:write"}, "scopes": []}},
+            "timeEpoch": 0,
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    })
+}
+
+async fn pool_as(admin: &PgPool, statement: &'static str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(4)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::query(statement).execute(connection).await.map(drop) })
+        })
+        .connect_with((*admin.connect_options()).clone())
+        .await
+        .expect("connected")
+}
+
+fn read_answer(response: Response) -> Answer {
+    let printed = serde_json::to_value(response.into_gateway()).expect("prints");
+    let body = printed["body"].as_str().unwrap_or_default();
+    Answer {
+        status: printed["statusCode"].as_i64().expect("a status"),
+        headers: printed["headers"].clone(),
+        body: serde_json::from_str(body).unwrap_or_default(),
+    }
+}
+
+fn failing_ids(response: &Value) -> Vec<String> {
+    let failures = response["batchItemFailures"].as_array().expect("the list is always there");
+    failures.iter().map(|failure| failure["itemIdentifier"].as_str().expect("an id").to_owned()).collect()
+}

@@ -1,0 +1,8 @@
+//! Every integration test, in one binary. Each test has a database of its own.
+
+mod api;
+mod dead_letter;
+mod dispatcher;
+mod enqueue;
+mod fixtures;
+mod processor;

@@ -1,0 +1,293 @@
+//! One claim, one request, one outcome; each record for itself.
+
+use adapters::ids::new_uuid;
+use adapters::store::claims::{AttemptRecord, Claim, DeliveryKey, claim_across_tenants, record_across_tenants};
+use adapters::wire::queue_message::read_message;
+use domain::category::{DeliveryRules, UnknownPolicy};
+use domain::delivery::Reason;
+use domain::id::AttemptId;
+use domain::outcome::{AttemptBudget, Conclusion, ProviderError, SendOutcome, settle_attempt};
+use domain::retry::Jitter;
+use serde_json::json;
+use sqlx::PgPool;
+use std::time::{Duration, Instant};
+use tests::{Stage, TENANT};
+
+fn error() -> ProviderError {
+    ProviderError { code: "Code".into(), detail: "words".into() }
+}
+
+fn transient() -> SendOutcome {
+    SendOutcome::Transient(error())
+}
+
+fn server_failed() -> SendOutcome {
+    SendOutcome::ServerFailed(error())
+}
+
+fn throttled() -> SendOutcome {
+    SendOutcome::Throttled(error())
+}
+
+fn quota() -> SendOutcome {
+    SendOutcome::Held(Reason::QuotaReached, error())
+}
+
+fn rejected() -> SendOutcome {
+    SendOutcome::Rejected(error())
+}
+
+fn unknown() -> SendOutcome {
+    SendOutcome::Unknown(error())
+}
+
+fn panics() -> SendOutcome {
+    panic!("the provider's code panics on purpose")
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_send_that_fails_is_tried_again_until_it_succeeds(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [transient as fn() -> _, server_failed]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 3));
+    let shown = stage.show(&answer.id()).await;
+    let outcomes: Vec<_> =
+        shown["deliveries"][0]["attempts"].as_array().expect("a list").iter().map(|a| &a["outcome"]).collect();
+    assert_eq!(outcomes, ["transient", "unknown", "sent"]);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_send_that_always_fails_dies_after_exactly_max_attempts_and_a_redrive_delivers_it(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [server_failed as fn() -> _; 3]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.mail.count("ada@example.org"), 3);
+    assert_eq!(stage.outcome(&answer.id()).await, ("dead".to_owned(), Some("attempts_used_up".to_owned()), 3));
+    assert_eq!(stage.queue.buried()[0].reason, "attempts_used_up");
+    stage.store_dead_letters().await;
+
+    let listed = stage.call(TENANT, "GET /v1/dead-letters", None, "", "").await;
+    let id = listed.body["dead_letters"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(listed.body["dead_letters"][0]["notification_id"], answer.id());
+    let body = json!({"ids": [id]}).to_string();
+    let redriven = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", &body).await;
+    assert_eq!(redriven.body["redriven_count"], 1, "{redriven:?}");
+    let again = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", &body).await;
+    assert_eq!(again.body["redriven_count"], 0, "a redrive is idempotent");
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
+    assert_eq!(stage.mail.count("ada@example.org"), 4);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn throttling_costs_no_attempt_however_often_it_happens(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [throttled as fn() -> _; 6]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    while stage.outcome(&answer.id()).await.0 != "sent" {
+        stage.drain().await;
+        stage.pass(Duration::from_secs(3600)).await;
+        stage.dispatch().await;
+    }
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
+    assert_eq!(stage.mail.count("ada@example.org"), 7);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_used_up_quota_holds_the_delivery_in_the_database_and_costs_no_attempt(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [quota as fn() -> _]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("held".to_owned(), Some("quota_reached".to_owned()), 0));
+    assert!(stage.queue.is_empty(), "a long wait is not in flight");
+    assert_eq!(stage.dispatch().await.published, 0, "it is not its time");
+    stage.pass(Duration::from_secs(15 * 60)).await;
+    assert_eq!(stage.dispatch().await.published, 1);
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_the_provider_rejects_ends_failed_with_its_words_after_one_request(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [rejected as fn() -> _]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("failed".to_owned(), Some("provider_rejected".to_owned()), 1));
+    assert_eq!(stage.show(&answer.id()).await["deliveries"][0]["detail"], "words");
+    assert_eq!(stage.mail.count("ada@example.org"), 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_unknown_outcome_waits_and_is_then_settled_by_the_categorys_policy(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let at_most_once = json!({"class": "transactional", "template": "greeting", "unknown_policy": "at_most_once"});
+    stage.put(TENANT, "/v1/categories/{key}", "once", at_most_once).await;
+    for (category, end, mails) in
+        [("greeting", ("sent", None, 2), 2), ("once", ("failed", Some("outcome_unknown"), 1), 1)]
+    {
+        let address = format!("{category}@example.org");
+        stage.mail.script(&address, [unknown as fn() -> _]);
+        let mut body = Stage::greeting(&address);
+        body["category"] = category.into();
+        let answer = stage.post(body).await;
+        stage.drain().await;
+        assert_eq!(stage.outcome(&answer.id()).await.0, "unknown");
+        stage.dispatch().await;
+        assert_eq!(stage.mail.count(&address), 1, "nothing is sent again before the window is over");
+        stage.pass(Duration::from_secs(600)).await;
+        stage.dispatch().await;
+        stage.drain().await;
+        let (state, reason, attempts) = stage.outcome(&answer.id()).await;
+        assert_eq!((state.as_str(), reason.as_deref(), attempts), end);
+        assert_eq!(stage.mail.count(&address), mails);
+    }
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_message_that_comes_twice_is_sent_once(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.post(Stage::greeting("ada@example.org")).await;
+    let body = stage.queue.waiting()[0].record.body.clone();
+    stage.queue.put(&body);
+    stage.drain().await;
+    stage.queue.put(&body);
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_workers_with_the_same_message_make_one_request(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.post(Stage::greeting("ada@example.org")).await;
+    let records = stage.queue.receive(Duration::ZERO);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let batch = || stage.processor.process_batch(&records, deadline);
+    let answers = futures::future::join_all((0..8).map(|_| batch())).await;
+    assert_eq!(stage.mail.asked().len(), 1);
+    assert_eq!(answers.len(), 8);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_poison_message_ends_in_dead_letters_while_its_neighbours_are_delivered(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.post(Stage::greeting("ada@example.org")).await;
+    let missing = r#"{"v":1,"tenant_id":"018f0000-0000-7000-8000-000000000001","delivery_id":"dlv_018f00000000700080000000000000aa"}"#;
+    for body in ["not json", r#"{"v":9,"tenant_id":"x","delivery_id":"y"}"#, "\u{fffd}", missing] {
+        stage.queue.put(body);
+    }
+    stage.post(Stage::greeting("bob@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 2);
+    let reasons: Vec<_> = stage.queue.buried().into_iter().map(|dead| dead.reason).collect();
+    assert_eq!(reasons, ["poison", "poison", "poison", "unknown_delivery"]);
+    stage.store_dead_letters().await;
+    let own = stage.call(TENANT, "GET /v1/dead-letters", None, "", "").await;
+    assert_eq!(own.body["dead_letters"].as_array().map(Vec::len), Some(1), "the rest names no tenant: {own:?}");
+    let operator = stage.call("00000000-0000-0000-0000-000000000000", "GET /v1/dead-letters", None, "", "").await;
+    assert_eq!(operator.body["dead_letters"].as_array().map(Vec::len), Some(3));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_record_that_panics_changes_nothing_for_its_neighbours(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("panic@example.org", [panics as fn() -> _]);
+    let panicking = stage.post(Stage::greeting("panic@example.org")).await;
+    let neighbour = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&neighbour.id()).await.0, "sent");
+    // The panic came after the provider was asked, as far as anybody can tell.
+    assert_eq!(stage.outcome(&panicking.id()).await.0, "unknown");
+    stage.pass(Duration::from_secs(600)).await;
+    stage.dispatch().await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&panicking.id()).await.0, "sent");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_template_that_fails_for_one_recipient_fails_that_one_only(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let without = json!({"category": "greeting", "recipient": {"email": "bob@example.org"}});
+    let failing = stage.post(without).await;
+    let fine = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&failing.id()).await, ("failed".to_owned(), Some("render_failed".to_owned()), 1));
+    let detail = stage.show(&failing.id()).await["deliveries"][0]["detail"].as_str().expect("a detail").to_owned();
+    assert!(detail.contains("name"), "the missing variable is named: {detail}");
+    assert_eq!(stage.outcome(&fine.id()).await.0, "sent");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_there_is_no_time_for_is_handed_back_and_costs_nothing(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.process_with(Duration::ZERO, Duration::from_secs(5)).await;
+    assert_eq!(stage.mail.asked().len(), 0);
+    assert_eq!(stage.outcome(&answer.id()).await, ("queued".to_owned(), None, 0));
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_expired_while_it_waited_is_not_sent(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    sqlx::query(
+        "UPDATE harkara.notifications SET send_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'",
+    )
+    .execute(&stage.admin)
+    .await
+    .expect("it expires");
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("expired".to_owned(), Some("expiry_passed".to_owned()), 0));
+    assert_eq!(stage.mail.asked().len(), 0);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_worker_that_lost_its_lease_changes_nothing(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    let message = read_message(&stage.queue.receive(Duration::ZERO)[0].body).expect("a message");
+    let key = DeliveryKey { tenant: message.tenant, delivery: message.delivery };
+    let attempt = AttemptId::from_uuid(new_uuid());
+    let database = &stage.processor.database;
+    let claims = claim_across_tenants(database, &[(key, attempt)]).await.expect("asked");
+    assert!(matches!(claims[&key], Claim::Claimed(_)));
+
+    // The worker is slow: its lease ends, the window ends, and the policy has it sent again by another.
+    for wait in [90, 600] {
+        stage.pass(Duration::from_secs(wait)).await;
+        stage.dispatch().await;
+    }
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 2));
+
+    let settlement = settle_attempt(
+        Conclusion::Called(rejected()),
+        AttemptBudget { spent: 1, made: 1 },
+        &DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 },
+        Jitter::new(0.0),
+    );
+    let late = AttemptRecord { key, attempt, attempt_number: 1, settlement, event: None };
+    let recorded = record_across_tenants(database, &[late]).await.expect("asked");
+    assert!(recorded.deliveries.is_empty());
+    assert_eq!(stage.outcome(&answer.id()).await.0, "sent");
+    stage.finish().await;
+}
