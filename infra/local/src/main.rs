@@ -1,0 +1,193 @@
+//! `cargo local`: the whole of Harkara on this machine.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use local::demo::{AtTheEnd, demo};
+use local::failure::{Failure, Outcome, While};
+use local::gate::GateState;
+use local::issuer::TokenRequest;
+use local::progress::Progress;
+use local::project::{FUNCTIONS, Project};
+use local::serve::Ports;
+use local::sql::Queries;
+use local::stack::Stack;
+use local::state::State;
+use local::{lint, postgres, serve, sql, testing, up};
+
+/// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
+#[derive(Parser)]
+#[command(name = "cargo local", bin_name = "cargo local")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Request,
+}
+
+#[derive(Subcommand)]
+enum Request {
+    /// Set up, start, deploy, send one notification and show it arriving; keeps running until Ctrl-C
+    Demo {
+        /// End everything after the notification has arrived
+        #[arg(long)]
+        once: bool,
+    },
+    /// Set up and run every test; arguments go to `cargo test`
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure the budgets; arguments go to `cargo bench`
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Start whatever does not run, deploy whatever has changed
+    Up,
+    /// End everything that runs
+    Down {
+        /// Also forget the database's content
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// Say what runs and where
+    Status,
+    /// Print the functions' logs, or one function's
+    Logs {
+        #[arg(value_parser = FUNCTIONS)]
+        function: Option<String>,
+    },
+    /// Print a token for the API
+    Token {
+        /// Of the second tenant
+        #[arg(long)]
+        other: bool,
+        /// Scopes with spaces between; all, when absent
+        #[arg(long)]
+        scope: Option<String>,
+        /// Who acts
+        #[arg(long)]
+        sub: Option<String>,
+    },
+    /// Make a service unreachable for the functions
+    Break {
+        /// The service
+        service: Service,
+    },
+    /// Make it reachable again
+    Mend {
+        /// The service
+        service: Service,
+    },
+    /// Write .sqlx/ from the migrations and the queries
+    Sql {
+        /// Only see whether .sqlx/ is up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Hold template.yaml to cfn-lint and sam validate --lint
+    Lint,
+    /// The stack's own servers, in the foreground; `up` starts this
+    #[command(hide = true)]
+    Serve {
+        /// Where to listen, as JSON
+        ports: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Service {
+    Sqs,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nfailed: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(request: Request) -> Outcome<()> {
+    let project = Project::find()?;
+    match request {
+        Request::Demo { once } => demo(&project, if once { AtTheEnd::GoDown } else { AtTheEnd::KeepRunning }),
+        Request::Test { arguments } => testing::run_tests(&project, &arguments),
+        Request::Bench { arguments } => testing::run_benches(&project, &arguments),
+        Request::Up => {
+            let stack = up::up(&project, &Progress::new())?;
+            println!("API      {}", stack.api_url);
+            println!("Mailbox  {}", stack.mailbox_url);
+            Ok(())
+        }
+        Request::Down { wipe } => {
+            if wipe {
+                up::wipe(&project)
+            } else {
+                up::down(&project)
+            }
+        }
+        Request::Status => {
+            print_status(&project);
+            Ok(())
+        }
+        Request::Logs { function } => up::print_logs(&project, function.as_deref()),
+        Request::Token { other, scope, sub } => print_token(&project, other, scope, sub),
+        Request::Break { service } => set_gate(&project, service, GateState::Shut),
+        Request::Mend { service } => set_gate(&project, service, GateState::Open),
+        Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
+        Request::Lint => lint::lint(&project),
+        Request::Serve { ports } => {
+            let ports: Ports = serde_json::from_str(&ports).while_doing("reading ports")?;
+            serve::serve(&project, &ports)
+        }
+    }
+}
+
+fn print_status(project: &Project) {
+    let state = State::read(project);
+    let line = |name: &str, address: Option<String>| match address {
+        Some(address) => println!("{name:<10} {address}"),
+        None => println!("{name:<10} down"),
+    };
+    let servers = state.servers.as_ref().filter(|servers| servers.is_alive());
+    line(
+        "postgres",
+        state.postgres.as_ref().filter(|postgres| postgres.is_alive()).map(|postgres| postgres.url(postgres::DATABASE)),
+    );
+    line("emulator", state.emulator.as_ref().filter(|emulator| emulator.is_alive()).map(|emulator| emulator.url()));
+    line("mailbox", state.mailbox.as_ref().filter(|mailbox| mailbox.is_alive()).map(|mailbox| mailbox.url()));
+    line("api", servers.map(serve::Servers::api_url));
+    line("ses", servers.map(serve::Servers::ses_url));
+    line("issuer", servers.map(serve::Servers::issuer_url));
+    if servers.is_some() && state.deployed.is_none() {
+        println!("nothing is deployed; run `cargo local up`");
+    }
+}
+
+fn print_token(project: &Project, other: bool, scope: Option<String>, sub: Option<String>) -> Outcome<()> {
+    let stack = Stack::read(project)?;
+    let mut request = TokenRequest::for_tenant(if other { &stack.other_tenant_id } else { &stack.tenant_id });
+    request.scope = scope.unwrap_or(request.scope);
+    request.sub = sub.unwrap_or(request.sub);
+    println!("{}", running(project)?.token(&request)?);
+    Ok(())
+}
+
+fn set_gate(project: &Project, service: Service, state: GateState) -> Outcome<()> {
+    let Service::Sqs = service;
+    running(project)?.set_gate(state)?;
+    match state {
+        GateState::Shut => println!("the functions cannot reach SQS; `cargo local mend sqs` ends this"),
+        GateState::Open => println!("the functions can reach SQS"),
+    }
+    Ok(())
+}
+
+fn running(project: &Project) -> Outcome<serve::Servers> {
+    State::read(project)
+        .servers
+        .filter(serve::Servers::is_alive)
+        .ok_or_else(|| Failure::new("the stack is not up").with_advice("Run `cargo local up` first."))
+}

@@ -1,0 +1,147 @@
+//! Which fault the next send to an address meets.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::address::Address;
+use super::fault::{Fault, FaultError, Label, SIMULATOR_DOMAIN};
+
+/// Scripts by address, and how often each address of the simulator has been sent to.
+///
+/// A script goes before the label of an address and is used up from the front.
+#[derive(Debug, Default)]
+pub(super) struct FaultBook {
+    scripts: HashMap<String, VecDeque<Fault>>,
+    counts: HashMap<String, u32>,
+}
+
+impl FaultBook {
+    /// Sets the faults of the next sends to an address, in place of what was left of an earlier script.
+    pub(super) fn set_script(&mut self, address: &Address, script: Vec<Fault>) {
+        self.scripts.insert(address.key(), script.into());
+    }
+
+    /// Takes the fault for one send: of the first recipient that has any.
+    ///
+    /// Errors: a recipient at the simulator's domain whose local part names none, because a mistyped fault would
+    /// otherwise pass for a success.
+    pub(super) fn take_fault<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+    ) -> Result<Fault, FaultError> {
+        for recipient in recipients {
+            let key = recipient.key();
+            if let Some(fault) = self.scripts.get_mut(&key).and_then(VecDeque::pop_front) {
+                return Ok(fault);
+            }
+            if recipient.domain() != SIMULATOR_DOMAIN {
+                continue;
+            }
+            let label = Label::parse(&recipient.local().to_ascii_lowercase())?;
+            let count = self.counts.entry(key).or_default();
+            *count = count.saturating_add(1);
+            if label.times.is_none_or(|times| *count <= times) {
+                return Ok(label.fault);
+            }
+        }
+        Ok(Fault::Accept)
+    }
+
+    /// Starts to count from nothing again. Scripts stay.
+    pub(super) fn forget_counts(&mut self) {
+        self.counts.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).expect("the test's address is sound")
+    }
+
+    fn take(book: &mut FaultBook, text: &str) -> Fault {
+        book.take_fault([&address(text)])
+            .expect("the label is sound")
+    }
+
+    #[test]
+    fn a_counted_fault_ends_after_its_count_for_each_full_address() {
+        let mut book = FaultBook::default();
+        for expected in [Fault::Fail, Fault::Fail, Fault::Accept, Fault::Accept] {
+            assert_eq!(
+                take(&mut book, "fail+2--a@simulator.harkara.test"),
+                expected
+            );
+        }
+        assert_eq!(
+            take(&mut book, "fail+2--b@simulator.harkara.test"),
+            Fault::Fail
+        );
+    }
+
+    #[test]
+    fn an_uncounted_fault_lasts() {
+        let mut book = FaultBook::default();
+        for _ in 0..5 {
+            assert_eq!(
+                take(&mut book, "reject@simulator.harkara.test"),
+                Fault::Reject
+            );
+        }
+    }
+
+    #[test]
+    fn a_script_is_used_up_in_order_and_then_the_address_speaks() {
+        let mut book = FaultBook::default();
+        book.set_script(
+            &address("Asha@example.in"),
+            vec![Fault::Throttle, Fault::Lost],
+        );
+        for expected in [Fault::Throttle, Fault::Lost, Fault::Accept] {
+            assert_eq!(take(&mut book, "asha@example.in"), expected);
+        }
+    }
+
+    #[test]
+    fn an_ordinary_address_meets_no_fault() {
+        assert_eq!(
+            take(&mut FaultBook::default(), "fail@example.in"),
+            Fault::Accept
+        );
+    }
+
+    #[test]
+    fn a_mistyped_address_of_the_simulator_is_an_error() {
+        let answer =
+            FaultBook::default().take_fault([&address("trottle+1@simulator.harkara.test")]);
+        assert_eq!(answer, Err(FaultError::UnknownWord("trottle".into())));
+    }
+
+    #[test]
+    fn the_first_recipient_with_a_fault_decides() {
+        let recipients = [
+            address("asha@example.in"),
+            address("lost@simulator.harkara.test"),
+            address("fail@simulator.harkara.test"),
+        ];
+        assert_eq!(
+            FaultBook::default().take_fault(&recipients),
+            Ok(Fault::Lost)
+        );
+    }
+
+    #[test]
+    fn forgetting_the_counts_begins_again() {
+        let mut book = FaultBook::default();
+        assert_eq!(
+            take(&mut book, "fail+1@simulator.harkara.test"),
+            Fault::Fail
+        );
+        book.forget_counts();
+        assert_eq!(
+            take(&mut book, "fail+1@simulator.harkara.test"),
+            Fault::Fail
+        );
+    }
+}

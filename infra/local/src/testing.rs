@@ -1,0 +1,51 @@
+//! Runs the workspace's tests and benches with what they need, and leaves things as they were.
+
+use std::process::Command;
+
+use crate::failure::{Failure, Outcome, While};
+use crate::functions::cargo;
+use crate::postgres::Postgres;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::state::State;
+use crate::up::{down_to, up, up_postgres};
+
+/// Runs every test: the stack is up, `DATABASE_URL` is a server where tests make databases of their own, `HARKARA_STACK` the page of the stack.
+///
+/// Errors: the stack does not come up, or a test fails.
+pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
+    let before = State::read(project);
+    let result = up(project, &Progress::new()).and_then(|_| {
+        let postgres = State::read(project).postgres.ok_or_else(|| Failure::new("Postgres does not run"))?;
+        let mut command = cargo(project);
+        command.args(["test", "--workspace"]).env("HARKARA_STACK", project.stack_file());
+        run(with_postgres(command, &postgres).args(arguments), "a test failed")
+    });
+    down_to(project, &before)?;
+    result
+}
+
+/// Runs the benches, with Postgres up.
+///
+/// Errors: Postgres does not come up, or a bench fails.
+pub fn run_benches(project: &Project, arguments: &[String]) -> Outcome<()> {
+    let before = State::read(project);
+    let result = up_postgres(project, &Progress::new()).and_then(|postgres| {
+        let mut command = cargo(project);
+        command.args(["bench", "--package", "tests"]);
+        run(with_postgres(command, &postgres).args(arguments), "a bench failed")
+    });
+    down_to(project, &before)?;
+    result
+}
+
+/// `HARKARA_POSTGRES_PROGRAMS` is the folder of `psql` and `pgbench`.
+fn with_postgres(mut command: Command, postgres: &Postgres) -> Command {
+    command.env("DATABASE_URL", postgres.url("postgres")).env("HARKARA_POSTGRES_PROGRAMS", postgres.programs());
+    command
+}
+
+fn run(command: &mut Command, failed: &str) -> Outcome<()> {
+    let status = command.status().while_doing("starting cargo")?;
+    if status.success() { Ok(()) } else { Err(Failure::new(failed)) }
+}

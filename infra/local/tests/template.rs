@@ -1,0 +1,322 @@
+//! Rules that `template.yaml` must keep and that no linter knows.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use saphyr::{LoadableYamlNode, ScalarOwned, YamlOwned};
+use serde_json::{Map, Value, json};
+
+/// The most attempts that a category may allow; `max_attempts_is_bounded` in the migrations.
+const MOST_ATTEMPTS: u64 = 8;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn template() -> Value {
+    let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    to_json(&YamlOwned::load_from_str(&text).unwrap()[0])
+}
+
+/// Short forms become long ones: `!Ref X` is `{"Ref": "X"}`, `!GetAtt X.Arn` is `{"Fn::GetAtt": "X.Arn"}`.
+fn to_json(yaml: &YamlOwned) -> Value {
+    match yaml {
+        YamlOwned::Tagged(tag, node) => {
+            let name = match tag.suffix.as_str() {
+                "Ref" | "Condition" => tag.suffix.clone(),
+                other => format!("Fn::{other}"),
+            };
+            json!({name: to_json(node)})
+        }
+        YamlOwned::Sequence(items) => items.iter().map(to_json).collect(),
+        YamlOwned::Mapping(members) => Value::Object(
+            members.iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), to_json(value))).collect::<Map<_, _>>(),
+        ),
+        YamlOwned::Value(ScalarOwned::Null) => Value::Null,
+        YamlOwned::Value(ScalarOwned::Boolean(value)) => json!(value),
+        YamlOwned::Value(ScalarOwned::Integer(value)) => json!(value),
+        YamlOwned::Value(ScalarOwned::FloatingPoint(value)) => json!(value.into_inner()),
+        YamlOwned::Value(ScalarOwned::String(value)) => json!(value),
+        YamlOwned::Representation(..) | YamlOwned::Alias(_) | YamlOwned::BadValue => panic!("unread YAML: {yaml:?}"),
+    }
+}
+
+fn resources(template: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
+    template["Resources"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, resource)| (name.as_str(), resource["Type"].as_str().unwrap(), &resource["Properties"]))
+}
+
+fn of_type<'a>(template: &'a Value, wanted: &str) -> Vec<(&'a str, &'a Value)> {
+    let found: Vec<_> = resources(template)
+        .filter(|(_, kind, _)| *kind == wanted)
+        .map(|(name, _, properties)| (name, properties))
+        .collect();
+    assert!(!found.is_empty(), "template.yaml has no {wanted}; the rule would hold for nothing");
+    found
+}
+
+/// The logical name in `!GetAtt Name.Arn` or `!Ref Name`.
+fn logical_name(value: &Value) -> &str {
+    let text = value["Fn::GetAtt"].as_str().or_else(|| value["Ref"].as_str()).unwrap();
+    text.split('.').next().unwrap()
+}
+
+/// Every value of a member of this name, however deep.
+fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                if key == name {
+                    found.push(value);
+                }
+                members(value, name, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| members(item, name, found)),
+        _ => {}
+    }
+}
+
+fn all_members<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
+    let mut found = Vec::new();
+    members(value, name, &mut found);
+    found
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_str().map_or_else(|| value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect(), |text| vec![text])
+}
+
+/// Every statement of every policy of a role or a queue.
+fn statements(template: &Value) -> Vec<(&str, &Value)> {
+    let mut found = Vec::new();
+    for (name, _, properties) in resources(template) {
+        for document in all_members(properties, "PolicyDocument") {
+            let mut statements = Vec::new();
+            collect_statements(&document["Statement"], &mut statements);
+            found.extend(statements.into_iter().map(|statement| (name, statement)));
+        }
+    }
+    assert!(found.len() > 20, "the policies were not found");
+    found
+}
+
+fn collect_statements<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(object) if object.contains_key("Effect") => found.push(value),
+        Value::Object(object) => object.values().for_each(|value| collect_statements(value, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect_statements(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn template_and_functions_agree() {
+    let template = template();
+    let declared: BTreeSet<String> = of_type(&template, "AWS::Serverless::Function")
+        .into_iter()
+        .map(|(name, function)| {
+            let uri = function["CodeUri"].as_str().unwrap();
+            let folder = uri.strip_prefix("target/lambda/").and_then(|uri| uri.strip_suffix("/bootstrap.zip"));
+            let folder = folder.unwrap_or_else(|| panic!("{name}: CodeUri must be where cargo lambda build writes, not {uri}"));
+            assert_eq!(
+                function["FunctionName"]["Fn::Sub"],
+                format!("${{AWS::StackName}}-{folder}"),
+                "{name}: a function is called like its folder"
+            );
+            folder.to_owned()
+        })
+        .collect();
+    let written: BTreeSet<String> = std::fs::read_dir(root().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(declared, written, "template.yaml and functions/ name the same functions");
+    assert_eq!(
+        written,
+        local::project::FUNCTIONS.iter().map(|name| (*name).to_owned()).collect(),
+        "the local stack builds and deploys the same functions"
+    );
+}
+
+#[test]
+fn each_function_has_a_role_and_a_log_group_of_its_own() {
+    let template = template();
+    let functions = of_type(&template, "AWS::Serverless::Function");
+    let roles: BTreeSet<&str> = functions.iter().map(|(_, function)| logical_name(&function["Role"])).collect();
+    let groups: BTreeSet<&str> =
+        functions.iter().map(|(_, function)| logical_name(&function["LoggingConfig"]["LogGroup"])).collect();
+    assert_eq!(roles.len(), functions.len(), "one least-privilege policy for each function");
+    assert_eq!(groups.len(), functions.len());
+    for (name, group) in of_type(&template, "AWS::Logs::LogGroup") {
+        assert!(!group["RetentionInDays"].is_null(), "{name} would keep its logs for ever");
+    }
+}
+
+#[test]
+fn every_queue_has_a_dead_letter_queue_or_is_one() {
+    let template = template();
+    let targets: BTreeSet<&str> = all_members(&template, "deadLetterTargetArn")
+        .into_iter()
+        .chain(all_members(&template, "DeadLetterConfig").into_iter().map(|config| &config["Arn"]))
+        .chain(all_members(&template, "OnFailure").into_iter().map(|failure| &failure["Destination"]))
+        .map(logical_name)
+        .collect();
+    for (name, queue) in of_type(&template, "AWS::SQS::Queue") {
+        assert!(
+            targets.contains(name) || !queue["RedrivePolicy"].is_null(),
+            "{name} has no dead-letter queue: a poison message would be received for ever"
+        );
+    }
+}
+
+#[test]
+fn a_dead_letter_queue_keeps_longer_than_its_source() {
+    let template = template();
+    let mut seen = 0;
+    for (name, queue) in of_type(&template, "AWS::SQS::Queue") {
+        let Some(target) = queue["RedrivePolicy"].get("deadLetterTargetArn") else { continue };
+        let target = &template["Resources"][logical_name(target)]["Properties"];
+        let (source, dead) = (&queue["MessageRetentionPeriod"], &target["MessageRetentionPeriod"]);
+        assert!(
+            dead.as_u64().unwrap() > source.as_u64().unwrap(),
+            "{name}: a moved message keeps its first timestamp, so it would vanish from the dead-letter queue"
+        );
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn a_message_is_received_often_enough_to_use_up_its_attempts() {
+    let template = template();
+    let counts = all_members(&template, "maxReceiveCount");
+    assert!(!counts.is_empty());
+    for count in counts {
+        assert!(
+            count.as_u64().unwrap() >= 3 * MOST_ATTEMPTS,
+            "throttles and duplicates count as receives; the database counts attempts"
+        );
+    }
+}
+
+#[test]
+fn every_queue_consumer_reports_its_failures_and_has_time_to_be_throttled() {
+    let template = template();
+    let default_timeout = template["Globals"]["Function"]["Timeout"].as_u64().unwrap();
+    for (name, source) in of_type(&template, "AWS::Lambda::EventSourceMapping") {
+        assert_eq!(
+            source["FunctionResponseTypes"],
+            json!(["ReportBatchItemFailures"]),
+            "{name}: without it one bad record takes its batch with it"
+        );
+        assert!(!source["ScalingConfig"]["MaximumConcurrency"].is_null(), "{name}: an unbounded consumer is throttled");
+        let function = &template["Resources"][logical_name(&source["FunctionName"])]["Properties"];
+        let queue = &template["Resources"][logical_name(&source["EventSourceArn"])]["Properties"];
+        let timeout = function["Timeout"].as_u64().unwrap_or(default_timeout);
+        assert!(
+            queue["VisibilityTimeout"].as_u64().unwrap() >= 6 * timeout,
+            "{name}: visibility must be at least 6 x the function's timeout"
+        );
+    }
+}
+
+#[test]
+fn every_queue_refuses_plain_http() {
+    let template = template();
+    let mut refusing = BTreeSet::new();
+    for (name, policy) in of_type(&template, "AWS::SQS::QueuePolicy") {
+        let statements = policy["PolicyDocument"]["Statement"].as_array().unwrap();
+        assert!(
+            statements.iter().any(|statement| statement["Effect"] == "Deny"
+                && statement["Condition"]["Bool"]["aws:SecureTransport"] == "false"),
+            "{name} does not refuse plain HTTP"
+        );
+        refusing.extend(policy["Queues"].as_array().unwrap().iter().map(logical_name));
+    }
+    let queues: BTreeSet<&str> = of_type(&template, "AWS::SQS::Queue").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(queues, refusing);
+}
+
+#[test]
+fn no_policy_allows_a_star_of_actions() {
+    let template = template();
+    for (name, statement) in statements(&template) {
+        for action in texts(&statement["Action"]) {
+            assert!(!action.contains('*'), "{name}: {action}");
+        }
+        let is_network = texts(&statement["Action"]).iter().all(|action| action.starts_with("ec2:"));
+        assert!(statement["Resource"] != "*" || is_network, "{name} allows something on every resource");
+    }
+}
+
+#[test]
+fn mail_leaves_only_from_allowed_addresses_and_only_from_the_processor() {
+    let template = template();
+    let mut seen = 0;
+    for (name, statement) in statements(&template) {
+        if texts(&statement["Action"]).iter().any(|action| action.starts_with("ses:")) {
+            assert_eq!(name, "ProcessorRole", "only the processor calls a provider");
+            assert!(!statement["Condition"]["StringLike"]["ses:FromAddress"].is_null(), "{name}: any sender could be forged");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn every_route_asks_for_a_token_and_a_scope_and_there_is_no_catch_all() {
+    let template = template();
+    for (name, route) in of_type(&template, "AWS::ApiGatewayV2::Route") {
+        assert_ne!(route["RouteKey"], "$default", "{name} would answer what no route names");
+        assert_eq!(route["AuthorizationType"], "JWT", "{name} answers without a token");
+        assert_eq!(route["AuthorizerId"]["Ref"], "TokenAuthorizer", "{name}");
+        assert_eq!(route["AuthorizationScopes"].as_array().map(Vec::len), Some(1), "{name} must ask for one scope");
+    }
+    assert!(
+        resources(&template).all(|(_, kind, _)| kind != "AWS::Serverless::HttpApi" && kind != "AWS::Serverless::Api"),
+        "an API declared as a whole hides its routes from these rules"
+    );
+}
+
+#[test]
+fn every_rule_says_what_becomes_of_an_event_that_cannot_be_handed_over() {
+    let template = template();
+    for (name, rule) in of_type(&template, "AWS::Events::Rule") {
+        for target in rule["Targets"].as_array().unwrap() {
+            let retries = target["RetryPolicy"]["MaximumRetryAttempts"].as_u64();
+            assert!(
+                retries == Some(0) || (retries.is_some() && !target["DeadLetterConfig"].is_null()),
+                "{name}: an event that is worth retrying is worth keeping"
+            );
+            let function = logical_name(&target["Arn"]);
+            assert!(
+                of_type(&template, "AWS::Lambda::EventInvokeConfig")
+                    .iter()
+                    .any(|(_, config)| logical_name(&config["FunctionName"]) == function),
+                "{name}: Lambda drops what {function} fails to take, unless told otherwise"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_function_has_an_alarm_and_every_alarm_is_in_the_runbook() {
+    let template = template();
+    let runbook = std::fs::read_to_string(root().join("infra/runbook.md")).unwrap();
+    let alarms = of_type(&template, "AWS::CloudWatch::Alarm");
+    for (name, _) in &alarms {
+        assert!(runbook.contains(name), "infra/runbook.md does not say what to do for {name}");
+    }
+    for (name, _) in of_type(&template, "AWS::Serverless::Function") {
+        assert!(
+            alarms.iter().any(|(_, alarm)| alarm["MetricName"] == "Errors" && alarm["Dimensions"][0]["Value"]["Ref"] == name),
+            "nobody hears of errors of {name}"
+        );
+    }
+}
