@@ -28,7 +28,8 @@ BEGIN
     END IF;
 
     -- A master user of RDS is no superuser: it may create for the owner only as its member.
-    IF NOT pg_has_role(current_user, 'harkara_owner', 'MEMBER') THEN
+    -- From Postgres 16 on, making a role does not let its maker act as it; the grant does.
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('GRANT harkara_owner TO %I', current_user);
     END IF;
 END

@@ -164,16 +164,6 @@ BEGIN
 END
 $$;
 
--- Sets a login role's password; called by the migrate function with what the secrets hold.
-CREATE PROCEDURE harkara.set_role_password(role_name text, password text)
-LANGUAGE plpgsql
-SET search_path = pg_catalog
-AS $$
-BEGIN
-    EXECUTE format('ALTER ROLE %I PASSWORD %L', role_name, password);
-END
-$$;
-
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION harkara.read_enqueue_context, harkara.accept_notifications TO harkara_api;
 GRANT DELETE ON harkara.dedupe_keys TO harkara_api;

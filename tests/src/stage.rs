@@ -248,7 +248,7 @@ impl Drop for Stage {
 }
 
 /// API Gateway's event, as its payload format 2.0 has it.
-pub fn gateway_event(
+fn gateway_event(
     tenant: &str,
     route: &str,
     parameter: Option<&str>,

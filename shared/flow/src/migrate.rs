@@ -2,8 +2,8 @@
 //!
 //! Each part can be repeated: what is done already is left as it is.
 
-use adapters::store::database::{Database, DatabaseConfig, StoreError};
-use adapters::store::migrations::{NewTenant, make_partitions, migrate_schema, set_role_password, upsert_tenants};
+use adapters::store::database::{Database, RoleLogins, StoreError};
+use adapters::store::migrations::{NewTenant, admit_iam_logins, make_partitions, migrate_schema, set_role_password, upsert_tenants};
 use adapters::wire::fields::{FieldError, Fields};
 use domain::address::EmailAddress;
 use domain::id::TenantId;
@@ -14,8 +14,8 @@ use std::fmt;
 pub struct Migrate {
     /// As the admin role.
     pub database: Database,
-    /// The login roles' own secrets; with IAM authentication there are none.
-    pub role_secrets: Vec<DatabaseConfig>,
+    /// How the login roles get in.
+    pub logins: RoleLogins,
 }
 
 /// Why a deploy's step was not done.
@@ -60,8 +60,13 @@ impl Migrate {
         let tenants = read_tenants(event).map_err(MigrateRefused::Event)?;
         let applied = migrate_schema(&self.database).await?;
         make_partitions(&self.database).await?;
-        for secret in &self.role_secrets {
-            set_role_password(&self.database, secret).await?;
+        match &self.logins {
+            RoleLogins::Iam => admit_iam_logins(&self.database).await?,
+            RoleLogins::Secrets(secrets) => {
+                for secret in secrets {
+                    set_role_password(&self.database, secret).await?;
+                }
+            }
         }
         let tenant_count = upsert_tenants(&self.database, &tenants).await?;
         tracing::info!(applied_count = applied.len(), tenant_count, "the database is up to date");

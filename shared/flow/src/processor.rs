@@ -20,7 +20,7 @@ use adapters::wire::sqs_event::{BatchResponse, Record};
 use domain::address::EmailAddress;
 use domain::delivery::{DeliveryState, Reason};
 use domain::event::EventBus;
-use domain::header::TagValue;
+use domain::header::{Header, HeaderName, HeaderValue, TagValue};
 use domain::id::{AttemptId, EventId};
 use domain::mail::{Mail, MailSender, MailTags};
 use domain::name::DisplayName;
@@ -235,7 +235,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             subject: rendered.subject,
             text: rendered.text,
             html: rendered.html,
-            headers: Vec::new(),
+            headers: mail_headers(claimed),
             tags: MailTags {
                 notification: tag(claimed.notification.to_string()),
                 attempt: tag(claimed.attempt_number.to_string()),
@@ -335,6 +335,18 @@ fn key_of(message: &DeliveryMessage) -> DeliveryKey {
 
 fn words(code: &str, detail: &str) -> ProviderError {
     ProviderError { code: code.to_owned(), detail: detail.to_owned() }
+}
+
+/// Headers that every mail carries: that a machine sent it (RFC 3834, section 5), and which notification it is.
+fn mail_headers(claimed: &ClaimedDelivery) -> Vec<Header> {
+    let header = |name: &str, value: &str| {
+        let parts = HeaderName::parse(name).ok().zip(HeaderValue::parse(value).ok());
+        parts.and_then(|(name, value)| Header::new(name, value).ok()).expect("names and ids are printable and short")
+    };
+    vec![
+        header("Auto-Submitted", "auto-generated"),
+        header("X-Harkara-Notification-Id", &claimed.notification.to_string()),
+    ]
 }
 
 /// What templates see: the data's own names, and ours, which data cannot take.

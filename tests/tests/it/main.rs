@@ -6,3 +6,4 @@ mod dispatcher;
 mod enqueue;
 mod fixtures;
 mod processor;
+mod stack;

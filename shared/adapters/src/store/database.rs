@@ -48,9 +48,8 @@ pub enum DatabaseConfig {
 impl DatabaseConfig {
     /// Reads `DATABASE_URL`, with `DATABASE_IAM_AUTH` or without, or else `DATABASE_SECRET_ARN`.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let iam = env::optional("DATABASE_IAM_AUTH").is_some_and(|value| value == "true");
         match env::optional("DATABASE_URL") {
-            Some(url) if iam => Ok(Self::Iam { url, aws: AwsConfig::from_env()? }),
+            Some(url) if uses_iam() => Ok(Self::Iam { url, aws: AwsConfig::from_env()? }),
             Some(url) => Ok(Self::Url(url.into())),
             None => {
                 let arn = env::optional("DATABASE_SECRET_ARN")
@@ -58,12 +57,6 @@ impl DatabaseConfig {
                 Ok(Self::Secret { arn, aws: AwsConfig::from_env()? })
             }
         }
-    }
-
-    /// The login roles' own secrets, from `API_DATABASE_SECRET_ARN` and `WORKER_DATABASE_SECRET_ARN`; those that are set.
-    pub fn role_secrets_from_env() -> Result<Vec<Self>, ConfigError> {
-        let arns = ["API_DATABASE_SECRET_ARN", "WORKER_DATABASE_SECRET_ARN"].into_iter().filter_map(env::optional);
-        arns.map(|arn| Ok(Self::Secret { arn, aws: AwsConfig::from_env()? })).collect()
     }
 
     /// Whom this way lets in, and with which password; an IAM user has none.
@@ -88,6 +81,27 @@ impl DatabaseConfig {
             }
         };
         Ok(options.application_name("harkara").log_slow_statements(log::LevelFilter::Warn, Duration::from_secs(1)))
+    }
+}
+
+/// How `harkara_api` and `harkara_worker` get in, as a deploy sets it up.
+#[derive(Clone, Debug)]
+pub enum RoleLogins {
+    /// By IAM tokens.
+    Iam,
+    /// By the passwords in their own secrets; those that the deploy names.
+    Secrets(Vec<DatabaseConfig>),
+}
+
+impl RoleLogins {
+    /// Reads `DATABASE_IAM_AUTH`, `API_DATABASE_SECRET_ARN` and `WORKER_DATABASE_SECRET_ARN`.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        if uses_iam() {
+            return Ok(Self::Iam);
+        }
+        let arns = ["API_DATABASE_SECRET_ARN", "WORKER_DATABASE_SECRET_ARN"].into_iter().filter_map(env::optional);
+        let secrets = arns.map(|arn| Ok(DatabaseConfig::Secret { arn, aws: AwsConfig::from_env()? }));
+        Ok(Self::Secrets(secrets.collect::<Result<_, ConfigError>>()?))
     }
 }
 
@@ -262,6 +276,10 @@ impl From<sqlx::Error> for StoreError {
             _ => Self::Failed(error),
         }
     }
+}
+
+fn uses_iam() -> bool {
+    env::optional("DATABASE_IAM_AUTH").is_some_and(|value| value == "true")
 }
 
 fn is_refused_login(error: &sqlx::Error) -> bool {

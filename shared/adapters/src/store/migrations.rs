@@ -53,6 +53,13 @@ pub async fn set_role_password(database: &Database, secret: &DatabaseConfig) -> 
     Ok(())
 }
 
+/// Lets the login roles in by RDS IAM tokens.
+pub async fn admit_iam_logins(database: &Database) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    sqlx::query!("CALL harkara.admit_iam_logins()").execute(&mut *connection).await?;
+    Ok(())
+}
+
 /// Makes or renames tenants.
 pub async fn upsert_tenants(database: &Database, tenants: &[NewTenant]) -> Result<u64, StoreError> {
     let mut connection = database.connection().await?;

@@ -1,0 +1,333 @@
+//! The whole way, on the local stack: the deployed template, the release binaries, the mailbox.
+//!
+//! `cargo local test` starts the stack and names its page in `HARKARA_STACK`.
+
+use local::stack::Stack;
+use serde_json::{Value, json};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// Tests share the stack's queue; the one that breaks it has it alone.
+static QUEUE: RwLock<()> = RwLock::new(());
+/// The dispatcher runs each minute, and retries wait up to half of one.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+struct Caller {
+    stack: Stack,
+    token: String,
+}
+
+struct Answer {
+    status: u16,
+    headers: ureq::http::HeaderMap,
+    body: Value,
+}
+
+fn stack() -> Stack {
+    let page = std::env::var("HARKARA_STACK").expect("these tests need the stack: run `cargo local test`");
+    let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page}: {error}; run `cargo local up`"));
+    serde_json::from_str(&text).expect("the stack's page is JSON")
+}
+
+fn caller() -> Caller {
+    let stack = stack();
+    Caller { token: stack.token.clone(), stack }
+}
+
+fn other_caller() -> Caller {
+    let stack = stack();
+    Caller { token: stack.other_token.clone(), stack }
+}
+
+/// An address that no other test and no earlier run has used. The label tells the provider's stand-in what to do.
+fn address(label: &str) -> String {
+    format!("{label}--{}@simulator.harkara.test", uuid::Uuid::now_v7().simple())
+}
+
+/// A token as an identity provider of the deployment would sign it.
+fn sign_token(stack: &Stack, claims: Value) -> String {
+    let mut answer = agent().post(format!("{}/token", stack.issuer_url)).send_json(claims).expect("answered");
+    let signed: Value = answer.body_mut().read_json().expect("JSON");
+    signed["access_token"].as_str().unwrap_or_else(|| panic!("a token: {signed}")).to_owned()
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(20))).build().into()
+}
+
+fn read(url: &str) -> Value {
+    agent().get(url).call().expect("answered").body_mut().read_json().expect("JSON")
+}
+
+/// Waits until `look` finds something; fails with `what` after the tests' patience.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+}
+
+impl Caller {
+    fn send(&self, method: &str, path: &str, body: Option<&Value>, key: Option<&str>) -> Answer {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.stack.api_url))
+            .header("authorization", format!("Bearer {}", self.token));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let request = request.header("content-type", "application/json").body(text).expect("a request");
+        let mut response = agent().run(request).expect("the API answers");
+        let body = response.body_mut().read_json().unwrap_or_default();
+        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+    }
+
+    fn post(&self, to: &str) -> Answer {
+        self.send("POST", "/v1/notifications", Some(&mail(to)), None)
+    }
+
+    fn accepted(&self, to: &str) -> String {
+        let answer = self.post(to);
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.body["id"].as_str().expect("an id").to_owned()
+    }
+
+    fn delivery(&self, id: &str) -> Value {
+        let answer = self.send("GET", &format!("/v1/notifications/{id}"), None, None);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body["deliveries"][0].clone()
+    }
+
+    fn until_state(&self, id: &str, state: &str) -> Value {
+        until(&format!("{id} becomes {state}"), || Some(self.delivery(id)).filter(|delivery| delivery["state"] == state))
+    }
+
+    /// The requests that SES got for an address.
+    fn requests(&self, to: &str) -> Vec<Value> {
+        let to: String = url::form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        read(&format!("{}/ledger?to={to}", self.stack.ses_url)).as_array().expect("a list").clone()
+    }
+
+    /// The mails for an address in the mailbox.
+    fn mails(&self, to: &str) -> Vec<Value> {
+        let store = read(&format!("{}/store", self.stack.mailbox_url));
+        let mails = store["emails"].as_array().expect("a list").iter();
+        mails.filter(|mail| mail["destination"]["to"].to_string().contains(to)).cloned().collect()
+    }
+
+    fn dead_letter(&self, id: &str) -> Value {
+        until(&format!("{id} is a dead letter"), || {
+            let letters = self.send("GET", "/v1/dead-letters", None, None).body;
+            letters["dead_letters"].as_array()?.iter().find(|letter| letter["notification_id"] == id).cloned()
+        })
+    }
+}
+
+fn mail(to: &str) -> Value {
+    json!({
+        "category": "OBSERVATION_ASSIGNED", "recipient": {"email": to, "name": "Ada Lovelace"},
+        "subject": "Observation {{ number }}", "text": "Dear {{ recipient.name }}", "html": "<p>Dear {{ recipient.name }}</p>",
+        "data": {"number": "42"},
+    })
+}
+
+fn shared() -> impl Drop {
+    QUEUE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn a_post_is_answered_202_and_the_mail_is_in_the_mailbox_with_its_headers() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    let answer = caller.post(&to);
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let id = answer.body["id"].as_str().expect("an id");
+    assert_eq!(answer.headers["location"], format!("/v1/notifications/{id}").as_str());
+
+    caller.until_state(id, "sent");
+    let mails = caller.mails(&to);
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0]["subject"], "Observation 42");
+    assert_eq!(mails[0]["body"], json!({"text": "Dear Ada Lovelace", "html": "<p>Dear Ada Lovelace</p>"}));
+    assert!(mails[0]["headers"].to_string().contains(id), "{}", mails[0]);
+    let request = &caller.requests(&to)[0];
+    assert_eq!(request["tags"], json!({"nid": id, "att": "1", "t": caller.stack.tenant_id}));
+    assert_eq!(request["configuration_set"], json!(caller.stack.configuration_set));
+}
+
+#[test]
+fn the_same_key_gives_the_same_answer_and_no_second_mail() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    let post = || caller.send("POST", "/v1/notifications", Some(&mail(&to)), Some(&to));
+    let (first, again) = (post(), post());
+    assert_eq!((again.status, &again.body), (202, &first.body));
+    caller.until_state(first.body["id"].as_str().expect("an id"), "sent");
+    let other = caller.send("POST", "/v1/notifications", Some(&mail("eve@example.org")), Some(&to));
+    assert_eq!(other.status, 422);
+    assert_eq!(caller.requests(&to).len(), 1);
+}
+
+#[test]
+fn another_tenants_notification_is_not_there() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    let id = caller.accepted(&to);
+    let theirs = other_caller().send("GET", &format!("/v1/notifications/{id}"), None, None);
+    assert_eq!(theirs.status, 404);
+    assert_eq!(theirs.headers["content-type"], "application/problem+json");
+    let theirs = other_caller().send("POST", &format!("/v1/notifications/{id}/cancel"), None, None);
+    assert_eq!(theirs.status, 404);
+    caller.until_state(&id, "sent");
+}
+
+#[test]
+fn a_request_without_a_token_or_scope_is_refused_at_the_door() {
+    let mut caller = caller();
+    caller.token = "nonsense".to_owned();
+    assert_eq!(caller.post("ada@example.org").status, 401);
+    caller.token = sign_token(&caller.stack, json!({"tenant_id": caller.stack.tenant_id, "scope": "manage"}));
+    assert_eq!(caller.post("ada@example.org").status, 403);
+    caller.token = sign_token(&caller.stack, json!({"tenant_id": null}));
+    assert_eq!(caller.post("ada@example.org").status, 403, "a token that names no tenant");
+}
+
+#[test]
+fn an_address_that_ses_rejects_ends_failed_with_the_reason() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("reject"));
+    let delivery = caller.until_state(&caller.accepted(&to), "failed");
+    assert_eq!(delivery["reason"], "provider_rejected");
+    assert_eq!(delivery["attempts"][0]["error"]["code"], "MessageRejected");
+    assert_eq!(caller.requests(&to).len(), 1);
+}
+
+#[test]
+fn a_throttled_send_is_retried_and_arrives() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("throttle+2"));
+    let delivery = caller.until_state(&caller.accepted(&to), "sent");
+    assert_eq!(delivery["attempt_count"], 1, "throttling costs no attempt");
+    assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (3, 1));
+}
+
+#[test]
+fn a_send_that_fails_at_first_is_retried_until_it_succeeds() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("fail+2"));
+    let delivery = caller.until_state(&caller.accepted(&to), "sent");
+    assert_eq!(delivery["attempt_count"], 3);
+    assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (3, 1));
+}
+
+#[test]
+fn a_send_that_always_fails_is_a_dead_letter_after_max_attempts_and_a_redrive_delivers_it() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("fail+3"));
+    let id = caller.accepted(&to);
+    let delivery = caller.until_state(&id, "dead");
+    assert_eq!((&delivery["reason"], &delivery["attempt_count"]), (&json!("attempts_used_up"), &json!(3)));
+    assert_eq!(caller.requests(&to).len(), 3);
+
+    let letter = caller.dead_letter(&id);
+    assert_eq!(letter["reason"], "attempts_used_up");
+    let body = json!({"ids": [letter["id"]]});
+    let redriven = caller.send("POST", "/v1/dead-letters/redrive", Some(&body), None);
+    assert_eq!((redriven.status, &redriven.body["redriven_count"]), (200, &json!(1)), "{}", redriven.body);
+    caller.until_state(&id, "sent");
+    assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (4, 1));
+}
+
+#[test]
+fn an_answer_that_is_lost_is_known_as_unknown_and_not_sent_again_at_once() {
+    let _queue = shared();
+    for label in ["lost", "truncated", "garbled"] {
+        let (caller, to) = (caller(), address(&format!("{label}+1")));
+        let delivery = caller.until_state(&caller.accepted(&to), "unknown");
+        assert_eq!(delivery["attempts"][0]["outcome"], "unknown", "{label}");
+        assert_eq!(caller.requests(&to).len(), 1, "{label}: one attempt is one request");
+    }
+}
+
+#[test]
+fn a_canceled_notification_is_not_sent() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    let mut body = mail(&to);
+    let now: jiff::Timestamp = std::time::SystemTime::now().try_into().expect("a time");
+    body["send_at"] = (now + jiff::SignedDuration::from_secs(3)).to_string().into();
+    let id = caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
+    let canceled = caller.send("POST", &format!("/v1/notifications/{id}/cancel"), None, None);
+    assert_eq!((canceled.status, &canceled.body["canceled_count"]), (200, &json!(1)), "{}", canceled.body);
+    // One that is sent later than the canceled one would have been.
+    body["recipient"]["email"] = address("success").into();
+    body["send_at"] = (now + jiff::SignedDuration::from_secs(4)).to_string().into();
+    let later = caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
+    caller.until_state(&later, "sent");
+    assert_eq!(caller.delivery(&id)["state"], "canceled");
+    assert_eq!(caller.requests(&to).len(), 0);
+}
+
+#[test]
+fn a_poison_message_is_buried_while_its_neighbours_are_delivered() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    // What names no tenant is the operator's to see.
+    let token = sign_token(&caller.stack, json!({"tenant_id": "00000000-0000-0000-0000-000000000000"}));
+    let operator = Caller { stack: stack(), token };
+    let body = format!("this is no message: {to}");
+    let form = [("Action", "SendMessage"), ("QueueUrl", &caller.stack.queue_url), ("MessageBody", &body)];
+    let sent = agent().post(&caller.stack.aws_endpoint_url).send_form(form).expect("answered");
+    assert_eq!(sent.status(), 200);
+    caller.until_state(&caller.accepted(&to), "sent");
+    let letter = until("the poison is a dead letter", || {
+        let letters = operator.send("GET", "/v1/dead-letters?reason=poison", None, None).body;
+        letters["dead_letters"].as_array()?.iter().find(|letter| letter["body"] == body.as_str()).cloned()
+    });
+    assert_eq!(letter["reason"], "poison");
+}
+
+#[test]
+fn an_event_on_the_bus_is_a_notification() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("success"));
+    let mut detail = mail(&to);
+    detail["tenant_id"] = caller.stack.tenant_id.clone().into();
+    let entry = json!({"Source": "example.bookings", "DetailType": "notification.requested",
+        "EventBusName": caller.stack.event_bus, "Detail": detail.to_string()});
+    let put: Value = agent()
+        .post(&caller.stack.aws_endpoint_url)
+        .header("x-amz-target", "AWSEvents.PutEvents")
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential=test/20261121/{}/events/aws4_request", caller.stack.region))
+        .send(json!({"Entries": [entry]}).to_string())
+        .expect("answered")
+        .body_mut()
+        .read_json()
+        .expect("JSON");
+    assert_eq!(put["FailedEntryCount"], 0, "{put}");
+    until("the event's mail arrives", || (caller.mails(&to).len() == 1).then_some(()));
+}
+
+#[test]
+fn stopping_the_queue_during_a_post_loses_nothing() {
+    let _queue = QUEUE.write().unwrap_or_else(PoisonError::into_inner);
+    let (caller, to) = (caller(), address("success"));
+    let gate = |state: &str| {
+        let answer = agent().put(format!("{}/gates/sqs", caller.stack.issuer_url)).send_json(state).expect("answered");
+        assert!(answer.status().is_success(), "{answer:?}");
+    };
+    gate("shut");
+    let answer = caller.post(&to);
+    gate("open");
+    assert_eq!(answer.status, 202, "the caller does not notice: {}", answer.body);
+    let id = answer.body["id"].as_str().expect("an id");
+    assert_eq!(caller.delivery(id)["state"], "queued");
+    caller.until_state(id, "sent");
+    assert_eq!(caller.mails(&to).len(), 1);
+}
