@@ -17,7 +17,7 @@ use crate::project::{FUNCTIONS, Project};
 pub struct Package {
     /// One of [`FUNCTIONS`].
     pub name: &'static str,
-    /// Of the binary; the object's key, so that a changed binary is a changed template.
+    /// Of the binary; part of the object's key, so that a changed binary is a changed template.
     pub fingerprint: String,
     /// A zip with the binary as `bootstrap`.
     pub zip: Vec<u8>,
@@ -79,7 +79,7 @@ pub fn zip_all(project: &Project) -> Outcome<Vec<Package>> {
 /// The fingerprint of all built functions; none when one is missing.
 pub fn fingerprint_of_all(project: &Project) -> Option<String> {
     let prints: Vec<String> =
-        FUNCTIONS.iter().map(|name| fingerprint::of_file(&binary(project, name)).ok()).collect::<Option<_>>()?;
+        FUNCTIONS.iter().map(|name| fingerprint::of_change(&binary(project, name)).ok()).collect::<Option<_>>()?;
     Some(fingerprint::of_parts(prints.iter().map(String::as_bytes)))
 }
 
@@ -113,7 +113,7 @@ fn zip_one(project: &Project, name: &'static str) -> Outcome<Package> {
     archive.write_all(&bytes).while_doing(&doing)?;
     Ok(Package {
         name,
-        fingerprint: fingerprint::of_parts([bytes.as_slice()]),
+        fingerprint: fingerprint::of_change(&path)?,
         zip: archive.finish().while_doing(&doing)?.into_inner(),
     })
 }

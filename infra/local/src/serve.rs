@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::deploy::STACK;
 use crate::failure::{Failure, Outcome, While};
+use crate::fingerprint;
 use crate::front::Front;
 use crate::gate::{Gate, GateState};
 use crate::issuer::{Issuer, TokenRequest};
@@ -153,12 +154,9 @@ fn at(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// Size and time of change of this program: cheap, and enough to see that it was built anew.
+/// Of this program, to see that it was built anew.
 fn program_fingerprint() -> Outcome<String> {
-    let doing = "looking at this program";
-    let about = std::fs::metadata(std::env::current_exe().while_doing(doing)?).while_doing(doing)?;
-    let changed = about.modified().while_doing(doing)?;
-    Ok(format!("{}-{changed:?}", about.len()))
+    fingerprint::of_change(&std::env::current_exe().while_doing("looking for this program")?)
 }
 
 struct Control {
