@@ -7,4 +7,4 @@ mod doubles;
 mod stage;
 
 pub use doubles::{RecordingBus, RecordingQueue, ScriptedMailSender};
-pub use stage::{Answer, OTHER_TENANT, Stage, TENANT};
+pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};

@@ -2,7 +2,7 @@
 
 use crate::doubles::{RecordingBus, RecordingQueue, ScriptedMailSender};
 use adapters::ses::MailConfig;
-use adapters::store::database::Database;
+use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::http::Response;
 use adapters::wire::sqs_event::Record;
@@ -14,8 +14,7 @@ use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::processor::Processor;
 use serde_json::{Value, json};
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::{ConnectOptions, PgPool};
 use std::time::{Duration, Instant};
 
 /// The first tenant.
@@ -79,11 +78,11 @@ impl Stage {
             from_address: None,
         };
         let tenants = [tenant(TENANT, "first"), tenant(OTHER_TENANT, "second")];
-        upsert_tenants(&Database::from_pool(admin.clone()), &tenants).await.expect("tenants are made");
+        upsert_tenants(&database_of(&admin), &tenants).await.expect("tenants are made");
 
         let (queue, bus, mail) = (RecordingQueue::default(), RecordingBus::default(), ScriptedMailSender::default());
-        let api_role = Database::from_pool(pool_as(&admin, "SET SESSION AUTHORIZATION harkara_api").await);
-        let worker_role = Database::from_pool(pool_as(&admin, "SET SESSION AUTHORIZATION harkara_worker").await);
+        let api_role = database_as(&admin, "harkara_api");
+        let worker_role = database_as(&admin, "harkara_worker");
         let from = EmailAddress::parse("sender@harkara.test").expect("an address");
         let stage = Self {
             enqueue: Enqueue { database: api_role.clone(), queue: queue.clone() },
@@ -247,6 +246,19 @@ impl Drop for Stage {
     }
 }
 
+/// The test's database as its admin.
+pub fn database_of(admin: &PgPool) -> Database {
+    let url = admin.connect_options().to_url_lossy();
+    Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
+}
+
+/// The test's database as one of the login roles. Logging in as them would want their passwords, which are the stack's.
+fn database_as(admin: &PgPool, role: &str) -> Database {
+    let mut url = admin.connect_options().to_url_lossy();
+    url.query_pairs_mut().append_pair("options[role]", role);
+    Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
+}
+
 /// API Gateway's event, as its payload format 2.0 has it.
 fn gateway_event(
     tenant: &str,
@@ -276,17 +288,6 @@ fn gateway_event(
         "body": body,
         "isBase64Encoded": false,
     })
-}
-
-async fn pool_as(admin: &PgPool, statement: &'static str) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(4)
-        .after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::query(statement).execute(connection).await.map(drop) })
-        })
-        .connect_with((*admin.connect_options()).clone())
-        .await
-        .expect("connected")
 }
 
 fn read_answer(response: Response) -> Answer {

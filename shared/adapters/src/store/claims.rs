@@ -142,6 +142,7 @@ pub async fn claim_across_tenants(
     )
     .fetch_all(&mut *connection)
     .await?;
+    connection.give_back();
     rows.into_iter().map(ClaimRow::read).collect()
 }
 
@@ -174,6 +175,7 @@ pub async fn record_across_tenants(database: &Database, records: &[AttemptRecord
     )
     .fetch_all(&mut *connection)
     .await?;
+    connection.give_back();
 
     let mut recorded = Recorded::default();
     let mut events = Vec::new();
@@ -209,6 +211,7 @@ pub async fn delete_events_across_tenants(database: &Database, published: &[&Eve
     )
     .execute(&mut *connection)
     .await?;
+    connection.give_back();
     Ok(())
 }
 

@@ -6,19 +6,20 @@ use crate::secrets::{SecretError, read_secret};
 use domain::id::TenantId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Transaction};
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
+use futures::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// A sandbox serves one invocation at a time, which rarely needs two connections.
-const MAX_CONNECTIONS: u32 = 2;
+const MAX_CONNECTIONS: usize = 2;
 /// Well below the callers' own timeouts, so that they hear `unavailable` from us.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// IAM tokens live 15 minutes, and a proxy's client connections a day.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// A connection that was idle longer is tried before it is used: a thawed sandbox may hold dead ones.
@@ -123,74 +124,140 @@ struct SecretParts {
 /// The database as one role sees it.
 #[derive(Clone)]
 pub struct Database {
-    config: Arc<DatabaseConfig>,
-    pool: Arc<OnceCell<PgPool>>,
+    pool: Pool<Opener>,
 }
 
 impl Database {
     /// Keeps the way; nothing is opened before the first use.
     pub fn new(config: DatabaseConfig) -> Self {
-        Self { config: Arc::new(config), pool: Arc::new(OnceCell::new()) }
+        Self::with_connections(config, MAX_CONNECTIONS)
     }
 
-    /// Uses a pool that is open already.
-    pub fn from_pool(pool: PgPool) -> Self {
-        let config = DatabaseConfig::Url(SecretString::from(String::new()));
-        Self { config: Arc::new(config), pool: Arc::new(OnceCell::new_with(Some(pool))) }
+    /// Like [`Database::new`], for up to `max_connections` at a time.
+    pub fn with_connections(config: DatabaseConfig, max_connections: usize) -> Self {
+        let pool = Pool::builder(Opener { config })
+            .max_size(max_connections)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(OPEN_TIMEOUT), create: Some(OPEN_TIMEOUT), recycle: Some(OPEN_TIMEOUT) })
+            .build()
+            .expect("a runtime is named, which is all that timeouts need");
+        Self { pool }
     }
 
     /// A connection outside any transaction, for calls that are one statement.
-    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        let pool = self.pool.get_or_try_init(|| self.open()).await?;
-        if let DatabaseConfig::Iam { .. } = *self.config {
-            pool.set_connect_options(self.config.connect_options().await?);
-        }
-        match pool.acquire().await {
-            // The secret was rotated since it was read.
-            Err(error) if is_refused_login(&error) && matches!(*self.config, DatabaseConfig::Secret { .. }) => {
-                pool.set_connect_options(self.config.connect_options().await?);
-                Ok(pool.acquire().await?)
+    pub(crate) async fn connection(&self) -> Result<Lent, StoreError> {
+        // Boxed: every flow holds this future, and their types would nest too deep for the compiler.
+        let lent: BoxFuture<'_, _> = Box::pin(self.pool.get());
+        lent.await.map(Lent).map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                StoreError::Unavailable(sqlx::Error::PoolTimedOut)
             }
-            acquired => Ok(acquired?),
-        }
+        })
     }
 
     /// A transaction in which the database shows one tenant's rows only. `actor` is who the audit log names.
     pub async fn begin(&self, tenant: TenantId, actor: &str) -> Result<TenantTransaction, StoreError> {
-        let connection = self.connection().await?;
-        let mut transaction = Transaction::begin(connection, None).await?;
-        sqlx::query!("SELECT harkara.set_tenant($1, $2)", tenant.as_uuid(), actor).execute(&mut *transaction).await?;
-        Ok(TenantTransaction { tenant, transaction })
+        let mut connection = self.begin_across_tenants().await?;
+        sqlx::query!("SELECT harkara.set_tenant($1, $2)", tenant.as_uuid(), actor).execute(&mut *connection).await?;
+        Ok(TenantTransaction { tenant, connection })
     }
 
-    async fn open(&self) -> Result<PgPool, StoreError> {
-        Ok(PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_lifetime(MAX_LIFETIME)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(self.config.connect_options().await?))
+    /// A transaction of a role that serves all tenants; [`commit`] ends it.
+    pub(crate) async fn begin_across_tenants(&self) -> Result<Lent, StoreError> {
+        let mut connection = self.connection().await?;
+        sqlx::query("BEGIN").execute(&mut *connection).await?;
+        Ok(connection)
     }
 }
 
-/// An open transaction of one tenant. Dropped without [`TenantTransaction::commit`], nothing of it happened.
+/// Ends a transaction, and makes what was done in it last.
+pub(crate) async fn commit(mut connection: Lent) -> Result<(), StoreError> {
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    connection.give_back();
+    Ok(())
+}
+
+/// An open transaction of one tenant. Without [`TenantTransaction::commit`], nothing of it happened.
 pub struct TenantTransaction {
     pub(crate) tenant: TenantId,
-    pub(crate) transaction: Transaction<'static, Postgres>,
+    pub(crate) connection: Lent,
 }
 
 impl TenantTransaction {
     /// Makes what was done last.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+        commit(self.connection).await
+    }
+
+    /// Undoes what was done, now, and not when the connection is used next.
+    pub async fn roll_back(mut self) -> Result<(), StoreError> {
+        sqlx::query("ROLLBACK").execute(&mut *self.connection).await?;
+        self.connection.give_back();
+        Ok(())
+    }
+}
+
+/// Opens connections and looks after those that come back.
+///
+/// The pool of sqlx asks the server after each use whether the connection is still good, which would double the round
+/// trips of a function. Here a user says so itself: what was not given back may be within a transaction, or broken,
+/// and is rolled back before its next use; what was, is used as it is unless it was idle for long.
+struct Opener {
+    config: DatabaseConfig,
+}
+
+/// A connection in the pool.
+struct Kept {
+    connection: PgConnection,
+    /// Whether its last user ended with it as it should.
+    was_given_back: bool,
+}
+
+impl Manager for Opener {
+    type Type = Kept;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Kept, StoreError> {
+        // Read anew for each connection: a rotated secret or a short-lived token is never stale.
+        let options = self.config.connect_options().await?;
+        Ok(Kept { connection: PgConnection::connect_with(&options).await?, was_given_back: false })
+    }
+
+    async fn recycle(&self, kept: &mut Kept, metrics: &Metrics) -> RecycleResult<StoreError> {
+        if metrics.age() > MAX_LIFETIME {
+            return Err(RecycleError::message("it is old"));
+        }
+        if !std::mem::take(&mut kept.was_given_back) {
+            sqlx::query("ROLLBACK").execute(&mut kept.connection).await.map_err(StoreError::from)?;
+        } else if metrics.last_used() > TRUSTED_IDLE {
+            kept.connection.ping().await.map_err(StoreError::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection in use.
+pub(crate) struct Lent(Object<Opener>);
+
+impl Lent {
+    /// Ends with the connection, outside any transaction and with every answer read.
+    pub(crate) fn give_back(mut self) {
+        self.0.was_given_back = true;
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0.connection
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0.connection
     }
 }
 
@@ -280,10 +347,6 @@ impl From<sqlx::Error> for StoreError {
 
 fn uses_iam() -> bool {
     env::optional("DATABASE_IAM_AUTH").is_some_and(|value| value == "true")
-}
-
-fn is_refused_login(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "28P01")
 }
 
 /// Beyond this machine the server has to show a certificate for its name, unless the URL says otherwise.

@@ -110,6 +110,7 @@ pub async fn store_across_tenants(database: &Database, letters: &[NewDeadLetter]
     )
     .fetch_all(&mut *connection)
     .await?;
+    connection.give_back();
     let event = rows.into_iter().map(|row| Event {
         id: EventId::from_uuid(row.event_id),
         tenant: TenantId::from_uuid(row.tenant_id),
@@ -151,7 +152,7 @@ pub async fn list_dead_letters(
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let letter = rows.into_iter().map(|row| DeadLetter {
         id: DeadLetterId::from_uuid(row.dead_letter_id),
@@ -187,7 +188,7 @@ pub async fn redrive_dead_letters(
         filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         i64::from(limit),
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let mut redriven = Redriven::default();
     for row in rows {

@@ -3,13 +3,12 @@
 //! They cross tenants. What is taken stays locked until it is written, and no network call lies between.
 
 use super::claims::DeliveryKey;
-use super::database::{Database, StoreError};
+use super::database::{Database, Lent, StoreError, commit};
 use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{DeliveryState, Reason};
 use domain::due::{DueDelivery, DueStep};
 use domain::event::Event;
 use domain::id::{DeliveryId, EventId, TenantId};
-use sqlx::{Postgres, Transaction};
 use std::time::Duration;
 
 /// A dead delivery's message is in the dead-letter queue by then, or is put there again.
@@ -32,13 +31,12 @@ pub struct TakenDelivery {
 pub struct TakenBatch {
     /// The deliveries, the longest due first.
     pub deliveries: Vec<TakenDelivery>,
-    transaction: Transaction<'static, Postgres>,
+    transaction: Lent,
 }
 
 /// Takes up to `limit` due deliveries across tenants. What another dispatcher has taken is passed over.
 pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<TakenBatch, StoreError> {
-    let connection = database.connection().await?;
-    let mut transaction = Transaction::begin(connection, None).await?;
+    let mut transaction = database.begin_across_tenants().await?;
     let rows = sqlx::query!(
         r#"SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
                   d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
@@ -105,7 +103,7 @@ impl TakenBatch {
         )
         .execute(&mut *self.transaction)
         .await?;
-        Ok(self.transaction.commit().await?)
+        commit(self.transaction).await
     }
 }
 
@@ -127,6 +125,7 @@ pub async fn release_across_tenants(database: &Database, keys: &[DeliveryKey]) -
     )
     .execute(&mut *connection)
     .await?;
+    connection.give_back();
     Ok(())
 }
 
@@ -142,6 +141,7 @@ pub async fn read_waiting_events_across_tenants(database: &Database, limit: u32)
     )
     .fetch_all(&mut *connection)
     .await?;
+    connection.give_back();
     let event = rows.into_iter().map(|row| Event {
         id: EventId::from_uuid(row.event_id),
         tenant: TenantId::from_uuid(row.tenant_id),

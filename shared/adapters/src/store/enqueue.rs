@@ -108,6 +108,7 @@ pub async fn read_context(
     )
     .fetch_one(&mut *connection)
     .await?;
+    connection.give_back();
     read_context_row(context)
 }
 
@@ -134,6 +135,7 @@ pub async fn accept_notifications(
     )
     .fetch_one(&mut *connection)
     .await?;
+    connection.give_back();
 
     #[derive(Deserialize)]
     struct Outcome {

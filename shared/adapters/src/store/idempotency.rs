@@ -34,7 +34,7 @@ pub async fn claim_key(transaction: &mut TenantTransaction, key: &RequestKey) ->
         key.request_hash,
         key.request_id,
     )
-    .execute(&mut *transaction.transaction)
+    .execute(&mut *transaction.connection)
     .await?;
     if claimed.rows_affected() > 0 {
         return Ok(KeyClaim::Started);
@@ -46,7 +46,7 @@ pub async fn claim_key(transaction: &mut TenantTransaction, key: &RequestKey) ->
         key.route,
         name.as_str(),
     )
-    .fetch_one(&mut *transaction.transaction)
+    .fetch_one(&mut *transaction.connection)
     .await?;
     Ok(KeyClaim::AlreadyAnswered(StoredAnswer {
         request_hash: stored.request_hash,
@@ -70,7 +70,7 @@ pub async fn store_answer(
         name.as_str(),
         answer,
     )
-    .execute(&mut *transaction.transaction)
+    .execute(&mut *transaction.connection)
     .await?;
     Ok(())
 }

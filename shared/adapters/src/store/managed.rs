@@ -83,7 +83,7 @@ pub async fn put_recipient(
         body.time_zone.as_ref().map(|zone| zone.as_str()),
         &body.roles,
     )
-    .execute(&mut *transaction.transaction)
+    .execute(&mut *transaction.connection)
     .await?;
     Ok(())
 }
@@ -99,7 +99,7 @@ pub async fn get_recipient(
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
-    .fetch_optional(&mut *transaction.transaction)
+    .fetch_optional(&mut *transaction.connection)
     .await?;
     Ok(row.map(|row| RecipientRow {
         email: row.email,
@@ -137,7 +137,7 @@ pub async fn put_category(
         body.unknown_policy.as_str(),
         body.reconcile_window_seconds.cast_signed(),
     )
-    .execute(&mut *transaction.transaction)
+    .execute(&mut *transaction.connection)
     .await?;
     Ok(done.rows_affected() > 0)
 }
@@ -154,7 +154,7 @@ pub async fn get_category(
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
-    .fetch_optional(&mut *transaction.transaction)
+    .fetch_optional(&mut *transaction.connection)
     .await?;
     Ok(row.map(|row| CategoryRow {
         class: row.class,
@@ -181,7 +181,7 @@ pub async fn put_template(
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
-    .execute(&mut *transaction.transaction)
+    .execute(&mut *transaction.connection)
     .await?;
     let version = sqlx::query_scalar!(
         r#"WITH newest AS (
@@ -207,7 +207,7 @@ pub async fn put_template(
         body.source.text,
         body.source.html,
     )
-    .fetch_one(&mut *transaction.transaction)
+    .fetch_one(&mut *transaction.connection)
     .await?;
     Ok(version)
 }
@@ -226,7 +226,7 @@ pub async fn get_template(
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let version = rows.into_iter().map(|row| TemplateVersionRow {
         channel: row.channel,

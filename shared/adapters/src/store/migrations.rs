@@ -31,6 +31,7 @@ pub async fn migrate_schema(database: &Database) -> Result<Vec<String>, StoreErr
         .map(|applied| applied.version)
         .collect();
     MIGRATOR.run(&mut *connection).await?;
+    connection.give_back();
     let applied = MIGRATOR.iter().filter(|migration| !before.contains(&migration.version));
     Ok(applied.map(|migration| format!("{}_{}", migration.version, migration.description.replace(' ', "_"))).collect())
 }
@@ -40,6 +41,7 @@ pub async fn make_partitions(database: &Database) -> Result<(), StoreError> {
     let mut connection = database.connection().await?;
     sqlx::query!("CALL harkara.make_partitions('harkara.attempts', 12)").execute(&mut *connection).await?;
     sqlx::query!("CALL harkara.make_partitions('harkara.audit_log', 12)").execute(&mut *connection).await?;
+    connection.give_back();
     Ok(())
 }
 
@@ -50,6 +52,7 @@ pub async fn set_role_password(database: &Database, secret: &DatabaseConfig) -> 
     sqlx::query!("CALL harkara.set_role_password($1, $2)", login.user, login.password.expose_secret())
         .execute(&mut *connection)
         .await?;
+    connection.give_back();
     Ok(())
 }
 
@@ -57,6 +60,7 @@ pub async fn set_role_password(database: &Database, secret: &DatabaseConfig) -> 
 pub async fn admit_iam_logins(database: &Database) -> Result<(), StoreError> {
     let mut connection = database.connection().await?;
     sqlx::query!("CALL harkara.admit_iam_logins()").execute(&mut *connection).await?;
+    connection.give_back();
     Ok(())
 }
 
@@ -78,5 +82,6 @@ pub async fn upsert_tenants(database: &Database, tenants: &[NewTenant]) -> Resul
     )
     .execute(&mut *connection)
     .await?;
+    connection.give_back();
     Ok(done.rows_affected())
 }

@@ -167,7 +167,7 @@ pub async fn list_notifications(
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let ids: Vec<_> = rows.iter().map(|row| row.notification_id).collect();
     let mut deliveries = read_deliveries(transaction, &ids).await?;
@@ -206,7 +206,7 @@ pub async fn cancel_notification(
         transaction.tenant.as_uuid(),
         id.as_uuid(),
     )
-    .fetch_one(&mut *transaction.transaction)
+    .fetch_one(&mut *transaction.connection)
     .await?;
     Ok(Canceled {
         canceled_count: row.canceled_count.unsigned_abs(),
@@ -229,7 +229,7 @@ async fn read_deliveries(
         transaction.tenant.as_uuid(),
         notifications,
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
     let mut attempts = read_attempts(transaction, &ids).await?;
@@ -269,7 +269,7 @@ async fn read_attempts(
         transaction.tenant.as_uuid(),
         deliveries,
     )
-    .fetch_all(&mut *transaction.transaction)
+    .fetch_all(&mut *transaction.connection)
     .await?;
     let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
