@@ -101,6 +101,20 @@ CALL harkara.audit_table('harkara.templates', 'template_key');
 CALL harkara.audit_table('harkara.template_versions', 'template_key,channel,locale,version', 'subject,text_body,html_body');
 CALL harkara.audit_table('harkara.categories', 'category_key');
 
+-- Sets the tenant and says what state it is in, NULL where there is none: one call at the beginning of a transaction.
+CREATE FUNCTION harkara.enter_tenant(tenant uuid, actor text) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+BEGIN
+    PERFORM harkara.set_tenant(tenant, actor);
+    RETURN (SELECT t.state FROM harkara.tenants t WHERE t.tenant_id = tenant);
+END
+$$;
+
+REVOKE EXECUTE ON FUNCTION harkara.enter_tenant FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION harkara.enter_tenant TO harkara_api;
+
 -- The operator is a tenant like any other, with the nil id.
 -- It owns what belongs to nobody else: dead letters that name no tenant, and alerts about the service itself.
 INSERT INTO harkara.tenants (tenant_id, name) VALUES ('00000000-0000-0000-0000-000000000000', 'operator');

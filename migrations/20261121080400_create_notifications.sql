@@ -54,8 +54,10 @@ CREATE TABLE harkara.deliveries (
     attempt_count   integer     NOT NULL DEFAULT 0,
     -- Attempts that do not count against max_attempts: held, throttled, or before a redrive.
     uncounted_attempt_count integer NOT NULL DEFAULT 0,
-    -- Copied from the category, so that a running delivery keeps the rules that it began with.
+    -- These three are copied from the category, so that a running delivery keeps the rules that it began with.
     max_attempts    integer     NOT NULL,
+    unknown_policy  text        NOT NULL DEFAULT 'at_least_once',
+    reconcile_window_seconds integer NOT NULL DEFAULT 600,
     -- No attempt may begin earlier.
     not_before      timestamptz NOT NULL,
     -- When the dispatcher has to look at it: to publish (again), to end a lease, to settle.
@@ -75,6 +77,8 @@ CREATE TABLE harkara.deliveries (
     CONSTRAINT state_is_known CHECK (state IN (
         'scheduled', 'queued', 'sending', 'held', 'unknown', 'sent', 'delivered', 'bounced', 'complained',
         'skipped', 'canceled', 'expired', 'failed', 'dead', 'absorbed')),
+    CONSTRAINT unknown_policy_is_known CHECK (unknown_policy IN ('at_least_once', 'at_most_once')),
+    CONSTRAINT reconcile_window_is_bounded CHECK (reconcile_window_seconds BETWEEN 0 AND 86400),
     -- A dead delivery is due while its message is not in the dead-letter queue yet.
     CONSTRAINT open_delivery_is_due CHECK (
         state = 'dead' OR (state IN ('scheduled', 'queued', 'sending', 'held', 'unknown')) = (due_at IS NOT NULL)),
@@ -90,11 +94,15 @@ CREATE TABLE harkara.deliveries (
     CONSTRAINT attempts_are_bounded CHECK (attempt_count - uncounted_attempt_count <= max_attempts),
     CONSTRAINT sending_delivery_has_an_attempt CHECK (state <> 'sending' OR attempt_count > 0)
 )
--- Claimed and recorded in place: room on the page keeps those updates off the indexes, and vacuum early.
-WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Each delivery is written at least three times in its first second, so the dead rows go early.
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- All of the dispatcher's work, and only that: history is not in it.
 CREATE INDEX deliveries_due ON harkara.deliveries (due_at) WHERE due_at IS NOT NULL;
+
+-- What people look for by state. What is open is found by its due time, and what was sent is nearly everything.
+CREATE INDEX deliveries_gone_wrong ON harkara.deliveries (tenant_id, state, notification_id)
+WHERE state IN ('held', 'unknown', 'bounced', 'complained', 'skipped', 'canceled', 'expired', 'failed', 'dead', 'absorbed');
 
 -- The same table as domain::DeliveryState::may_become; a test compares them.
 CREATE FUNCTION harkara.may_become(old_state text, new_state text) RETURNS boolean
@@ -117,7 +125,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog
 AS $$
 BEGIN
-    IF NOT harkara.may_become(OLD.state, NEW.state) THEN
+    IF NEW.attempt_count < OLD.attempt_count THEN
+        RAISE EXCEPTION 'the number of attempts may not fall from % to %', OLD.attempt_count, NEW.attempt_count
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'delivery_moves_forward';
+    END IF;
+    IF OLD.state IS DISTINCT FROM NEW.state AND NOT harkara.may_become(OLD.state, NEW.state) THEN
         RAISE EXCEPTION 'a delivery that is % may not become %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation', CONSTRAINT = 'delivery_moves_forward';
     END IF;
@@ -126,7 +138,7 @@ END
 $$;
 
 CREATE TRIGGER delivery_moves_forward BEFORE UPDATE ON harkara.deliveries
-FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION harkara.check_transition();
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR NEW.attempt_count < OLD.attempt_count) EXECUTE FUNCTION harkara.check_transition();
 
 -- One provider call for a delivery. Opened by the claim, closed by the record.
 CREATE TABLE harkara.attempts (
@@ -211,7 +223,30 @@ CREATE TABLE harkara.dead_letters (
     FOREIGN KEY (tenant_id, delivery_id) REFERENCES harkara.deliveries
 );
 
+-- One death is one dead letter, however often its message was buried.
+CREATE UNIQUE INDEX dead_letters_of_a_delivery ON harkara.dead_letters (tenant_id, delivery_id, reason)
+WHERE redriven_at IS NULL;
+
 CREATE INDEX dead_letters_by_time ON harkara.dead_letters (tenant_id, created_at, dead_letter_id);
+
+-- What an event says of a delivery that moved on without an attempt; the processor's events say the same.
+CREATE FUNCTION harkara.describe_delivery(
+    p_event uuid, p_delivery harkara.deliveries, p_state text, p_reason text
+) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+AS $$
+    SELECT jsonb_build_object(
+        'event_id', 'evt_' || replace(p_event::text, '-', ''),
+        'tenant_id', n.tenant_id,
+        'notification_id', 'ntf_' || replace(n.notification_id::text, '-', ''),
+        'delivery_id', 'dlv_' || replace(p_delivery.delivery_id::text, '-', ''),
+        'category', n.category_key, 'recipient', n.recipient_id, 'channel', p_delivery.channel,
+        'state', p_state, 'reason', p_reason, 'attempt', p_delivery.attempt_count,
+        'provider_message_id', p_delivery.provider_message_id, 'metadata', n.metadata)
+    FROM harkara.notifications n
+    WHERE n.tenant_id = p_delivery.tenant_id AND n.notification_id = p_delivery.notification_id
+$$;
 
 DO $$
 DECLARE
@@ -225,7 +260,10 @@ END
 $$;
 
 GRANT SELECT, INSERT ON harkara.notifications TO harkara_api;
-GRANT SELECT, INSERT, UPDATE ON harkara.deliveries, harkara.dedupe_keys, harkara.idempotency_keys TO harkara_api;
+GRANT SELECT, INSERT, UPDATE ON harkara.dedupe_keys, harkara.idempotency_keys TO harkara_api;
+-- To cancel and to redrive; what an attempt wrote is not the API's to change.
+GRANT SELECT, INSERT, UPDATE (state, reason, reason_detail, uncounted_attempt_count, not_before, due_at, publish_count,
+    finished_at, updated_at) ON harkara.deliveries TO harkara_api;
 GRANT SELECT ON harkara.attempts TO harkara_api;
 GRANT SELECT, INSERT ON harkara.events TO harkara_api;
 GRANT SELECT, UPDATE (redriven_at) ON harkara.dead_letters TO harkara_api;
@@ -245,7 +283,8 @@ CALL harkara.audit_table('harkara.events', 'event_id', 'detail');
 CALL harkara.audit_table('harkara.dead_letters', 'dead_letter_id', 'body,reason_detail');
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION harkara.set_tenant, harkara.current_tenant, harkara.current_actor, harkara.may_become
+GRANT EXECUTE ON FUNCTION harkara.set_tenant, harkara.current_tenant, harkara.current_actor, harkara.may_become,
+    harkara.describe_delivery
     TO harkara_api, harkara_worker;
 
 CALL harkara.make_partitions('harkara.attempts', 12);

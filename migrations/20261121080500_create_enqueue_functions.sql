@@ -36,7 +36,8 @@ BEGIN
             'categories', (
                 SELECT coalesce(jsonb_agg(jsonb_build_object(
                     'category_key', c.category_key, 'channels', c.channels,
-                    'template_key', c.template_key, 'max_attempts', c.max_attempts)), '[]')
+                    'template_key', c.template_key, 'max_attempts', c.max_attempts,
+                    'unknown_policy', c.unknown_policy, 'reconcile_window_seconds', c.reconcile_window_seconds)), '[]')
                 FROM harkara.categories c
                 WHERE c.tenant_id = p_tenant AND c.category_key = ANY (p_categories)),
             'templates', (
@@ -51,7 +52,7 @@ $$;
 -- Stores accepted notifications with their deliveries and events, and the answer under its idempotency key: all or nothing.
 --
 -- p_notifications  rows of harkara.notifications with "deliveries": [{delivery_id, channel, state, max_attempts,
---                  not_before, due_at, publish_count}] and, where wanted, "dedupe": {key, seconds}
+--                  unknown_policy, reconcile_window_seconds, not_before, due_at, publish_count}] and, where wanted, "dedupe": {key, seconds}
 -- p_results        the answer, one entry for each asked notification: {id, status, …}
 -- Returns {"answer", "stored_answer", "duplicates"}: `stored_answer` where the key was there already (nothing is stored
 -- then); else `answer`, which is p_results with the winners' ids in place of those that a dedupe key turned away,
@@ -99,7 +100,10 @@ BEGIN
     -- New keys are taken below, and a request that loses that race waits there and fails on the key, to be retried.
     SELECT coalesce(jsonb_object_agg(n ->> 'notification_id', held.notification_id), '{}')
     INTO v_duplicates
-    FROM jsonb_array_elements(p_notifications) n
+    FROM (
+        -- In the keys' order, as below: two requests with the same keys then wait for each other and do not deadlock.
+        SELECT e.n FROM jsonb_array_elements(p_notifications) AS e(n) ORDER BY e.n #>> '{dedupe,key}'
+    ) AS ordered(n)
     CROSS JOIN LATERAL (
         SELECT k.notification_id FROM harkara.dedupe_keys k
         WHERE k.tenant_id = p_tenant AND k.dedupe_key = n #>> '{dedupe,key}' AND k.expires_at > now()
@@ -128,15 +132,18 @@ BEGIN
     SELECT p_tenant, n #>> '{dedupe,key}', (n ->> 'notification_id')::uuid,
            now() + make_interval(secs => (n #>> '{dedupe,seconds}')::integer)
     FROM jsonb_array_elements(p_notifications) n
-    WHERE n -> 'dedupe' IS NOT NULL AND NOT v_duplicates ? (n ->> 'notification_id');
+    WHERE n -> 'dedupe' IS NOT NULL AND NOT v_duplicates ? (n ->> 'notification_id')
+    ORDER BY n #>> '{dedupe,key}';
 
     INSERT INTO harkara.deliveries
-        (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, due_at, publish_count)
+        (tenant_id, delivery_id, notification_id, channel, state, max_attempts, unknown_policy,
+         reconcile_window_seconds, not_before, due_at, publish_count)
     SELECT p_tenant, d.delivery_id, (n ->> 'notification_id')::uuid, d.channel, d.state, d.max_attempts,
-           d.not_before, d.due_at, d.publish_count
+           d.unknown_policy, d.reconcile_window_seconds, d.not_before, d.due_at, d.publish_count
     FROM jsonb_array_elements(p_notifications) n
     CROSS JOIN LATERAL jsonb_to_recordset(n -> 'deliveries') AS d(
-        delivery_id uuid, channel text, state text, max_attempts integer,
+        delivery_id uuid, channel text, state text, max_attempts integer, unknown_policy text,
+        reconcile_window_seconds integer,
         not_before timestamptz, due_at timestamptz, publish_count integer)
     WHERE NOT v_duplicates ? (n ->> 'notification_id');
 

@@ -8,10 +8,7 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     adapters::telemetry::start_logging();
-    let flow = &Migrate {
-        database: Database::new(DatabaseConfig::from_env()?),
-        logins: RoleLogins::from_env()?,
-    };
+    let flow = &Migrate { database: Database::new(DatabaseConfig::from_env()?), logins: RoleLogins::from_env()? };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         Box::pin(flow.migrate(&event.payload)).await.map_err(Error::from)
     }))

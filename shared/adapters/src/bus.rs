@@ -12,7 +12,7 @@ use futures::future::join_all;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The most entries of a request, which may hold 1 MB together; an event of ours holds a few hundred bytes.
+/// The most entries of a request, which may hold 1 MB together; an event of ours holds a few kilobytes at most.
 /// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
 const BATCH: usize = 10;
 /// The source of everything that this service publishes.

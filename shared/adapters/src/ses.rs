@@ -27,6 +27,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 const FRESH: Duration = Duration::from_secs(5);
 /// The longest provider message that is kept, in characters.
 const MAX_DETAIL_CHARS: usize = 500;
+/// The longest code that is kept, in characters.
+const MAX_CODE_CHARS: usize = 100;
 
 /// What every mail has in common.
 #[derive(Clone, Debug)]
@@ -97,7 +99,10 @@ impl MailSender for SesMailSender {
             .email_tags(tag("att", mail.tags.attempt.as_str()))
             .email_tags(tag("t", mail.tags.tenant.as_str()));
         match request.send().await {
-            Ok(output) => SendOutcome::Sent { provider_message_id: output.message_id },
+            Ok(output) => {
+                let id = output.message_id.filter(|id| !id.is_empty() && id.chars().all(|c| c.is_ascii_graphic()));
+                SendOutcome::Sent { provider_message_id: id }
+            }
             Err(error) => classify_error(&error),
         }
     }
@@ -202,9 +207,12 @@ fn tag(name: &str, value: &str) -> MessageTag {
 
 /// The provider's words, without any address that they quote.
 fn named(code: &str, message: &str) -> ProviderError {
+    // What is no printable character could fail the statement that records it.
+    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let hide = |word: &str| if word.contains('@') { "(address)".to_owned() } else { word.to_owned() };
     let detail: Vec<String> = message.split_whitespace().map(hide).collect();
-    ProviderError { code: code.to_owned(), detail: detail.join(" ").chars().take(MAX_DETAIL_CHARS).collect() }
+    let code: String = code.chars().filter(|c| c.is_ascii_graphic()).take(MAX_CODE_CHARS).collect();
+    ProviderError { code, detail: detail.join(" ").chars().take(MAX_DETAIL_CHARS).collect() }
 }
 
 #[cfg(test)]

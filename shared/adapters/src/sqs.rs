@@ -12,12 +12,15 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use domain::queue::{DeadMessage, NotTaken, Publication, Queue};
 use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The most entries of a batch request.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html>
 const BATCH: usize = 10;
+/// Publishing calls at a time: a request's hundred notifications in one go, a backlog in several.
+const SIDE_BY_SIDE: usize = 16;
 /// A message attribute holds what a batch of them may hold together; details are cut far below that.
 const MAX_DETAIL_CHARS: usize = 1000;
 /// A caller waits for `enqueue`, and the dispatcher publishes what SQS did not take: no long fight here.
@@ -84,20 +87,23 @@ impl SqsQueue {
 
 impl Queue for SqsQueue {
     async fn publish(&self, publications: &[Publication]) -> NotTaken {
-        let batches = publications.chunks(BATCH).map(|batch| async move {
-            let entries = batch.iter().enumerate().map(|(place, publication)| {
-                SendMessageBatchRequestEntry::builder()
-                    .id(place.to_string())
-                    .message_body(print_message(&publication.message))
-                    .delay_seconds(i32::try_from(publication.delay.as_secs()).unwrap_or(900).min(900))
-                    // On a standard queue the group makes it a fair queue: one tenant's backlog does not delay another's.
-                    .message_group_id(publication.message.tenant.to_string())
-                    .build()
-                    .expect("id and body are set")
-            });
-            self.send_batch(&self.config.queue_url, entries.collect()).await
-        });
-        gather(join_all(batches).await)
+        let batches: Vec<_> = publications
+            .chunks(BATCH)
+            .map(|batch| async move {
+                let entries = batch.iter().enumerate().map(|(place, publication)| {
+                    SendMessageBatchRequestEntry::builder()
+                        .id(place.to_string())
+                        .message_body(print_message(&publication.message))
+                        .delay_seconds(i32::try_from(publication.delay.as_secs()).unwrap_or(900).min(900))
+                        // On a standard queue the group makes it a fair queue: one tenant's backlog does not delay another's.
+                        .message_group_id(publication.message.tenant.to_string())
+                        .build()
+                        .expect("id and body are set")
+                });
+                self.send_batch(&self.config.queue_url, entries.collect()).await
+            })
+            .collect();
+        gather(stream::iter(batches).buffered(SIDE_BY_SIDE).collect().await)
     }
 
     async fn bury(&self, dead: &[DeadMessage]) -> NotTaken {
@@ -106,18 +112,25 @@ impl Queue for SqsQueue {
         };
         let batches = dead.chunks(BATCH).map(|batch| async move {
             let entries = batch.iter().enumerate().map(|(place, message)| {
-                let entry = SendMessageBatchRequestEntry::builder()
-                    .id(place.to_string())
-                    .message_body(&message.body)
-                    .message_attributes("reason", text_attribute(&message.reason));
                 let detail: String =
                     message.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
-                let entry = if detail.is_empty() {
-                    entry
-                } else {
-                    entry.message_attributes("reason_detail", text_attribute(&detail))
-                };
-                entry.build().expect("id and body are set")
+                let sent_at = message.sent_at_millis.map(|millis| millis.to_string()).unwrap_or_default();
+                let notes = [
+                    ("reason", message.reason.clone()),
+                    ("reason_detail", detail),
+                    ("receive_count", message.receive_count.to_string()),
+                    ("sent_at_millis", sent_at),
+                ];
+                // SQS refuses an empty attribute.
+                let notes = notes.into_iter().filter(|(_, text)| !text.is_empty());
+                notes
+                    .fold(SendMessageBatchRequestEntry::builder(), |entry, (name, text)| {
+                        entry.message_attributes(name, text_attribute(&text))
+                    })
+                    .id(place.to_string())
+                    .message_body(&message.body)
+                    .build()
+                    .expect("id and body are set")
             });
             self.send_batch(url, entries.collect()).await
         });

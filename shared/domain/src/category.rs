@@ -64,3 +64,13 @@ pub struct DeliveryRules {
     /// How long to wait for feedback before it is settled, in seconds.
     pub reconcile_window_seconds: u32,
 }
+
+impl Default for DeliveryRules {
+    fn default() -> Self {
+        Self {
+            max_attempts: MAX_ATTEMPTS_DEFAULT,
+            unknown_policy: UnknownPolicy::AtLeastOnce,
+            reconcile_window_seconds: RECONCILE_WINDOW_DEFAULT_SECONDS,
+        }
+    }
+}

@@ -14,11 +14,37 @@ pub const PUBLISH_LEAD: SignedDuration = SignedDuration::from_secs(120);
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-delay-queues.html>
 pub const LONGEST_DELAY: SignedDuration = SignedDuration::from_secs(900);
 
+/// What a due delivery was waiting for. The states that no delivery can be due in have no place here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DueState {
+    /// `scheduled`, `queued` or `held`: its message.
+    Publishing,
+    /// `sending`: the outcome, which its worker did not record within the lease.
+    Recording,
+    /// `unknown`: feedback, which did not come within the window.
+    Settling,
+    /// `dead`: its dead letter, which is not stored yet.
+    Burying,
+}
+
+impl DueState {
+    /// What a delivery in this state waits for; `None` for the ends, which are never due.
+    pub const fn of(state: DeliveryState) -> Option<Self> {
+        match state {
+            DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Held => Some(Self::Publishing),
+            DeliveryState::Sending => Some(Self::Recording),
+            DeliveryState::Unknown => Some(Self::Settling),
+            DeliveryState::Dead => Some(Self::Burying),
+            _ => None,
+        }
+    }
+}
+
 /// A delivery as the dispatcher takes it, with the database's clock.
 #[derive(Clone, Debug)]
 pub struct DueDelivery {
-    /// Its state.
-    pub state: DeliveryState,
+    /// What it was waiting for.
+    pub state: DueState,
     /// The database's time.
     pub now: Timestamp,
     /// No attempt may begin earlier.
@@ -52,30 +78,25 @@ pub enum DueStep {
     DeadLetter(Option<Reason>),
     /// It ends here.
     End(DeliveryState, Reason),
-    /// It is closed; only its due time has to go.
-    Forget,
 }
 
 /// Decides what becomes of a due delivery.
 pub fn decide_due(due: &DueDelivery) -> DueStep {
     let expired = due.expires_at.is_some_and(|at| at <= due.now);
     match due.state {
-        DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Held if expired => {
-            DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed)
-        }
-        DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Held => publish(due),
-        DeliveryState::Sending => {
+        DueState::Publishing if expired => DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed),
+        DueState::Publishing => publish(due),
+        DueState::Recording => {
             DueStep::AwaitFeedback { window: Duration::from_secs(due.rules.reconcile_window_seconds.into()) }
         }
-        DeliveryState::Unknown => match due.rules.unknown_policy {
+        DueState::Settling => match due.rules.unknown_policy {
             UnknownPolicy::AtMostOnce => DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown),
             UnknownPolicy::AtLeastOnce if due.spent >= due.rules.max_attempts => {
                 DueStep::DeadLetter(Some(Reason::AttemptsUsedUp))
             }
             UnknownPolicy::AtLeastOnce => publish(due),
         },
-        DeliveryState::Dead => DueStep::DeadLetter(None),
-        _ => DueStep::Forget,
+        DueState::Burying => DueStep::DeadLetter(None),
     }
 }
 
@@ -96,6 +117,7 @@ mod tests {
     use super::*;
 
     fn due(state: DeliveryState) -> DueDelivery {
+        let state = DueState::of(state).expect("a state that can be due");
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().expect("a timestamp");
         DueDelivery {
             state,
@@ -147,15 +169,21 @@ mod tests {
 
     #[test]
     fn every_step_is_a_move_that_the_state_machine_allows() {
-        for &state in DeliveryState::ALL {
+        for &state in DeliveryState::ALL.iter().filter(|state| DueState::of(**state).is_some()) {
             let next = match decide_due(&due(state)) {
                 DueStep::Publish { .. } => DeliveryState::Queued,
                 DueStep::AwaitFeedback { .. } => DeliveryState::Unknown,
                 DueStep::DeadLetter(_) => DeliveryState::Dead,
                 DueStep::End(end, _) => end,
-                DueStep::Forget => state,
             };
             assert!(next == state || state.may_become(next), "{state} to {next}");
+        }
+    }
+
+    #[test]
+    fn every_open_state_can_be_due() {
+        for &state in DeliveryState::ALL {
+            assert_eq!(DueState::of(state).is_some(), state.is_open() || state == DeliveryState::Dead, "{state}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the service tells others, and the bus that carries it.
 
+use crate::delivery::DeliveryState;
 use crate::id::{EventId, TenantId};
 use crate::queue::NotTaken;
 use std::future::Future;
@@ -15,6 +16,23 @@ pub struct Event {
     pub detail_type: String,
     /// The facts.
     pub detail: serde_json::Value,
+}
+
+/// The event that tells of a delivery's state; waiting and trying are told by none.
+pub fn event_type(state: DeliveryState) -> Option<&'static str> {
+    match state {
+        DeliveryState::Sent => Some("delivery.sent"),
+        DeliveryState::Delivered => Some("delivery.delivered"),
+        DeliveryState::Bounced => Some("delivery.bounced"),
+        DeliveryState::Complained => Some("delivery.complained"),
+        DeliveryState::Failed | DeliveryState::Dead => Some("delivery.failed"),
+        DeliveryState::Skipped => Some("delivery.skipped"),
+        DeliveryState::Canceled => Some("delivery.canceled"),
+        DeliveryState::Expired => Some("delivery.expired"),
+        DeliveryState::Held => Some("delivery.held"),
+        DeliveryState::Unknown => Some("delivery.unknown"),
+        DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Sending | DeliveryState::Absorbed => None,
+    }
 }
 
 /// The bus. Takes each event or not.

@@ -1,7 +1,7 @@
 //! A notification as a caller asks for it, and how its deliveries begin.
 
 use crate::address::{EmailAddress, PhoneNumber};
-use crate::category::{MAX_ATTEMPTS_DEFAULT, Priority};
+use crate::category::{DeliveryRules, Priority};
 use crate::delivery::{Channel, DeliveryState};
 use crate::due::{self, PUBLISH_LEAD};
 use crate::header::Subject;
@@ -139,13 +139,13 @@ pub struct CategoryDefaults {
     pub channels: Vec<Channel>,
     /// The template to use.
     pub template: Option<String>,
-    /// Attempts that may be spent on a delivery.
-    pub max_attempts: u32,
+    /// The rules that its deliveries begin with.
+    pub rules: DeliveryRules,
 }
 
 impl Default for CategoryDefaults {
     fn default() -> Self {
-        Self { channels: vec![Channel::Email], template: None, max_attempts: MAX_ATTEMPTS_DEFAULT }
+        Self { channels: vec![Channel::Email], template: None, rules: DeliveryRules::default() }
     }
 }
 
@@ -191,8 +191,8 @@ pub struct Plan {
     pub template: Option<String>,
     /// A delivery for each of these.
     pub channels: Vec<Channel>,
-    /// Attempts that may be spent on each.
-    pub max_attempts: u32,
+    /// The rules that each begins with.
+    pub rules: DeliveryRules,
     /// How they start out.
     pub start: Start,
 }
@@ -238,15 +238,15 @@ pub fn plan_notifications(
             Recipient::Known(key) => *tenant.recipients.get(key.as_str()).ok_or(Refusal::UnknownRecipient(place))?,
             Recipient::Inline(inline) => Reach { email: inline.email.is_some(), phone: inline.phone.is_some() },
         };
-        let channels: Vec<Channel> = asked.iter().copied().filter(|channel| reach.has(*channel)).collect();
+        let channels: BTreeSet<Channel> = asked.iter().copied().filter(|channel| reach.has(*channel)).collect();
         if channels.is_empty() {
             return Err(Refusal::NoAddress(place));
         }
         Ok(Plan {
             send_at,
             template: template.clone(),
-            channels,
-            max_attempts: category.max_attempts,
+            channels: channels.into_iter().collect(),
+            rules: category.rules,
             start: start_delivery(send_at, now),
         })
     };

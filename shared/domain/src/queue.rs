@@ -33,6 +33,10 @@ pub struct DeadMessage {
     pub reason: String,
     /// What is said about it to people.
     pub detail: String,
+    /// How often the queue had handed it out; none where the dispatcher made it.
+    pub receive_count: u32,
+    /// When the queue got it first, in milliseconds since 1970; none where the dispatcher made it.
+    pub sent_at_millis: Option<i64>,
 }
 
 /// What the queue did not take, by its place in the request.

@@ -14,6 +14,8 @@ const FLOOR: Duration = Duration::from_secs(1);
 const LONGEST_HIDE: Duration = Duration::from_secs(5 * 60);
 /// How long after its time a delivery that nobody claimed is published once more.
 const FIRST_REPUBLISH: Duration = Duration::from_secs(30);
+/// How long a dead letter may take to be stored before its message is buried again.
+const FIRST_REBURY: Duration = Duration::from_secs(60);
 /// Republishing slows down to this, so that a long queue is not filled with copies.
 const SLOWEST_REPUBLISH: Duration = Duration::from_secs(15 * 60);
 
@@ -68,6 +70,12 @@ pub fn wake_after(wait: Duration) -> Wake {
 /// `publish_count` is how often it has been published already.
 pub fn republish_after(publish_count: u32) -> Duration {
     (FIRST_REPUBLISH * 2u32.pow(publish_count.saturating_sub(1).min(8))).min(SLOWEST_REPUBLISH)
+}
+
+/// How long after a dead delivery was buried it is buried again, if its dead letter has not been stored since.
+/// `publish_count` is how often that has happened already.
+pub fn rebury_after(publish_count: u32) -> Duration {
+    (FIRST_REBURY * 2u32.pow(publish_count.min(8))).min(CEILING)
 }
 
 fn whole_seconds(duration: Duration) -> Duration {

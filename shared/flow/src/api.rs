@@ -193,12 +193,20 @@ impl<Q: Queue> Api<Q> {
         };
         let mut transaction = self.begin(request).await?;
         if let KeyClaim::AlreadyAnswered(stored) = claim_key(&mut transaction, &key).await? {
+            transaction.commit().await?;
             if stored.request_hash != key.request_hash {
                 return Err(Problem::key_reused().into());
             }
             return Ok(Response::json(200, &stored.answer).with_header("idempotent-replayed", "true"));
         }
-        let (answer, publications) = work(&mut transaction).await?;
+        let (answer, publications) = match work(&mut transaction).await {
+            Ok(done) => done,
+            Err(refused) => {
+                // At once, so that the key is free for the next request.
+                transaction.roll_back().await?;
+                return Err(refused);
+            }
+        };
         store_answer(&mut transaction, &key, &answer).await?;
         transaction.commit().await?;
         self.queue.publish(&publications).await;
@@ -228,6 +236,7 @@ impl<Q: Queue> Api<Q> {
         let body = bodies::read_category(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
         if !managed::put_category(&mut transaction, &key, &body).await? {
+            transaction.roll_back().await?;
             let error =
                 FieldError::new("/template", "no template has this key; create it with PUT /v1/templates/{key}");
             return Err(Problem::invalid(vec![error]).into());

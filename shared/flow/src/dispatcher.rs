@@ -62,6 +62,19 @@ impl DispatchCounts {
     }
 }
 
+/// What one batch came to.
+struct Turn {
+    taken: usize,
+    refused: usize,
+}
+
+impl Turn {
+    /// A full batch leaves more. Where most of it is refused, going on would take the same rows again and again.
+    fn leaves_more(&self) -> bool {
+        self.taken == BATCH as usize && self.refused * 2 < self.taken
+    }
+}
+
 /// A batch's steps, sorted by whom they concern.
 #[derive(Default)]
 struct Sorted {
@@ -75,17 +88,14 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
     /// Works until nothing is due or the deadline is near.
     pub async fn dispatch_due(&self, deadline: Instant) -> Result<DispatchCounts, StoreError> {
         let mut counts = DispatchCounts::default();
-        while has_time(deadline) {
-            let (taken, refused) = self.dispatch_deliveries(&mut counts).await?;
-            // Where the queue refuses, going on would take the same rows for ever.
-            if taken < BATCH as usize || refused > 0 {
-                break;
+        // By turns, so that a long backlog of the one does not hold up the other.
+        let (mut more_deliveries, mut more_events) = (true, true);
+        while (more_deliveries || more_events) && has_time(deadline) {
+            if more_deliveries {
+                more_deliveries = self.dispatch_deliveries(&mut counts).await?.leaves_more();
             }
-        }
-        while has_time(deadline) {
-            let (read, refused) = self.dispatch_events(&mut counts).await?;
-            if read < BATCH as usize || refused > 0 {
-                break;
+            if more_events {
+                more_events = self.dispatch_events(&mut counts).await?.leaves_more();
             }
         }
         let DispatchCounts { published, not_taken, leases_ended, ended, buried, events } = counts;
@@ -93,11 +103,11 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         Ok(counts)
     }
 
-    async fn dispatch_deliveries(&self, counts: &mut DispatchCounts) -> Result<(usize, usize), StoreError> {
+    async fn dispatch_deliveries(&self, counts: &mut DispatchCounts) -> Result<Turn, StoreError> {
         let batch = take_due_across_tenants(&self.database, BATCH).await?;
         let taken = batch.deliveries.len();
         if taken == 0 {
-            return Ok((0, 0));
+            return Ok(Turn { taken: 0, refused: 0 });
         }
         let steps: Vec<DueStep> = batch.deliveries.iter().map(|taken| decide_due(&taken.due)).collect();
         let sorted = sort_steps(&batch.deliveries, &steps);
@@ -119,14 +129,14 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         counts.not_taken += refused.len();
         counts.leases_ended += steps.iter().filter(|step| matches!(step, DueStep::AwaitFeedback { .. })).count();
         counts.ended += steps.iter().filter(|step| matches!(step, DueStep::End(..))).count();
-        Ok((taken, refused.len()))
+        Ok(Turn { taken, refused: refused.len() })
     }
 
-    async fn dispatch_events(&self, counts: &mut DispatchCounts) -> Result<(usize, usize), StoreError> {
+    async fn dispatch_events(&self, counts: &mut DispatchCounts) -> Result<Turn, StoreError> {
         let events = read_waiting_events_across_tenants(&self.database, BATCH).await?;
         let published = publish_events(&self.database, &self.bus, &events).await?;
         counts.events += published.taken;
-        Ok((events.len(), published.refused))
+        Ok(Turn { taken: events.len(), refused: published.refused })
     }
 }
 
@@ -152,10 +162,12 @@ fn sort_steps(taken: &[TakenDelivery], steps: &[DueStep]) -> Sorted {
                     body: print_message(&message),
                     reason: Reason::AttemptsUsedUp.as_str().to_owned(),
                     detail: taken.reason_detail.clone().unwrap_or_default(),
+                    receive_count: 0,
+                    sent_at_millis: None,
                 });
                 sorted.buried.push(taken.key);
             }
-            DueStep::AwaitFeedback { .. } | DueStep::End(..) | DueStep::Forget => {}
+            DueStep::AwaitFeedback { .. } | DueStep::End(..) => {}
         }
     }
     sorted

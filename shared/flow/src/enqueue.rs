@@ -18,6 +18,7 @@ use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -76,7 +77,18 @@ impl<Q: Queue> Enqueue<Q> {
     /// Accepts an event `notification.requested`.
     pub async fn accept_event(&self, event: &Value) -> Result<(), EventRefused> {
         let asked = read_event(event).map_err(EventRefused)?;
-        self.accept(&asked).await.map(drop).map_err(EventRefused)
+        let answer = self.accept(&asked).await.map_err(EventRefused)?;
+        // Nobody reads an answer to an event: what was refused of it is for the operator to see.
+        if let Answer::New(results) = answer {
+            for rejected in results.as_array().into_iter().flatten().filter(|entry| entry["status"] == "rejected") {
+                tracing::error!(
+                    event_id = asked.key.request_id,
+                    errors = %rejected["problem"]["errors"],
+                    "a part of event {} was refused", asked.key.request_id
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn accept_request(&self, event: Value, request_id: &str) -> Result<Response, Problem> {
@@ -137,6 +149,7 @@ impl<Q: Queue> Enqueue<Q> {
                     request_id = asked.key.request_id,
                     accepted_count = decided.accepted.len() - duplicates.len(),
                     duplicate_count = duplicates.len(),
+                    rejected_count = decided.errors.len(),
                     published_count = publications.len() - not_taken.0.len(),
                     "accepted request {}", asked.key.request_id
                 );
@@ -180,7 +193,8 @@ fn read_request(event: Value, request_id: &str) -> Result<Asked, Problem> {
     })
 }
 
-/// The detail is the body of the POST with a `tenant_id`; only sources within the account can put it on the bus.
+/// The detail is the body of the POST with a `tenant_id`, and an `idempotency_key` where the event's own id would not do:
+/// an event that is put on the bus again has a new one. Only sources within the account can put it there.
 fn read_event(event: &Value) -> Result<Asked, Problem> {
     let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
     let wrong = |pointer: &str, detail: &str| Problem::invalid(vec![FieldError::new(pointer, detail)]);
@@ -189,6 +203,12 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
     let tenant = detail.remove("tenant_id");
     let tenant = tenant.as_ref().and_then(Value::as_str).map(TenantId::parse);
     let tenant = tenant.and_then(Result::ok).ok_or_else(|| wrong("/detail/tenant_id", "must be the tenant's id"))?;
+    let key = match detail.remove("idempotency_key") {
+        None => text("id").to_owned(),
+        Some(Value::String(key)) => key,
+        Some(_) => return Err(wrong("/detail/idempotency_key", "must be a string")),
+    };
+    let key = IdempotencyKey::parse(&key).map_err(|error| wrong("/detail/idempotency_key", &error.to_string()))?;
     let body = Value::Object(detail);
     if let Some(error) = adapters::wire::fields::find_nul(&body, "/detail") {
         return Err(Problem::invalid(vec![error]));
@@ -197,7 +217,7 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
         caller: Caller { tenant, subject: format!("event source {}", text("source")) },
         key: RequestKey {
             route: EVENT_ROUTE.to_owned(),
-            key: IdempotencyKey::parse(text("id")).ok(),
+            key: Some(key),
             request_hash: hash_body(&body),
             request_id: text("id").to_owned(),
         },
@@ -242,7 +262,8 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
                     continue;
                 }
             };
-            let dedupe_key = request.dedupe.as_ref().map(|dedupe| scope_dedupe(dedupe.key.as_str(), recipient));
+            let dedupe_key =
+                request.dedupe.as_ref().map(|dedupe| scope_dedupe(asked.caller.tenant, dedupe.key.as_str(), recipient));
             if let Some(winner) = dedupe_key.as_ref().and_then(|key| winners.get(key)) {
                 decided.results.push(result(index, place, *winner, "duplicate"));
                 continue;
@@ -289,7 +310,8 @@ fn result(index: usize, place: Option<usize>, id: NotificationId, status: &str) 
 }
 
 /// A dedupe key holds for one recipient, so that a list of them is not cut down to its first.
-fn scope_dedupe(key: &str, recipient: &Recipient) -> String {
+/// The recipient is in it as a digest: keys are names of rows, and stand in the audit log as they are.
+fn scope_dedupe(tenant: TenantId, key: &str, recipient: &Recipient) -> String {
     let whom = match recipient {
         Recipient::Known(id) => id.as_str(),
         Recipient::Inline(inline) => {
@@ -297,7 +319,9 @@ fn scope_dedupe(key: &str, recipient: &Recipient) -> String {
             email.or(inline.phone.as_ref().map(|phone| phone.as_str())).unwrap_or_default()
         }
     };
-    format!("{key} {whom}")
+    let digest = Sha256::digest(format!("{tenant} {whom}"));
+    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{key} {digest}")
 }
 
 fn publications(tenant: TenantId, accepted: &Accepted<'_>) -> Vec<Publication> {

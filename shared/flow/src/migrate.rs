@@ -3,11 +3,14 @@
 //! Each part can be repeated: what is done already is left as it is.
 
 use adapters::store::database::{Database, RoleLogins, StoreError};
-use adapters::store::migrations::{NewTenant, admit_iam_logins, make_partitions, migrate_schema, set_role_password, upsert_tenants};
+use adapters::store::migrations::{
+    NewTenant, admit_iam_logins, make_partitions, migrate_schema, set_role_password, upsert_tenants,
+};
 use adapters::wire::fields::{FieldError, Fields};
 use domain::address::EmailAddress;
 use domain::id::TenantId;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The flow with what it needs.
@@ -84,6 +87,10 @@ fn read_tenants(event: &Value) -> Result<Vec<NewTenant>, Vec<FieldError>> {
             Err(errors) => fields.extend(errors),
         }
     }
+    let ids: BTreeSet<_> = tenants.iter().map(|tenant| tenant.id).collect();
+    if ids.len() < tenants.len() {
+        fields.wrong("tenants", "must name each id once");
+    }
     fields.finish()?;
     Ok(tenants)
 }
@@ -92,8 +99,11 @@ fn read_tenant(value: &Value, pointer: String) -> Result<Option<NewTenant>, Vec<
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
     let id = fields.parsed("id", TenantId::parse);
     fields.require("id", &id);
-    let name = fields.string("name").filter(|name| !name.is_empty());
+    let name = fields.string("name");
     fields.require("name", &name);
+    if name.is_some_and(str::is_empty) {
+        fields.wrong("name", "must not be empty");
+    }
     let from_address = fields.parsed("from_address", EmailAddress::parse);
     fields.finish()?;
     Ok(id.zip(name).map(|(id, name)| NewTenant { id, name: name.to_owned(), from_address }))

@@ -18,20 +18,20 @@ use adapters::telemetry::chain;
 use adapters::wire::queue_message::read_message;
 use adapters::wire::sqs_event::{BatchResponse, Record};
 use domain::address::EmailAddress;
-use domain::delivery::{DeliveryState, Reason};
-use domain::event::EventBus;
+use domain::delivery::Reason;
+use domain::event::{Event, EventBus, event_type};
 use domain::header::{Header, HeaderName, HeaderValue, TagValue};
 use domain::id::{AttemptId, EventId};
 use domain::mail::{Mail, MailSender, MailTags};
 use domain::name::DisplayName;
 use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
 use domain::queue::{DeadMessage, DeliveryMessage, Queue};
-use domain::render::render_template;
+use domain::render::{render_template, text_from_html};
 use domain::retry::{Jitter, Wake};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 pub const CONCURRENCY: usize = 5;
 /// Nothing new is begun with less time than this left: an attempt may take most of it, and recording the rest.
 const RESERVE: Duration = Duration::from_secs(8);
+/// What stays of an invocation's time for its answer.
+const ANSWER_RESERVE: Duration = Duration::from_secs(1);
 /// A message for a delivery that is not there is tried this often: its row may not be visible yet.
 const MISSING_RECEIVES: i32 = 3;
 /// How long such a message is hidden.
@@ -86,9 +88,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         let read: Vec<_> = records.iter().map(|record| read_message(&record.body)).collect();
         let messages: Vec<&DeliveryMessage> = read.iter().filter_map(|message| message.as_ref().ok()).collect();
 
-        let claims = self.claim(&messages).await;
-        let outcomes = match claims {
-            Ok(claims) => Some(self.conclude_claims(claims, deadline).await),
+        let mut events = Vec::new();
+        let outcomes = match self.claim(&messages).await {
+            Ok(claims) => Some(self.conclude_claims(claims, &mut events, deadline).await),
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
@@ -100,15 +102,37 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         };
 
         let mut disposals: Vec<Disposal<'_>> = Vec::with_capacity(records.len());
+        let mut seen = HashSet::new();
         for (record, message) in records.iter().zip(&read) {
             let disposal = match (message, &outcomes) {
                 (Err(error), _) => Disposal::Bury { reason: "poison", detail: error.to_string() },
                 (Ok(_), None) => Disposal::Fail,
+                // A second copy in the batch says nothing that the first does not.
+                (Ok(message), Some(_)) if !seen.insert(key_of(message)) => Disposal::Delete,
                 (Ok(message), Some(outcomes)) => dispose(record, outcomes.get(&key_of(message))),
             };
             disposals.push(disposal);
         }
-        self.dispose_records(records, &disposals).await
+        let (response, ()) = tokio::join!(self.dispose_records(records, &disposals), self.tell(&events, deadline));
+        response
+    }
+
+    /// Puts events on the bus while there is time; the outbox keeps the rest for the dispatcher.
+    async fn tell(&self, events: &[Event], deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWER_RESERVE);
+        match tokio::time::timeout(left, publish_events(&self.database, &self.bus, events)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "published events stay in the outbox and will be published again"
+                );
+            }
+            Err(_) => tracing::warn!(
+                event_count = events.len(),
+                "there was no time to publish events; they stay in the outbox"
+            ),
+        }
     }
 
     async fn claim(&self, messages: &[&DeliveryMessage]) -> Result<HashMap<DeliveryKey, Claim>, StoreError> {
@@ -123,6 +147,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
     async fn conclude_claims(
         &self,
         claims: HashMap<DeliveryKey, Claim>,
+        events: &mut Vec<Event>,
         deadline: Instant,
     ) -> HashMap<DeliveryKey, Known> {
         let mut known = HashMap::with_capacity(claims.len());
@@ -144,12 +169,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         let records: Vec<AttemptRecord> = concluded.iter().map(record_of).collect();
         match self.record(&records).await {
             Ok(recorded) => {
-                if let Err(error) = publish_events(&self.database, &self.bus, &recorded.events).await {
-                    tracing::warn!(
-                        error = chain(&error),
-                        "published events stay in the outbox and will be published again"
-                    );
-                }
+                events.extend(recorded.events);
                 for Concluded { claimed, settlement } in concluded {
                     let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
                         Known::Settled(Box::new(settlement))
@@ -233,7 +253,8 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             to,
             to_name: name(&claimed.recipient.name),
             subject: rendered.subject,
-            text: rendered.text,
+            // A mail has both parts: some readers, and most filters, want the plain one.
+            text: rendered.text.or_else(|| rendered.html.as_deref().map(text_from_html)),
             html: rendered.html,
             headers: mail_headers(claimed),
             tags: MailTags {
@@ -283,6 +304,8 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                         body: record.body.clone(),
                         reason: (*reason).to_owned(),
                         detail: detail.clone(),
+                        receive_count: record.receive_count.unsigned_abs(),
+                        sent_at_millis: record.sent_at_millis,
                     });
                 }
             }
@@ -387,18 +410,5 @@ fn record_of(concluded: &Concluded) -> AttemptRecord {
         attempt_number: claimed.attempt_number,
         settlement: settlement.clone(),
         event,
-    }
-}
-
-/// The event that tells of a state; a retry is told by none.
-fn event_type(state: DeliveryState) -> Option<&'static str> {
-    match state {
-        DeliveryState::Sent => Some("delivery.sent"),
-        DeliveryState::Failed | DeliveryState::Dead => Some("delivery.failed"),
-        DeliveryState::Skipped => Some("delivery.skipped"),
-        DeliveryState::Expired => Some("delivery.expired"),
-        DeliveryState::Held => Some("delivery.held"),
-        DeliveryState::Unknown => Some("delivery.unknown"),
-        _ => None,
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) ->
             tracing::warn!(error = chain(error), "the store has a conflict");
             Problem::conflict("what the request refers to changed while it was stored; ask again")
         }
+        StoreError::TenantInactive => Problem::tenant_inactive(),
         StoreError::Url | StoreError::Corrupt(_) | StoreError::Migration(_) | StoreError::Failed(_) => {
             tracing::error!(error = chain(error), "the store failed");
             Problem::internal()

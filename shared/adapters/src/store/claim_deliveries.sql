@@ -31,13 +31,12 @@ content AS (
            n.expires_at <= now() AS expired,
            coalesce(n.email, r.email) AS email, coalesce(n.name, r.name) AS name,
            coalesce(n.locale, r.locale, t.locale) AS locale, coalesce(n.time_zone, r.time_zone, t.time_zone) AS time_zone,
-           g.unknown_policy, g.reconcile_window_seconds, t.from_address, t.from_name,
+           c.unknown_policy, c.reconcile_window_seconds, t.from_address, t.from_name,
            n.template_key, v.locale AS template_locale, v.version AS template_version,
            v.subject AS template_subject, v.text_body AS template_text, v.html_body AS template_html
     FROM claimed c
     JOIN harkara.notifications n USING (tenant_id, notification_id)
     JOIN harkara.tenants t USING (tenant_id)
-    JOIN harkara.categories g ON g.tenant_id = n.tenant_id AND g.category_key = n.category_key
     LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
     LEFT JOIN LATERAL (
         SELECT tv.* FROM harkara.template_versions tv

@@ -16,8 +16,6 @@ use std::time::Duration;
 
 /// How long a claim holds: more than a function may run, so that only a dead worker loses it.
 const LEASE_SECONDS: i32 = 90;
-/// A dead delivery's message is in the dead-letter queue by then, or is put there again.
-const BURY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A delivery that a message asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -360,7 +358,7 @@ impl RecordColumns {
                 Next::Retry { wait, wake: Wake::Message } => (Some(wait), Some(wait + retry::republish_after(1))),
                 Next::Retry { wait, wake: Wake::Dispatcher } => (Some(wait), Some(wait)),
                 Next::Feedback { window } => (None, Some(window)),
-                Next::DeadLetter => (None, Some(BURY_AGAIN)),
+                Next::DeadLetter => (None, Some(retry::rebury_after(0))),
             };
             let (event_id, event_type, event_detail) = match event.clone() {
                 Some((id, detail_type, detail)) => (Some(id.as_uuid()), Some(detail_type), Some(detail)),

@@ -3,12 +3,12 @@
 use crate::aws::AwsConfig;
 use crate::env::{self, ConfigError};
 use crate::secrets::{SecretError, read_secret};
-use domain::id::TenantId;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
+use domain::id::TenantId;
 use futures::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use std::fmt;
@@ -150,16 +150,24 @@ impl Database {
         let lent: BoxFuture<'_, _> = Box::pin(self.pool.get());
         lent.await.map(Lent).map_err(|error| match error {
             PoolError::Backend(error) => error,
-            PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-                StoreError::Unavailable(sqlx::Error::PoolTimedOut)
-            }
+            PoolError::Timeout(_)
+            | PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_) => StoreError::Unavailable(sqlx::Error::PoolTimedOut),
         })
     }
 
     /// A transaction in which the database shows one tenant's rows only. `actor` is who the audit log names.
     pub async fn begin(&self, tenant: TenantId, actor: &str) -> Result<TenantTransaction, StoreError> {
         let mut connection = self.begin_across_tenants().await?;
-        sqlx::query!("SELECT harkara.set_tenant($1, $2)", tenant.as_uuid(), actor).execute(&mut *connection).await?;
+        let state = sqlx::query_scalar!("SELECT harkara.enter_tenant($1, $2)", tenant.as_uuid(), actor)
+            .fetch_one(&mut *connection)
+            .await?;
+        if state.as_deref() != Some("active") {
+            sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+            connection.give_back();
+            return Err(StoreError::TenantInactive);
+        }
         Ok(TenantTransaction { tenant, connection })
     }
 
@@ -268,8 +276,11 @@ pub enum StoreError {
     Unavailable(sqlx::Error),
     /// Another transaction holds what this one needs.
     Busy(sqlx::Error),
-    /// A unique key is taken, or what a row refers to is gone.
+    /// A unique key is taken, what a row refers to is gone, or two transactions waited for each other; the same again
+    /// may go through.
     Conflict(sqlx::Error),
+    /// There is no such tenant, or it is suspended.
+    TenantInactive,
     /// The secret with the database's URL cannot be read.
     Secret(SecretError),
     /// The URL is none, or the secret holds something else.
@@ -288,6 +299,7 @@ impl fmt::Display for StoreError {
             Self::Unavailable(_) => f.write_str("the database cannot be reached"),
             Self::Busy(_) => f.write_str("the rows are locked by another transaction"),
             Self::Conflict(_) => f.write_str("the rows conflict with others"),
+            Self::TenantInactive => f.write_str("the tenant is unknown or suspended"),
             Self::Secret(_) => f.write_str("the database's secret cannot be read"),
             Self::Url => {
                 f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name")
@@ -305,7 +317,7 @@ impl std::error::Error for StoreError {
             Self::Unavailable(error) | Self::Busy(error) | Self::Conflict(error) | Self::Failed(error) => Some(error),
             Self::Secret(error) => Some(error),
             Self::Migration(error) => Some(error),
-            Self::Url | Self::Corrupt(_) => None,
+            Self::Url | Self::Corrupt(_) | Self::TenantInactive => None,
         }
     }
 }
@@ -327,8 +339,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
         match (&error, code.as_deref()) {
-            (_, Some("55P03" | "40001" | "40P01")) => Self::Busy(error),
-            (_, Some("23505" | "23503")) => Self::Conflict(error),
+            (_, Some("55P03")) => Self::Busy(error),
+            (_, Some("23505" | "23503" | "40001" | "40P01")) => Self::Conflict(error),
             // Connections, resources, an ending server, a statement that took too long, a demoted writer, a refused login.
             (_, Some(code))
                 if ["08", "53", "57", "28"].iter().any(|class| code.starts_with(class)) || code == "25006" =>

@@ -6,6 +6,7 @@ use super::notifications::Page;
 use domain::event::Event;
 use domain::id::{DeadLetterId, DeliveryId, EventId, NotificationId, TenantId};
 use domain::queue::DeliveryMessage;
+use domain::retry;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 
@@ -187,6 +188,7 @@ pub async fn redrive_dead_letters(
         filter.from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         i64::from(limit),
+        i32::try_from(retry::republish_after(1).as_secs()).unwrap_or(i32::MAX),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;

@@ -4,15 +4,14 @@
 
 use super::claims::DeliveryKey;
 use super::database::{Database, Lent, StoreError, commit};
+use crate::ids::new_uuid;
 use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{DeliveryState, Reason};
-use domain::due::{DueDelivery, DueStep};
-use domain::event::Event;
+use domain::due::{DueDelivery, DueState, DueStep};
+use domain::event::{Event, event_type};
 use domain::id::{DeliveryId, EventId, TenantId};
+use domain::retry;
 use std::time::Duration;
-
-/// A dead delivery's message is in the dead-letter queue by then, or is put there again.
-const BURY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A due delivery, locked.
 #[derive(Debug)]
@@ -40,11 +39,11 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
     let rows = sqlx::query!(
         r#"SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
                   d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
+                  d.unknown_policy, d.reconcile_window_seconds,
                   n.expires_at AS "expires_at: jiff_sqlx::Timestamp", n.traceparent,
-                  c.unknown_policy, c.reconcile_window_seconds, now() AS "now!: jiff_sqlx::Timestamp"
+                  now() AS "now!: jiff_sqlx::Timestamp"
            FROM harkara.deliveries d
            JOIN harkara.notifications n USING (tenant_id, notification_id)
-           JOIN harkara.categories c USING (tenant_id, category_key)
            WHERE d.due_at <= now()
            ORDER BY d.due_at
            LIMIT $1
@@ -61,7 +60,9 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
                 delivery: DeliveryId::from_uuid(row.delivery_id),
             },
             due: DueDelivery {
-                state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,
+                state: DeliveryState::parse(&row.state)
+                    .and_then(DueState::of)
+                    .ok_or(StoreError::Corrupt("delivery state"))?,
                 now: row.now.to_jiff(),
                 not_before: row.not_before.to_jiff(),
                 expires_at: row.expires_at.map(|at| at.to_jiff()),
@@ -91,6 +92,8 @@ impl TakenBatch {
         let states: Vec<_> = written.iter().map(|row| row.state.as_str().to_owned()).collect();
         let reasons: Vec<_> = written.iter().map(|row| row.reason.map(|reason| reason.as_str().to_owned())).collect();
         let dues: Vec<_> = written.iter().map(|row| row.due_seconds).collect();
+        let event_ids: Vec<_> = written.iter().map(|_| new_uuid()).collect();
+        let event_types: Vec<_> = written.iter().map(|row| row.event_type.map(str::to_owned)).collect();
         let publishes: Vec<_> = written.iter().map(|row| row.published).collect();
         sqlx::query_file!(
             "src/store/write_due_steps.sql",
@@ -100,6 +103,8 @@ impl TakenBatch {
             &reasons as &[Option<String>],
             &dues as &[Option<i32>],
             &publishes,
+            &event_ids,
+            &event_types as &[Option<String>],
         )
         .execute(&mut *self.transaction)
         .await?;
@@ -156,27 +161,26 @@ struct Written {
     reason: Option<Reason>,
     due_seconds: Option<i32>,
     published: bool,
+    /// The event that tells of it; a delivery that is only published again tells nothing.
+    event_type: Option<&'static str>,
 }
 
 fn write_step(taken: &TakenDelivery, step: &DueStep) -> Written {
     let seconds = |duration: Duration| Some(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
-    match *step {
-        DueStep::Publish { again_after, .. } => {
-            Written { state: DeliveryState::Queued, reason: None, due_seconds: seconds(again_after), published: true }
+    let (state, reason, due_seconds, event_type) = match *step {
+        DueStep::Publish { again_after, .. } => (DeliveryState::Queued, None, seconds(again_after), None),
+        DueStep::AwaitFeedback { window } => {
+            let state = DeliveryState::Unknown;
+            (state, Some(Reason::LeaseExpired), seconds(window), event_type(state))
         }
-        DueStep::AwaitFeedback { window } => Written {
-            state: DeliveryState::Unknown,
-            reason: Some(Reason::LeaseExpired),
-            due_seconds: seconds(window),
-            published: false,
-        },
-        DueStep::DeadLetter(reason) => Written {
-            state: DeliveryState::Dead,
-            reason: Some(reason.unwrap_or(Reason::AttemptsUsedUp)),
-            due_seconds: seconds(BURY_AGAIN),
-            published: false,
-        },
-        DueStep::End(state, reason) => Written { state, reason: Some(reason), due_seconds: None, published: false },
-        DueStep::Forget => Written { state: taken.due.state, reason: None, due_seconds: None, published: false },
-    }
+        DueStep::DeadLetter(died_now) => {
+            let state = DeliveryState::Dead;
+            let again = retry::rebury_after(taken.due.publish_count);
+            let told = died_now.and_then(|_| event_type(state));
+            (state, Some(died_now.unwrap_or(Reason::AttemptsUsedUp)), seconds(again), told)
+        }
+        DueStep::End(state, reason) => (state, Some(reason), None, event_type(state)),
+    };
+    let published = matches!(step, DueStep::Publish { .. } | DueStep::DeadLetter(_));
+    Written { state, reason, due_seconds, published, event_type }
 }

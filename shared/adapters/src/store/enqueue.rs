@@ -4,6 +4,7 @@
 
 use super::database::{Database, StoreError};
 use crate::wire::http::Caller;
+use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{Channel, DeliveryState};
 use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{CategoryDefaults, NotificationRequest, Plan, Reach, Recipient, TenantContext};
@@ -120,7 +121,7 @@ pub async fn accept_notifications(
     accepted: &[Accepted<'_>],
     results: &Value,
 ) -> Result<AcceptResult, StoreError> {
-    let rows: Value = accepted.iter().map(print_accepted).collect();
+    let rows: Value = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
         r#"SELECT harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8) AS "outcome!""#,
@@ -194,16 +195,20 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
         channels: Vec<String>,
         template_key: Option<String>,
         max_attempts: u32,
+        unknown_policy: String,
+        reconcile_window_seconds: u32,
     }
 
     let context: Context = serde_json::from_value(context).map_err(|_| StoreError::Corrupt("enqueue context"))?;
     let category = |row: CategoryRow| {
         let channels = row.channels.iter().map(|name| Channel::parse(name)).collect::<Option<Vec<_>>>();
         let channels = channels.ok_or(StoreError::Corrupt("channel"))?;
-        Ok((
-            row.category_key,
-            CategoryDefaults { channels, template: row.template_key, max_attempts: row.max_attempts },
-        ))
+        let rules = DeliveryRules {
+            max_attempts: row.max_attempts,
+            unknown_policy: UnknownPolicy::parse(&row.unknown_policy).ok_or(StoreError::Corrupt("unknown policy"))?,
+            reconcile_window_seconds: row.reconcile_window_seconds,
+        };
+        Ok((row.category_key, CategoryDefaults { channels, template: row.template_key, rules }))
     };
     let recipient = |row: RecipientRow| (row.recipient_id, Reach { email: row.has_email, phone: row.has_phone });
     Ok(EnqueueContext {
@@ -226,7 +231,7 @@ fn known_key(recipient: &Recipient) -> Option<&str> {
 }
 
 /// A row for `harkara.accept_notifications`.
-fn print_accepted(accepted: &Accepted<'_>) -> Value {
+fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
     #[derive(Serialize)]
     struct Row<'a> {
         notification_id: uuid::Uuid,
@@ -266,13 +271,17 @@ fn print_accepted(accepted: &Accepted<'_>) -> Value {
             "delivery_id": id.as_uuid(),
             "channel": channel.as_str(),
             "state": plan.start.state.as_str(),
-            "max_attempts": plan.max_attempts,
+            "max_attempts": plan.rules.max_attempts,
+            "unknown_policy": plan.rules.unknown_policy.as_str(),
+            "reconcile_window_seconds": plan.rules.reconcile_window_seconds,
             "not_before": plan.send_at,
             "due_at": plan.start.due_at,
             "publish_count": i32::from(plan.start.state == DeliveryState::Queued),
         })
     };
     let event = json!({
+        "event_id": event_id.to_string(),
+        "tenant_id": tenant.to_string(),
         "notification_id": id.to_string(),
         "category": request.category.as_str(),
         "recipient": known_key(recipient),

@@ -148,9 +148,19 @@ pub async fn list_notifications(
              AND ($2::uuid IS NULL OR n.notification_id = $2)
              AND ($3::text IS NULL OR n.recipient_id = $3)
              AND ($4::text IS NULL OR n.category_key = $4)
-             AND ($5::text IS NULL OR EXISTS (
-                 SELECT FROM harkara.deliveries d
-                 WHERE d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id AND d.state = $5))
+             -- By the index of each kind of state: gone wrong, open, and the rest, which is nearly everything.
+             AND ($5::text IS NULL
+                  OR n.notification_id IN (
+                      SELECT d.notification_id FROM harkara.deliveries d
+                      WHERE d.tenant_id = $1 AND d.state = $5
+                        AND d.state IN ('held', 'unknown', 'bounced', 'complained', 'skipped', 'canceled', 'expired',
+                                        'failed', 'dead', 'absorbed'))
+                  OR n.notification_id IN (
+                      SELECT d.notification_id FROM harkara.deliveries d
+                      WHERE d.tenant_id = $1 AND d.state = $5 AND d.due_at IS NOT NULL)
+                  OR ($5 IN ('sent', 'delivered') AND (
+                      SELECT count(*) FROM harkara.deliveries d
+                      WHERE d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id AND d.state = $5) > 0))
              AND ($6::timestamptz IS NULL OR n.created_at >= $6)
              AND ($7::timestamptz IS NULL OR n.created_at < $7)
              AND ($8::timestamptz IS NULL OR (n.created_at, n.notification_id) < ($8, $9::uuid))
@@ -198,7 +208,13 @@ pub async fn cancel_notification(
                SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = NULL, due_at = NULL,
                    finished_at = now(), updated_at = now()
                WHERE tenant_id = $1 AND notification_id = $2 AND state IN ('scheduled', 'queued', 'held')
-               RETURNING delivery_id
+               RETURNING deliveries AS whole, notification_id, state, reason, gen_random_uuid() AS event_id
+           ),
+           told AS (
+               INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
+               SELECT $1, c.event_id, c.notification_id, 'delivery.canceled',
+                      harkara.describe_delivery(c.event_id, c.whole, c.state, c.reason)
+               FROM canceled c
            )
            SELECT (SELECT count(*) FROM canceled)::integer AS "canceled_count!",
                   (SELECT count(*) FROM harkara.deliveries WHERE tenant_id = $1 AND notification_id = $2)::integer

@@ -19,7 +19,7 @@ meant AS (
 queued AS (
     UPDATE harkara.deliveries d
     SET state = 'queued', reason = NULL, reason_detail = NULL, finished_at = NULL,
-        uncounted_attempt_count = d.attempt_count, not_before = now(), due_at = now() + interval '30 seconds',
+        uncounted_attempt_count = d.attempt_count, not_before = now(), due_at = now() + make_interval(secs => $8::integer),
         publish_count = 1, updated_at = now()
     FROM meant m
     WHERE d.tenant_id = m.tenant_id AND d.delivery_id = m.delivery_id AND d.state = 'dead'
@@ -28,9 +28,8 @@ queued AS (
 marked AS (
     UPDATE harkara.dead_letters l
     SET redriven_at = now()
-    FROM meant m
-    JOIN queued q USING (tenant_id, delivery_id)
-    WHERE l.tenant_id = m.tenant_id AND l.dead_letter_id = m.dead_letter_id
+    FROM queued q
+    WHERE l.tenant_id = q.tenant_id AND l.delivery_id = q.delivery_id AND l.redriven_at IS NULL
 )
 SELECT m.dead_letter_id AS "dead_letter_id!", m.delivery_id AS "delivery_id!", m.traceparent
 FROM meant m

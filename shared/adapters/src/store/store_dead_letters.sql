@@ -19,7 +19,7 @@ stored AS (
         (tenant_id, dead_letter_id, queue_message_id, delivery_id, body, reason, reason_detail, receive_count, first_sent_at)
     SELECT tenant_id, dead_letter_id, queue_message_id, delivery_id, body, reason, reason_detail, receive_count, first_sent_at
     FROM owned
-    ON CONFLICT (tenant_id, queue_message_id) DO NOTHING
+    ON CONFLICT DO NOTHING
     RETURNING tenant_id, dead_letter_id
 ),
 -- A dead delivery is buried now. An open one lost a hint only, and the dispatcher goes on with it.

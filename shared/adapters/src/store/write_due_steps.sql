@@ -1,8 +1,9 @@
 WITH
 -- What was decided about each taken delivery.
 given AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::boolean[])
-        AS g (tenant_id, delivery_id, state, reason, due_seconds, published)
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::boolean[], $7::uuid[], $8::text[]
+    ) AS g (tenant_id, delivery_id, state, reason, due_seconds, published, event_id, event_type)
 ),
 updated AS (
     UPDATE harkara.deliveries d
@@ -19,7 +20,16 @@ updated AS (
         updated_at = now()
     FROM given g
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id
-    RETURNING d.tenant_id, d.delivery_id, d.state, d.attempt_count
+    RETURNING d AS whole, d.tenant_id, d.delivery_id, d.notification_id, d.state, d.reason, d.attempt_count,
+              g.event_id, g.event_type
+),
+-- Whoever listens learns of what happened without an attempt, too.
+told AS (
+    INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
+    SELECT u.tenant_id, u.event_id, u.notification_id, u.event_type,
+           harkara.describe_delivery(u.event_id, u.whole, u.state, u.reason)
+    FROM updated u
+    WHERE u.event_type IS NOT NULL
 )
 -- The attempt of an ended lease never reported; what it did, nobody knows.
 UPDATE harkara.attempts a

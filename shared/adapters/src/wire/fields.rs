@@ -84,7 +84,7 @@ impl<'a> Fields<'a> {
         found
     }
 
-    /// A list of strings that a parser takes; each bad entry is an error of its own.
+    /// A list of strings that a parser takes, whole or not at all; each bad entry is an error of its own.
     pub fn parsed_list<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -102,7 +102,7 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        Some(list)
+        (list.len() == entries.len()).then_some(list)
     }
 
     /// A list.
@@ -193,16 +193,28 @@ impl<'a> Fields<'a> {
 
 /// Finds what JSON can say and neither Postgres' jsonb nor the queue can hold: `\u0000`, in keys or strings.
 pub fn find_nul(value: &Value, pointer: &str) -> Option<FieldError> {
+    // The pointer is put together on the way back from a hit: a body without one costs a walk and no strings.
+    let (steps, detail) = walk_to_nul(value)?;
+    let steps: String = steps.iter().rev().map(|step| format!("/{}", escape(step))).collect();
+    Some(FieldError::new(format!("{pointer}{steps}"), detail))
+}
+
+/// The steps from a NUL back to `value`, and what is wrong there.
+fn walk_to_nul(value: &Value) -> Option<(Vec<String>, &'static str)> {
+    let within = |entry: &Value, step: &dyn std::fmt::Display| {
+        walk_to_nul(entry).map(|(mut steps, detail)| {
+            steps.push(step.to_string());
+            (steps, detail)
+        })
+    };
     match value {
-        Value::String(text) if text.contains('\0') => Some(FieldError::new(pointer, "must not contain \\u0000")),
-        Value::Array(list) => {
-            list.iter().enumerate().find_map(|(place, entry)| find_nul(entry, &format!("{pointer}/{place}")))
-        }
+        Value::String(text) if text.contains('\0') => Some((Vec::new(), "must not contain \\u0000")),
+        Value::Array(list) => list.iter().enumerate().find_map(|(place, entry)| within(entry, &place)),
         Value::Object(map) => map.iter().find_map(|(name, entry)| {
             if name.contains('\0') {
-                return Some(FieldError::new(pointer, "must not have a field whose name contains \\u0000"));
+                return Some((Vec::new(), "must not have a field whose name contains \\u0000"));
             }
-            find_nul(entry, &format!("{pointer}/{}", escape(name)))
+            within(entry, name)
         }),
         _ => None,
     }

@@ -14,6 +14,7 @@ use domain::moment::{TimeZoneName, Window};
 use domain::name::DisplayName;
 use domain::render::{Part, TemplateSource, check_template};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The longest name of a role.
 const MAX_ROLE_LENGTH: usize = 64;
@@ -90,6 +91,7 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
     if channels.as_ref().is_some_and(Vec::is_empty) {
         fields.wrong("channels", "must name at least one channel");
     }
+    let channels = channels.map(|named| named.into_iter().collect::<BTreeSet<_>>().into_iter().collect());
     let template = fields.parsed("template", TemplateKey::parse);
     let max_attempts = fields.number("max_attempts", 1, MAX_ATTEMPTS_LIMIT);
     let unknown_policy =

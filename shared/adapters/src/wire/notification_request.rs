@@ -19,6 +19,11 @@ use serde_json::Value;
 /// The longest inline part or subject, in bytes.
 const MAX_PART_BYTES: usize = 256 * 1024;
 
+/// The largest metadata, in bytes: it travels with every event, of which ten share a request of 1 MB.
+const MAX_METADATA_BYTES: usize = 4096;
+/// The most content of a request, counted once for each recipient, in bytes: each has a row of its own.
+const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
+
 /// A request as it came: how its answer is shaped, and its items.
 #[derive(Debug)]
 pub struct NotificationsBody {
@@ -103,7 +108,21 @@ fn within_limits(body: NotificationsBody) -> Result<NotificationsBody, Problem> 
         let detail = format!("the request has {recipients} recipients, at most {MAX_RECIPIENTS} are taken");
         return Err(Problem::invalid(vec![FieldError::new("", detail)]));
     }
+    let expanded: usize = body.items.iter().filter_map(|item| item.request.as_ref().ok()).map(expanded_bytes).sum();
+    if expanded > MAX_EXPANDED_BYTES {
+        let detail = format!(
+            "content and data come to {expanded} bytes for all recipients together, at most {MAX_EXPANDED_BYTES} are taken; \
+             use a template, or several requests"
+        );
+        return Err(Problem::invalid(vec![FieldError::new("", detail)]));
+    }
     Ok(body)
+}
+
+fn expanded_bytes(request: &NotificationRequest) -> usize {
+    let content = &request.content;
+    let parts = [&content.subject, &content.text, &content.html].into_iter().flatten().map(String::len).sum::<usize>();
+    (parts + request.data.to_string().len() + request.metadata.to_string().len()) * request.recipients.len()
 }
 
 fn read_item(value: &Value, pointer: String) -> Item {
@@ -140,6 +159,9 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
         fields.wrong("data", error);
     }
     let metadata = fields.opaque("metadata");
+    if metadata.to_string().len() > MAX_METADATA_BYTES {
+        fields.wrong("metadata", format_args!("must have at most {MAX_METADATA_BYTES} bytes as JSON"));
+    }
     let send_at = fields.parsed("send_at", parse_timestamp);
     let expires_at = fields.parsed("expires_at", parse_timestamp);
     let dedupe = fields.object("dedupe", read_dedupe);

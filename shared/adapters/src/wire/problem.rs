@@ -6,6 +6,9 @@ use super::fields::FieldError;
 use super::http::Response;
 use serde_json::json;
 
+/// Errors that a problem names: a body of a megabyte can have a hundred thousand.
+const MAX_ERRORS: usize = 100;
+
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -63,16 +66,6 @@ impl Problem {
         Self::new(404, "not_found", "There is no such thing", format!("this tenant has no such {what}"))
     }
 
-    /// 405: the path is known, the method is not.
-    pub fn method_not_allowed() -> Self {
-        Self::new(
-            405,
-            "method_not_allowed",
-            "The method is not allowed",
-            "see the API's description for what this path takes",
-        )
-    }
-
     /// 409: an earlier request with the same key is still running.
     pub fn still_running() -> Self {
         Self {
@@ -102,7 +95,8 @@ impl Problem {
     }
 
     /// 422: it can be read, and these fields are wrong.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    pub fn invalid(mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MAX_ERRORS);
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", if only.pointer.is_empty() { "the body" } else { &only.pointer }, only.detail),
             several => format!("{} fields are not valid; see errors", several.len()),
@@ -125,7 +119,7 @@ impl Problem {
         Self::new(500, "internal", "The service failed", "the failure is in the service's log under this request_id")
     }
 
-    /// 503: the database cannot be reached or is too busy; nothing was stored.
+    /// 503: the database cannot be reached or is too busy.
     pub fn unavailable() -> Self {
         Self {
             retry_after: Some(5),
@@ -133,7 +127,7 @@ impl Problem {
                 503,
                 "unavailable",
                 "The service cannot answer now",
-                "nothing was stored; ask again, with the same Idempotency-Key",
+                "ask again, with the same Idempotency-Key: what was stored already is not done twice",
             )
         }
     }

@@ -60,10 +60,15 @@ impl BatchResponse {
 fn read_record(message: SqsMessage) -> Result<Record, serde_json::Error> {
     use serde::de::Error;
     let attribute = |name: &str| message.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
+    // What was buried tells of its life in the queue that it came from.
     let note = |name: &str| message.message_attributes.get(name).and_then(|value| value.string_value.clone());
+    let number = |name: &str| note(name).and_then(|value| value.parse::<i64>().ok());
     Ok(Record {
-        receive_count: attribute("ApproximateReceiveCount").and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
-        sent_at_millis: attribute("SentTimestamp"),
+        receive_count: number("receive_count")
+            .or(attribute("ApproximateReceiveCount"))
+            .and_then(|count| i32::try_from(count).ok())
+            .unwrap_or(1),
+        sent_at_millis: number("sent_at_millis").or(attribute("SentTimestamp")),
         reason: note("reason"),
         reason_detail: note("reason_detail"),
         message_id: message

@@ -1,3 +1,5 @@
+//! What templates may do, and what becomes of those that try more.
+
 use proptest::prelude::*;
 use serde_json::json;
 
