@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::emulator::{ACCOUNT, REGION};
@@ -21,10 +23,7 @@ impl Aws {
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(330)))
             .build();
-        Self {
-            endpoint: endpoint.into(),
-            agent: config.into(),
-        }
+        Self { endpoint: endpoint.into(), agent: config.into() }
     }
 
     /// CloudFormation, in the query protocol; answers XML.
@@ -61,7 +60,9 @@ impl Aws {
     ///
     /// Errors: the call is refused.
     pub fn make_bucket(&self, bucket: &str) -> Outcome<()> {
-        let body = format!("<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>");
+        let body = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+        );
         match self.put(bucket, body.as_bytes()) {
             Err(refusal) if !refusal.to_string().contains("BucketAlreadyOwnedByYou") => Err(refusal),
             _ => Ok(()),
@@ -129,19 +130,28 @@ impl Aws {
 
     /// Invokes a function and waits for its answer.
     ///
-    /// Errors: the function failed; the message holds what it said.
+    /// Errors: the function failed; the message holds what it answered and logged.
     pub fn invoke(&self, function: &str, event: &Value) -> Outcome<Value> {
         let mut response = self
             .agent
             .post(format!("{}/2015-03-31/functions/{function}/invocations", self.endpoint))
             .header("Authorization", scope("lambda"))
+            .header("X-Amz-Log-Type", "Tail")
             .send(event.to_string())
             .while_doing(format_args!("invoking {function}"))?;
+        let log = response
+            .headers()
+            .get("x-amz-log-result")
+            .and_then(|log| STANDARD.decode(log).ok())
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default();
         let failed = response.headers().contains_key("x-amz-function-error") || !response.status().is_success();
-        let text = response.body_mut().read_to_string().while_doing(format_args!("reading the answer of {function}"))?;
+        let text =
+            response.body_mut().read_to_string().while_doing(format_args!("reading the answer of {function}"))?;
         if failed {
-            return Err(Failure::new(format!("{function} failed: {text}"))
-                .with_advice(format!("See `cargo local logs {}`.", function.rsplit('-').next().unwrap_or(function))));
+            let log: String =
+                log.lines().filter(|line| line.starts_with('{')).map(|line| format!("\n    | {line}")).collect();
+            return Err(Failure::new(format!("{function} failed: {text}{log}")));
         }
         serde_json::from_str(&text).while_doing(format_args!("reading the answer of {function}"))
     }
@@ -155,10 +165,7 @@ pub fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 
 /// The contents of all XML elements of a name.
 pub fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
-    xml.split(&format!("<{name}>"))
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once(&format!("</{name}>"))?.0))
-        .collect()
+    xml.split(&format!("<{name}>")).skip(1).filter_map(|rest| Some(rest.split_once(&format!("</{name}>"))?.0)).collect()
 }
 
 /// A text member of a JSON answer.
@@ -172,17 +179,15 @@ pub fn text_of(answer: &Value, member: &str) -> Outcome<String> {
 }
 
 fn scope(service: &str) -> String {
-    format!("AWS4-HMAC-SHA256 Credential={ACCOUNT}/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0")
+    format!(
+        "AWS4-HMAC-SHA256 Credential={ACCOUNT}/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
 }
 
 fn read(mut response: ureq::http::Response<ureq::Body>, what: &str) -> Outcome<String> {
     let status = response.status();
     let text = response.body_mut().read_to_string().while_doing(format_args!("reading the answer of {what}"))?;
-    if status.is_success() {
-        Ok(text)
-    } else {
-        Err(Failure::new(format!("{what} was refused with {status}: {text}")))
-    }
+    if status.is_success() { Ok(text) } else { Err(Failure::new(format!("{what} was refused with {status}: {text}"))) }
 }
 
 #[cfg(test)]

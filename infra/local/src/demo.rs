@@ -1,13 +1,14 @@
 //! One notification on its way, seen from outside: the API, the database through the API, the mailbox.
 
-use std::sync::mpsc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, While};
-use crate::progress::{Progress, seconds};
+use crate::interrupt;
+use crate::progress::Progress;
 use crate::project::Project;
 use crate::stack::Stack;
 use crate::up::{down, up};
@@ -29,11 +30,10 @@ pub enum AtTheEnd {
 /// Errors: the stack does not come up, or the mail does not arrive.
 pub fn demo(project: &Project, at_the_end: AtTheEnd) -> Outcome<()> {
     let progress = Progress::new();
-    eprintln!("Setting up in .local/: the first time takes minutes (the functions are built for release), later seconds.");
-    let (ended, end) = mpsc::channel();
-    if at_the_end == AtTheEnd::KeepRunning {
-        watch_for_ctrl_c(ended)?;
-    }
+    eprintln!(
+        "Setting up in .local/: the first time takes minutes (the functions are built for release), later seconds."
+    );
+    let end = interrupt::watch()?;
     let shown = up(project, &progress).and_then(|stack| send_one(&stack).map(|()| stack));
     let shown = match shown {
         Ok(stack) => {
@@ -52,26 +52,9 @@ pub fn demo(project: &Project, at_the_end: AtTheEnd) -> Outcome<()> {
     shown
 }
 
-fn watch_for_ctrl_c(ended: mpsc::Sender<()>) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .while_doing("watching for Ctrl-C")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                Some(_) = async { end.as_mut()?.recv().await } => {}
-            }
-        });
-        // A second Ctrl-C ends the command at once; what runs is ended by `cargo local down`.
-        let _ = ended.send(());
-    });
-    Ok(())
-}
-
 /// Posts a notification and prints one line per stage of its way.
+///
+/// What the database recorded is shown with the database's times: the stages are quicker than anybody could ask.
 fn send_one(stack: &Stack) -> Outcome<()> {
     let body = json!({
         "category": "OBSERVATION_ASSIGNED",
@@ -82,9 +65,7 @@ fn send_one(stack: &Stack) -> Outcome<()> {
     println!("POST {}/v1/notifications", stack.api_url);
     println!("     {body}");
     println!();
-    let started = Instant::now();
-    let line = |text: &str| println!("{}  {text}", seconds(started.elapsed()));
-
+    let mut way = Way::start();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut response = agent
         .post(format!("{}/v1/notifications", stack.api_url))
@@ -92,60 +73,83 @@ fn send_one(stack: &Stack) -> Outcome<()> {
         .send_json(&body)
         .while_doing("posting the notification")?;
     let status = response.status();
+    let accepted = Timestamp::now();
     let answer: Value = response.body_mut().read_json().while_doing("reading the answer")?;
     let Some(id) = answer["id"].as_str().filter(|_| status == 202) else {
         return Err(Failure::new(format!("the API answered {status}: {answer}"))
-            .with_advice("See `cargo local logs enqueue` while `cargo local up` keeps the stack up."));
+            .with_advice("The functions' logs are kept in .local/logs/functions.log."));
     };
-    line(&format!("accepted    202, {id} is stored"));
 
-    let mut last_state = String::new();
-    let mut sent = false;
     loop {
-        if !sent {
-            let notification: Value = agent
-                .get(format!("{}/v1/notifications/{id}", stack.api_url))
-                .header("Authorization", format!("Bearer {}", stack.token))
-                .call()
-                .while_doing("asking for the notification")?
-                .body_mut()
-                .read_json()
-                .while_doing("reading the notification")?;
-            let delivery = &notification["deliveries"][0];
-            let state = delivery["state"].as_str().unwrap_or_default();
-            if state != last_state {
-                line(&describe(state, delivery));
-                state.clone_into(&mut last_state);
+        let notification: Value = agent
+            .get(format!("{}/v1/notifications/{id}", stack.api_url))
+            .header("Authorization", format!("Bearer {}", stack.token))
+            .call()
+            .while_doing("asking for the notification")?
+            .body_mut()
+            .read_json()
+            .while_doing("reading the notification")?;
+        let delivery = &notification["deliveries"][0];
+        let attempt = &delivery["attempts"][0];
+        way.pass("stored", &notification["created_at"], "a row in Postgres, then a message on SQS");
+        way.pass_at("accepted", accepted, &format!("202, {id}"));
+        way.pass("claimed", &attempt["started_at"], "the processor has the right to attempt 1, until its lease ends");
+        way.pass("sent", &delivery["sent_at"], "SES took it, and the attempt is recorded");
+        let state = delivery["state"].as_str().unwrap_or_default();
+        if matches!(state, "failed" | "dead" | "skipped" | "canceled" | "expired" | "bounced") {
+            return Err(Failure::new(format!("the delivery ended {state}: {delivery}")));
+        }
+        if let Some(mail) = find_mail(&agent, stack, id)? {
+            let subject = mail["subject"].as_str().unwrap_or_default();
+            let to = mail["destination"]["to"][0].as_str().unwrap_or_default();
+            if way.has_passed("sent") {
+                way.pass_at("in mailbox", Timestamp::now(), &format!("\"{subject}\" to {to}"));
+                return Ok(());
             }
-            sent = matches!(state, "sent" | "delivered");
-            if matches!(state, "failed" | "dead" | "skipped" | "canceled" | "expired" | "bounced") {
-                return Err(Failure::new(format!("the delivery ended {state}: {delivery}")));
-            }
         }
-        if sent && let Some(mail) = find_mail(&agent, stack, id)? {
-            line(&format!(
-                "in mailbox  \"{}\" to {}",
-                mail["subject"].as_str().unwrap_or_default(),
-                mail["destination"]["to"][0].as_str().unwrap_or_default()
-            ));
-            return Ok(());
+        if way.elapsed() > PATIENCE {
+            return Err(Failure::new(format!(
+                "the mail did not arrive within {} s; the delivery is {state}",
+                PATIENCE.as_secs()
+            ))
+            .with_advice("The functions' logs are kept in .local/logs/functions.log."));
         }
-        if started.elapsed() > PATIENCE {
-            return Err(Failure::new(format!("the mail did not arrive within {} s; the delivery is {last_state}", PATIENCE.as_secs()))
-                .with_advice("See `cargo local logs processor` while `cargo local up` keeps the stack up."));
-        }
-        sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(20));
     }
 }
 
-fn describe(state: &str, delivery: &Value) -> String {
-    let attempts = delivery["attempts"].as_array().map_or(0, Vec::len);
-    match state {
-        "scheduled" => "scheduled   waits in Postgres until it is due".to_owned(),
-        "queued" => "queued      a message on SQS says that there is work".to_owned(),
-        "sending" => "claimed     the processor holds the claim for attempt 1".to_owned(),
-        "sent" | "delivered" => format!("{state:<11} SES took it; attempt {} is recorded", attempts.max(1)),
-        other => format!("{other:<11} attempts so far: {attempts}"),
+/// The stages that were passed, each printed once.
+struct Way {
+    start: Timestamp,
+    passed: Vec<&'static str>,
+}
+
+impl Way {
+    fn start() -> Self {
+        Self { start: Timestamp::now(), passed: Vec::new() }
+    }
+
+    /// Passes a stage at a time that the API names, if it names one.
+    fn pass(&mut self, stage: &'static str, at: &Value, text: &str) {
+        if let Some(at) = at.as_str().and_then(|at| at.parse().ok()) {
+            self.pass_at(stage, at, text);
+        }
+    }
+
+    fn pass_at(&mut self, stage: &'static str, at: Timestamp, text: &str) {
+        if !self.has_passed(stage) {
+            self.passed.push(stage);
+            let after = Duration::try_from(at.duration_since(self.start)).unwrap_or_default();
+            println!("{:7.3} s  {stage:<11} {text}", after.as_secs_f64());
+        }
+    }
+
+    fn has_passed(&self, stage: &str) -> bool {
+        self.passed.contains(&stage)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::try_from(Timestamp::now().duration_since(self.start)).unwrap_or_default()
     }
 }
 

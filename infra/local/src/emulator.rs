@@ -61,10 +61,7 @@ impl Emulator {
             // Else it opens a fixed port for MQTT.
             .env("IOT_MTLS_ENABLED", "0")
             .env("PYTHONUNBUFFERED", "1");
-        let emulator = Self {
-            port,
-            process: process::start(&mut command, &log)?,
-        };
+        let emulator = Self { port, process: process::start(&mut command, &log)? };
         process::wait_until("the emulator", &emulator.process, &log, Duration::from_secs(60), || {
             ureq::get(format!("{url}/_ministack/health")).call().is_ok()
         })?;

@@ -17,11 +17,7 @@ pub type Outcome<T> = Result<T, Failure>;
 impl Failure {
     /// States the fact, without a full stop.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            log: None,
-            advice: None,
-        }
+        Self { what: what.into(), log: None, advice: None }
     }
 
     /// Names the log that tells more; its last lines are printed with the failure.
@@ -73,10 +69,7 @@ fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..]
-        .iter()
-        .map(|line| line.chars().take(400).collect())
-        .collect()
+    lines[lines.len().saturating_sub(count)..].iter().map(|line| line.chars().take(400).collect()).collect()
 }
 
 #[cfg(test)]

@@ -23,11 +23,7 @@ pub struct Front {
 impl Front {
     /// `emulator` is `host:port`.
     pub fn new(emulator: String) -> Self {
-        Self {
-            client: Client::builder(TokioExecutor::new()).build_http(),
-            emulator,
-            api_id: Arc::default(),
-        }
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), emulator, api_id: Arc::default() }
     }
 
     /// Sets the API that requests go to.

@@ -53,7 +53,8 @@ pub fn build(project: &Project, progress: &Progress) -> Outcome<()> {
                 if compiled == 1 && message["fresh"] == false {
                     progress.say("building the functions for release (the first time: several minutes) …");
                 }
-                if compiled > 0 && (compiled.is_multiple_of(50) || std::io::IsTerminal::is_terminal(&std::io::stderr())) {
+                if compiled > 0 && (compiled.is_multiple_of(50) || std::io::IsTerminal::is_terminal(&std::io::stderr()))
+                {
                     progress.show(&format!("functions: {done} of about {} crates", total.max(done)));
                 }
             }
@@ -106,9 +107,8 @@ fn zip_one(project: &Project, name: &'static str) -> Outcome<Package> {
     let doing = format!("zipping {name}");
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     // Quick rather than small: this zip never leaves the machine.
-    let options = SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .unix_permissions(0o755);
+    let options =
+        SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).unix_permissions(0o755);
     archive.start_file("bootstrap", options).while_doing(&doing)?;
     archive.write_all(&bytes).while_doing(&doing)?;
     Ok(Package {

@@ -88,8 +88,10 @@ impl Issuer {
         if file.exists() {
             return Ok(());
         }
-        let output =
-            Command::new(environment.program("python")).args(["-c", MAKE_KEY]).output().while_doing("making the issuer's key")?;
+        let output = Command::new(environment.program("python"))
+            .args(["-c", MAKE_KEY])
+            .output()
+            .while_doing("making the issuer's key")?;
         if !output.status.success() {
             return Err(Failure::new(format!(
                 "making the issuer's key failed: {}",
@@ -133,7 +135,8 @@ impl Issuer {
     ///
     /// Errors: the signature fails.
     pub fn sign(&self, request: &TokenRequest) -> Outcome<String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).while_doing("reading the clock")?.as_secs().cast_signed();
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).while_doing("reading the clock")?.as_secs().cast_signed();
         let header = json!({"alg": "RS256", "typ": "JWT", "kid": self.public["kid"]});
         let mut claims = json!({
             "iss": self.url,
@@ -146,11 +149,8 @@ impl Issuer {
         if let Some(tenant_id) = &request.tenant_id {
             claims["tenant_id"] = json!(tenant_id);
         }
-        let text = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(claims.to_string())
-        );
+        let text =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let mut signature = vec![0; self.key.public().modulus_len()];
         self.key
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature)

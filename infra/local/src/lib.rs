@@ -7,26 +7,27 @@
 //!
 //! Everything listens on 127.0.0.1 only, and everything fetched or recorded is under `.local/`.
 
-pub mod up;
 pub mod demo;
-pub mod testing;
-pub mod sql;
 pub mod lint;
+pub mod logs;
+pub mod sql;
+pub mod testing;
+pub mod up;
 
-pub mod python;
-pub mod postgres;
-pub mod mailbox;
-pub mod emulator;
-pub mod functions;
 pub mod aws;
 pub mod deploy;
+pub mod emulator;
+pub mod functions;
+pub mod mailbox;
+pub mod postgres;
+pub mod python;
 pub mod seed;
 
-pub mod serve;
 pub mod front;
 pub mod gate;
 pub mod issuer;
 pub mod runtime_api;
+pub mod serve;
 pub mod ses;
 
 pub mod stack;
@@ -34,6 +35,7 @@ pub mod state;
 
 pub mod failure;
 pub mod fingerprint;
+pub mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod project;

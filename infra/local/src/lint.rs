@@ -43,11 +43,8 @@ fn run(command: &mut Command, project: &Project, tools: &Environment, what: &str
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools.programs()).chain(std::env::split_paths(&path));
     let path = std::env::join_paths(folders).while_doing("writing the PATH")?;
-    let output = command
-        .current_dir(project.root())
-        .env("PATH", path)
-        .output()
-        .while_doing(format_args!("starting {what}"))?;
+    let output =
+        command.current_dir(project.root()).env("PATH", path).output().while_doing(format_args!("starting {what}"))?;
     if output.status.success() {
         return Ok(());
     }

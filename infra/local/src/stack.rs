@@ -89,7 +89,7 @@ impl Stack {
         let mut text = String::from(
             "# Variables of the running stack, for `cargo lambda watch` and `invoke`.\n\
              # Say which function will run, because each logs in to the database as its own role:\n\
-             #   FUNCTION=processor . .local/env && cargo lambda watch\n",
+             #   FUNCTION=processor . .local/env && cargo lambda watch --package processor\n",
         );
         for (name, value) in variables {
             // Writing to a String cannot fail.
@@ -122,4 +122,36 @@ pub struct SecretArns {
     pub api: String,
     /// Of `harkara_worker`.
     pub worker: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_find_the_names_that_they_rely_on() {
+        let names = [
+            "api_url",
+            "mailbox_url",
+            "database_url",
+            "aws_endpoint_url",
+            "region",
+            "queue_url",
+            "dlq_url",
+            "event_bus",
+            "token",
+            "tenant_id",
+            "other_token",
+            "other_tenant_id",
+            "ses_url",
+            "sqs_url",
+            "issuer_url",
+            "configuration_set",
+            "function_prefix",
+        ];
+        let page: serde_json::Map<String, serde_json::Value> =
+            names.iter().map(|name| ((*name).to_owned(), (*name).into())).collect();
+        let stack: Stack = serde_json::from_value(page.clone().into()).unwrap();
+        assert_eq!(serde_json::to_value(stack).unwrap(), serde_json::Value::Object(page));
+    }
 }

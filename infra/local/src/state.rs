@@ -56,11 +56,7 @@ pub struct Passwords {
 impl Passwords {
     /// Three random ones.
     pub fn random() -> Self {
-        Self {
-            admin: random_password(),
-            api: random_password(),
-            worker: random_password(),
-        }
+        Self { admin: random_password(), api: random_password(), worker: random_password() }
     }
 }
 
@@ -68,6 +64,17 @@ impl std::fmt::Debug for Passwords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Passwords(…)")
     }
+}
+
+/// How much of the stack runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// Not even Postgres.
+    Nothing,
+    /// Postgres, and not all of the rest.
+    Postgres,
+    /// All parts.
+    Everything,
 }
 
 impl State {
@@ -89,12 +96,17 @@ impl State {
         write_private(&path, &text).while_doing(&doing)
     }
 
-    /// Whether all parts run.
-    pub fn is_up(&self) -> bool {
-        self.postgres.as_ref().is_some_and(Postgres::is_alive)
-            && self.mailbox.as_ref().is_some_and(Mailbox::is_alive)
+    /// What runs at this moment.
+    pub fn running(&self) -> Running {
+        let postgres = self.postgres.as_ref().is_some_and(Postgres::is_alive);
+        let rest = self.mailbox.as_ref().is_some_and(Mailbox::is_alive)
             && self.emulator.as_ref().is_some_and(Emulator::is_alive)
-            && self.servers.as_ref().is_some_and(Servers::is_alive)
+            && self.servers.as_ref().is_some_and(Servers::is_alive);
+        match (postgres, rest) {
+            (true, true) => Running::Everything,
+            (true, false) => Running::Postgres,
+            (false, _) => Running::Nothing,
+        }
     }
 
     /// Ends all parts that run; what they were is forgotten, the ports are not.

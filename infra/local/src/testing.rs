@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::failure::{Failure, Outcome, While};
 use crate::functions::cargo;
+use crate::interrupt;
 use crate::postgres::Postgres;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -14,14 +15,18 @@ use crate::up::{down_to, up, up_postgres};
 ///
 /// Errors: the stack does not come up, or a test fails.
 pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
-    let before = State::read(project);
+    let _ended = interrupt::watch()?;
+    let before = State::read(project).running();
     let result = up(project, &Progress::new()).and_then(|_| {
         let postgres = State::read(project).postgres.ok_or_else(|| Failure::new("Postgres does not run"))?;
         let mut command = cargo(project);
-        command.args(["test", "--workspace"]).env("HARKARA_STACK", project.stack_file());
+        command.arg("test").env("HARKARA_STACK", project.stack_file());
+        if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
+            command.arg("--workspace");
+        }
         run(with_postgres(command, &postgres).args(arguments), "a test failed")
     });
-    down_to(project, &before)?;
+    down_to(project, before)?;
     result
 }
 
@@ -29,13 +34,15 @@ pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
 ///
 /// Errors: Postgres does not come up, or a bench fails.
 pub fn run_benches(project: &Project, arguments: &[String]) -> Outcome<()> {
-    let before = State::read(project);
+    let _ended = interrupt::watch()?;
+    let before = State::read(project).running();
     let result = up_postgres(project, &Progress::new()).and_then(|postgres| {
         let mut command = cargo(project);
-        command.args(["bench", "--package", "tests"]);
+        // The bench times the release binaries, which it builds; itself it may be built as quickly as a test.
+        command.args(["bench", "--profile", "dev", "--package", "tests", "--bench", "budgets"]);
         run(with_postgres(command, &postgres).args(arguments), "a bench failed")
     });
-    down_to(project, &before)?;
+    down_to(project, before)?;
     result
 }
 

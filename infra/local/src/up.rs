@@ -2,24 +2,23 @@
 
 use std::thread;
 
-use serde_json::json;
-
 use crate::aws::Aws;
 use crate::deploy::{self, Parameters, STACK};
 use crate::emulator::{ACCOUNT, Emulator, REGION};
 use crate::failure::{Failure, Outcome, While};
 use crate::functions;
 use crate::issuer::{Issuer, TokenRequest};
+use crate::logs;
 use crate::mailbox::Mailbox;
 use crate::postgres::{self, ADMIN, Postgres};
 use crate::process::keep_or_choose_port;
 use crate::progress::Progress;
-use crate::project::Project;
+use crate::project::{FUNCTIONS, Project};
 use crate::python::Environment;
 use crate::seed::{self, DEFAULT_SENDER, SENDER_DOMAINS, Seed};
 use crate::serve::{Ports, Servers};
 use crate::stack::{SecretArns, Stack};
-use crate::state::{Lock, Passwords, State};
+use crate::state::{Lock, Passwords, Running, State};
 
 /// Batches in work at once: enough that a slow test does not hold the others up.
 const PROCESSOR_CONCURRENCY: &str = "10";
@@ -44,6 +43,7 @@ pub fn down(project: &Project) -> Outcome<()> {
     project.make_folders()?;
     let _lock = Lock::take(project)?;
     let mut state = State::read(project);
+    save_logs(project, &state);
     state.end_all();
     for file in [project.stack_file(), project.env_file()] {
         if file.exists() {
@@ -78,22 +78,33 @@ pub fn up_postgres(project: &Project, progress: &Progress) -> Outcome<Postgres> 
     postgres
 }
 
-/// Ends what was started since `before` and was not running then.
+/// The emulator forgets the functions' logs when it ends; whoever looks for a cause afterwards finds them here.
+fn save_logs(project: &Project, state: &State) {
+    if let Some(emulator) = state.emulator.as_ref().filter(|emulator| emulator.is_alive())
+        && let Ok(lines) = logs::read(&Aws::new(emulator.url()), &FUNCTIONS)
+    {
+        // A log that cannot be kept must not keep the stack from ending.
+        let _ = std::fs::write(project.log("functions"), lines.join("\n") + "\n");
+    }
+}
+
+/// Ends what runs now and did not run `before`.
 ///
 /// Errors: the memory cannot be written.
-pub fn down_to(project: &Project, before: &State) -> Outcome<()> {
-    if before.is_up() {
-        return Ok(());
+pub fn down_to(project: &Project, before: Running) -> Outcome<()> {
+    match before {
+        Running::Everything => Ok(()),
+        Running::Nothing => down(project),
+        Running::Postgres => {
+            let _lock = Lock::take(project)?;
+            let mut state = State::read(project);
+            save_logs(project, &state);
+            let postgres = state.postgres.take();
+            state.end_all();
+            state.postgres = postgres;
+            state.write(project)
+        }
     }
-    if before.postgres.as_ref().is_some_and(Postgres::is_alive) {
-        let _lock = Lock::take(project)?;
-        let mut state = State::read(project);
-        let postgres = state.postgres.take();
-        state.end_all();
-        state.postgres = postgres;
-        return state.write(project);
-    }
-    down(project)
 }
 
 fn install_stack_environment(environment: &Environment, progress: &Progress) -> Outcome<()> {
@@ -122,8 +133,7 @@ fn install_and_build(project: &Project, progress: &Progress) -> Outcome<()> {
             Ok(())
         });
         let built = functions::build(project, progress);
-        let installed =
-            packages.join().unwrap_or_else(|_| Err(Failure::new("installing packages ended in a panic")));
+        let installed = packages.join().unwrap_or_else(|_| Err(Failure::new("installing packages ended in a panic")));
         built?;
         installed
     })?;
@@ -145,6 +155,8 @@ fn start_postgres(
     let postgres = Postgres::start(project, environment, state.last_ports.postgres)?;
     state.last_ports.postgres = Some(postgres.port());
     state.postgres = Some(postgres.clone());
+    // Written after each start: whoever ends this command in the middle can still end what it started.
+    state.write(project)?;
     progress.say(&format!("Postgres runs on port {}", postgres.port()));
     Ok(postgres)
 }
@@ -169,12 +181,17 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
     let parameters = parameters(servers, &secrets);
     let template = project.root().join("template.yaml");
     let text = std::fs::read_to_string(&template).while_doing("reading template.yaml")?;
-    let binaries = functions::fingerprint_of_all(project).ok_or_else(|| Failure::new("a function's binary is missing"))?;
-    let wanted = crate::fingerprint::of_parts([text.as_bytes(), format!("{parameters:?}").as_bytes(), binaries.as_bytes()]);
+    let binaries =
+        functions::fingerprint_of_all(project).ok_or_else(|| Failure::new("a function's binary is missing"))?;
+    let wanted =
+        crate::fingerprint::of_parts([text.as_bytes(), format!("{parameters:?}").as_bytes(), binaries.as_bytes()]);
     let seed = Seed::read(project)?;
     let seed_wanted = format!("{}-{}", seed.fingerprint, postgres.data().display());
     let is_deployed = state.deployed.as_ref() == Some(&wanted);
-    if is_deployed && let Ok(stack) = Stack::read(project) && state.seeded.as_ref() == Some(&seed_wanted) {
+    if is_deployed
+        && let Ok(stack) = Stack::read(project)
+        && state.seeded.as_ref() == Some(&seed_wanted)
+    {
         progress.say("everything is up to date");
         return Ok(stack);
     }
@@ -184,7 +201,9 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
     servers.set_api(outputs.get("ApiId")?)?;
     progress.say("template.yaml is deployed");
 
-    let answer = aws.invoke(outputs.get("MigrateFunctionName")?, &seed.migrate_event())?;
+    let answer = aws.invoke(outputs.get("MigrateFunctionName")?, &seed.migrate_event()).map_err(|failure| {
+        failure.with_advice("If a migration was edited after it was applied here, `cargo local down --wipe` begins with an empty database.")
+    })?;
     let applied = answer["applied"].as_array().map_or(0, Vec::len);
     progress.say(&format!("the database is migrated ({applied} migrations were new)"));
 
@@ -228,11 +247,13 @@ fn start_rest(project: &Project, environment: &Environment, progress: &Progress,
         progress.say(&format!("the emulator of AWS runs on port {}", emulator.port()));
         state.emulator = Some(emulator);
         state.deployed = None;
+        state.write(project)?;
     }
     if !state.mailbox.as_ref().is_some_and(Mailbox::is_alive) {
         let mailbox = Mailbox::start(project, environment, last.as_ref().map(|ports| ports.mailbox))?;
         progress.say(&format!("the mailbox runs on port {}", mailbox.port()));
         state.mailbox = Some(mailbox);
+        state.write(project)?;
     }
     let (Some(emulator), Some(mailbox)) = (&state.emulator, &state.mailbox) else {
         return Err(Failure::new("the emulator or the mailbox did not start"));
@@ -254,6 +275,7 @@ fn start_rest(project: &Project, environment: &Environment, progress: &Progress,
         progress.say(&format!("the API's address is {}", servers.api_url()));
         state.servers = Some(servers);
         state.deployed = None;
+        state.write(project)?;
     }
     Ok(())
 }
@@ -278,25 +300,4 @@ fn parameters(servers: &Servers, secrets: &SecretArns) -> Parameters {
         ("SqsEndpointUrl", servers.sqs_url()),
         ("SesEndpointUrl", servers.ses_url()),
     ]
-}
-
-/// The last lines of a function's log.
-///
-/// Errors: the stack is not up.
-pub fn print_logs(project: &Project, function: Option<&str>) -> Outcome<()> {
-    let emulator = State::read(project)
-        .emulator
-        .filter(Emulator::is_alive)
-        .ok_or_else(|| Failure::new("the stack is not up").with_advice("Run `cargo local up` first."))?;
-    let aws = Aws::new(emulator.url());
-    let names: Vec<&str> = function.map_or_else(|| crate::project::FUNCTIONS.to_vec(), |name| vec![name]);
-    for name in names {
-        let group = format!("/aws/lambda/{STACK}-{name}");
-        let body = json!({"logGroupName": group, "limit": 10000});
-        let answer = aws.json("logs", "Logs_20140328.FilterLogEvents", &body)?;
-        for event in answer["events"].as_array().into_iter().flatten() {
-            println!("{name}: {}", event["message"].as_str().unwrap_or_default().trim_end());
-        }
-    }
-    Ok(())
 }

@@ -16,18 +16,12 @@ fn binary() -> PathBuf {
 fn env(extra: &[(&str, &str)]) -> Vec<(String, String)> {
     let path = std::env::var("PATH").expect("a PATH");
     let mut env = vec![("PATH".to_owned(), path)];
-    env.extend(
-        extra
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
+    env.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     env
 }
 
 async fn start() -> Function {
-    Function::start(binary(), env(&[]))
-        .await
-        .expect("the function starts")
+    Function::start(binary(), env(&[])).await.expect("the function starts")
 }
 
 async fn act(function: &Function, act: &str) -> Result<Value, FunctionError> {
@@ -38,10 +32,7 @@ async fn act(function: &Function, act: &str) -> Result<Value, FunctionError> {
 async fn an_event_goes_in_and_its_answer_comes_out() {
     let function = start().await;
     for n in 0..3 {
-        let answer = function
-            .invoke(&json!({ "n": n }), LIMIT)
-            .await
-            .expect("an answer");
+        let answer = function.invoke(&json!({ "n": n }), LIMIT).await.expect("an answer");
         assert_eq!(answer["event"]["n"], n);
     }
 }
@@ -51,41 +42,23 @@ async fn the_function_gets_lambdas_headers_with_the_deadline() {
     let function = start().await;
     let answer = function.invoke(&json!({}), LIMIT).await.expect("an answer");
     let headers = &answer["headers"];
-    for name in [
-        "lambda-runtime-aws-request-id",
-        "lambda-runtime-invoked-function-arn",
-        "lambda-runtime-trace-id",
-    ] {
-        assert!(
-            headers[name]
-                .as_str()
-                .is_some_and(|value| !value.is_empty()),
-            "{name}"
-        );
+    for name in ["lambda-runtime-aws-request-id", "lambda-runtime-invoked-function-arn", "lambda-runtime-trace-id"] {
+        assert!(headers[name].as_str().is_some_and(|value| !value.is_empty()), "{name}");
     }
-    let deadline: f64 = headers["lambda-runtime-deadline-ms"]
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .expect("a number");
+    let deadline: f64 =
+        headers["lambda-runtime-deadline-ms"].as_str().and_then(|text| text.parse().ok()).expect("a number");
     let left = deadline - answer["now_ms"].as_f64().expect("a number");
-    assert!(
-        (15_000.0..=20_001.0).contains(&left),
-        "{left} ms left of 20,000"
-    );
+    assert!((15_000.0..=20_001.0).contains(&left), "{left} ms left of 20,000");
 }
 
 #[tokio::test]
 async fn the_function_sees_only_lambdas_and_the_given_environment() {
-    let function = Function::start(binary(), env(&[("QUEUE_URL", "q"), ("_HANDLER", "own")]))
-        .await
-        .expect("the function starts");
+    let function =
+        Function::start(binary(), env(&[("QUEUE_URL", "q"), ("_HANDLER", "own")])).await.expect("the function starts");
     let answer = function.invoke(&json!({}), LIMIT).await.expect("an answer");
     let seen = answer["env"].as_object().expect("a map");
     assert_eq!(seen["QUEUE_URL"], "q");
-    assert_eq!(
-        seen["_HANDLER"], "own",
-        "a given variable goes before Lambda's"
-    );
+    assert_eq!(seen["_HANDLER"], "own", "a given variable goes before Lambda's");
     assert_eq!(seen["AWS_LAMBDA_FUNCTION_NAME"], "echo_function");
     for name in ["CARGO_MANIFEST_DIR", "HOME"] {
         assert!(!seen.contains_key(name), "{name} came through");
@@ -107,14 +80,8 @@ async fn a_handlers_error_is_reported_and_the_function_lives_on() {
 async fn an_answer_that_is_no_json_is_an_error_and_an_empty_one_is_null() {
     let function = start().await;
     let error = act(&function, "text").await.expect_err("an error");
-    assert!(
-        matches!(&error, FunctionError::NotJson(text) if text == "not json"),
-        "{error}"
-    );
-    assert_eq!(
-        act(&function, "nothing").await.expect("an answer"),
-        Value::Null
-    );
+    assert!(matches!(&error, FunctionError::NotJson(text) if text == "not json"), "{error}");
+    assert_eq!(act(&function, "nothing").await.expect("an answer"), Value::Null);
 }
 
 #[tokio::test]
@@ -140,10 +107,7 @@ async fn a_process_that_ends_tells_its_status_and_last_words() {
 async fn a_function_past_its_deadline_is_killed() {
     let function = start().await;
     let limit = Duration::from_millis(100);
-    let error = function
-        .invoke(&json!({"act": "hang"}), limit)
-        .await
-        .expect_err("no answer");
+    let error = function.invoke(&json!({"act": "hang"}), limit).await.expect_err("no answer");
     assert!(matches!(error, FunctionError::Timeout(_)), "{error}");
     assert_eq!(function.wait_for_exit().await, "killed");
     wait_for_end_of(function.pid()).await;
@@ -162,28 +126,17 @@ async fn a_killed_function_fails_the_invocation_that_it_had() {
 
 #[tokio::test]
 async fn a_function_that_cannot_start_says_why() {
-    let error = Function::start(binary(), env(&[("START", "report")]))
-        .await
-        .expect_err("a report");
+    let error = Function::start(binary(), env(&[("START", "report")])).await.expect_err("a report");
     assert!(
         matches!(&error, FunctionError::Init { kind, message } if kind == "Config.Missing" && message == "no QUEUE_URL"),
         "{error}"
     );
-    let error = Function::start(binary(), env(&[("START", "exit")]))
-        .await
-        .expect_err("an end");
-    assert!(
-        error.to_string().contains("gone before the first event"),
-        "{error}"
-    );
+    let error = Function::start(binary(), env(&[("START", "exit")])).await.expect_err("an end");
+    assert!(error.to_string().contains("gone before the first event"), "{error}");
     let limit = Duration::from_millis(100);
-    let error = Function::start_within(limit, binary(), env(&[("START", "hang")]))
-        .await
-        .expect_err("too slow");
+    let error = Function::start_within(limit, binary(), env(&[("START", "hang")])).await.expect_err("too slow");
     assert!(matches!(error, FunctionError::InitTimeout(_)), "{error}");
-    let error = Function::start("no/such/binary", env(&[]))
-        .await
-        .expect_err("no binary");
+    let error = Function::start("no/such/binary", env(&[])).await.expect_err("no binary");
     assert!(matches!(error, FunctionError::Io(_)), "{error}");
 }
 
@@ -199,10 +152,7 @@ async fn several_functions_answer_at_the_same_time() {
 #[tokio::test]
 async fn start_time_and_memory_are_measured() {
     let function = start().await;
-    assert!(
-        function.time_to_first_next() > Duration::from_millis(1),
-        "an interpreter takes longer"
-    );
+    assert!(function.time_to_first_next() > Duration::from_millis(1), "an interpreter takes longer");
     let bytes = function.resident_memory_bytes().expect("it runs");
     assert!((1_000_000..500_000_000).contains(&bytes), "{bytes}");
     function.kill();
@@ -240,7 +190,5 @@ async fn wait_until(what: &str, is_met: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LIMIT, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("waited in vain: {what}"));
+    tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }

@@ -10,9 +10,7 @@ use aws_sdk_sesv2::config::timeout::TimeoutConfig;
 use aws_sdk_sesv2::config::{BehaviorVersion, Region};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::{SendEmailError, SendEmailOutput};
-use aws_sdk_sesv2::types::{
-    Body, Content, Destination, EmailContent, Message, MessageHeader, MessageTag,
-};
+use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader, MessageTag};
 use local::ses::{Allowed, Answer, Fault, LedgerEntry, Outcome, SesConfig, SesHandle, SesServer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,21 +38,13 @@ fn client(ses: &SesHandle) -> Client {
             .endpoint_url(ses.url())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .operation_attempt_timeout(ANSWER_LIMIT)
-                    .build(),
-            )
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ANSWER_LIMIT).build())
             .build(),
     )
 }
 
 fn content(data: &str) -> Content {
-    Content::builder()
-        .data(data)
-        .charset("UTF-8")
-        .build()
-        .expect("data is set")
+    Content::builder().data(data).charset("UTF-8").build().expect("data is set")
 }
 
 async fn send(client: &Client, to: &str) -> Sent {
@@ -63,20 +53,9 @@ async fn send(client: &Client, to: &str) -> Sent {
         .value("<https://example.in/u>")
         .build()
         .expect("both are set");
-    let tag = MessageTag::builder()
-        .name("nid")
-        .value("ntf_1")
-        .build()
-        .expect("both are set");
-    let body = Body::builder()
-        .text(content("hello"))
-        .html(content("<p>hello</p>"))
-        .build();
-    let message = Message::builder()
-        .subject(content("नमस्ते"))
-        .body(body)
-        .headers(header)
-        .build();
+    let tag = MessageTag::builder().name("nid").value("ntf_1").build().expect("both are set");
+    let body = Body::builder().text(content("hello")).html(content("<p>hello</p>")).build();
+    let message = Message::builder().subject(content("नमस्ते")).body(body).headers(header).build();
     client
         .send_email()
         .from_email_address("Post <post@example.in>")
@@ -94,12 +73,7 @@ async fn send_to(ses: &SesHandle, to: &str) -> Sent {
 
 fn code_and_status(sent: &Sent) -> (Option<&str>, Option<u16>) {
     let error = sent.as_ref().expect_err("refused");
-    (
-        error.code(),
-        error
-            .raw_response()
-            .map(|response| response.status().as_u16()),
-    )
+    (error.code(), error.raw_response().map(|response| response.status().as_u16()))
 }
 
 fn answers(entries: &[LedgerEntry]) -> Vec<Option<Answer>> {
@@ -115,13 +89,8 @@ fn answers(entries: &[LedgerEntry]) -> Vec<Option<Answer>> {
 /// One exchange on a connection of its own; the answer as far as it came, and how the reading ended.
 async fn exchange(ses: &SesHandle, request: &str) -> (String, std::io::Result<usize>) {
     let address = ses.url().replace("http://", "");
-    let mut stream = TcpStream::connect(address)
-        .await
-        .expect("the server listens");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("the server reads");
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.write_all(request.as_bytes()).await.expect("the server reads");
     let mut answer = Vec::new();
     let end = stream.read_to_end(&mut answer).await;
     (String::from_utf8_lossy(&answer).into_owned(), end)
@@ -142,12 +111,7 @@ fn send_request(to: &str) -> String {
         "Destination": {"ToAddresses": [to]},
         "Content": {"Simple": {"Subject": {"Data": "s"}, "Body": {"Text": {"Data": "t"}}}}
     });
-    http_request(
-        "POST",
-        "/v2/email/outbound-emails",
-        SIGNED_JSON,
-        &body.to_string(),
-    )
+    http_request("POST", "/v2/email/outbound-emails", SIGNED_JSON, &body.to_string())
 }
 
 async fn get_json(ses: &SesHandle, path: &str) -> Value {
@@ -159,13 +123,9 @@ async fn get_json(ses: &SesHandle, path: &str) -> Value {
 #[tokio::test]
 async fn a_sound_mail_is_accepted_and_kept_whole_in_the_ledger() {
     let ses = start().await;
-    let sent = send_to(&ses, "Asha <Asha@example.org>")
-        .await
-        .expect("accepted");
+    let sent = send_to(&ses, "Asha <Asha@example.org>").await.expect("accepted");
     let entries = ses.ledger().entries_to("asha@example.org");
-    let [entry] = entries.as_slice() else {
-        panic!("one entry, not {entries:?}")
-    };
+    let [entry] = entries.as_slice() else { panic!("one entry, not {entries:?}") };
     assert_eq!(entry.seq, 1);
     assert_eq!(entry.from.as_deref(), Some("Post <post@example.in>"));
     assert_eq!(entry.subject.as_deref(), Some("नमस्ते"));
@@ -174,10 +134,7 @@ async fn a_sound_mail_is_accepted_and_kept_whole_in_the_ledger() {
     assert_eq!(entry.tags["nid"], "ntf_1");
     assert_eq!(entry.headers["List-Unsubscribe"], "<https://example.in/u>");
     assert_eq!(entry.configuration_set.as_deref(), Some("harkara"));
-    let outcome = Outcome::Accepted {
-        message_id: sent.message_id().expect("an id").to_owned(),
-        answer: Answer::Whole,
-    };
+    let outcome = Outcome::Accepted { message_id: sent.message_id().expect("an id").to_owned(), answer: Answer::Whole };
     assert_eq!(entry.outcome, outcome);
 }
 
@@ -195,11 +152,7 @@ async fn the_sdk_reads_the_code_and_status_of_every_refusal() {
         ("limit", Some("LimitExceededException"), 400),
         ("paused", Some("SendingPausedException"), 400),
         ("suspended", Some("AccountSuspendedException"), 400),
-        (
-            "unverified",
-            Some("MailFromDomainNotVerifiedException"),
-            400,
-        ),
+        ("unverified", Some("MailFromDomainNotVerifiedException"), 400),
         ("missing", Some("NotFoundException"), 404),
         ("expired", Some("ExpiredTokenException"), 403),
         ("fail", Some("InternalServiceErrorException"), 500),
@@ -209,11 +162,7 @@ async fn the_sdk_reads_the_code_and_status_of_every_refusal() {
         let sent = send_to(&ses, &to).await;
         assert_eq!(code_and_status(&sent), (code, Some(status)), "{word}");
         let entries = ses.ledger().entries_to(&to);
-        assert_eq!(
-            answers(&entries),
-            [None],
-            "{word} is in the ledger once, as refused"
-        );
+        assert_eq!(answers(&entries), [None], "{word} is in the ledger once, as refused");
     }
 }
 
@@ -222,10 +171,7 @@ async fn the_sdk_knows_the_modelled_refusals_as_their_variants() {
     let ses = start().await;
     let variant = async |word: &str| {
         let to = format!("{word}@simulator.harkara.test");
-        send_to(&ses, &to)
-            .await
-            .expect_err("refused")
-            .into_service_error()
+        send_to(&ses, &to).await.expect_err("refused").into_service_error()
     };
     assert!(variant("reject").await.is_message_rejected());
     assert!(variant("invalid").await.is_bad_request_exception());
@@ -233,11 +179,7 @@ async fn the_sdk_knows_the_modelled_refusals_as_their_variants() {
     assert!(variant("limit").await.is_limit_exceeded_exception());
     assert!(variant("paused").await.is_sending_paused_exception());
     assert!(variant("suspended").await.is_account_suspended_exception());
-    assert!(
-        variant("unverified")
-            .await
-            .is_mail_from_domain_not_verified_exception()
-    );
+    assert!(variant("unverified").await.is_mail_from_domain_not_verified_exception());
     assert!(variant("missing").await.is_not_found_exception());
     let quota = variant("quota").await;
     assert_eq!(quota.message(), Some("Daily message quota exceeded."));
@@ -255,9 +197,7 @@ async fn the_sdk_fails_to_learn_the_end_of_what_was_accepted() {
     ] {
         let to = format!("{word}+1@simulator.harkara.test");
         let client = client(&ses);
-        let error = send(&client, &to)
-            .await
-            .expect_err("no answer that can be read");
+        let error = send(&client, &to).await.expect_err("no answer that can be read");
         let is_ambiguous = match &error {
             SdkError::TimeoutError(_) => word == "hang",
             SdkError::DispatchFailure(_) => matches!(word, "lost" | "reset"),
@@ -271,20 +211,14 @@ async fn the_sdk_fails_to_learn_the_end_of_what_was_accepted() {
         let again = send(&client, &to).await;
         assert!(again.is_ok(), "{word} ends after its count: {again:?}");
         let entries = ses.ledger().entries_to(&to);
-        assert_eq!(
-            answers(&entries),
-            [Some(answer), Some(Answer::Whole)],
-            "{word}"
-        );
+        assert_eq!(answers(&entries), [Some(answer), Some(Answer::Whole)], "{word}");
     }
 }
 
 #[tokio::test]
 async fn an_empty_answer_is_a_success_without_an_id() {
     let ses = start().await;
-    let sent = send_to(&ses, "empty@simulator.harkara.test")
-        .await
-        .expect("a success");
+    let sent = send_to(&ses, "empty@simulator.harkara.test").await.expect("a success");
     assert_eq!(sent.message_id(), None);
 }
 
@@ -296,10 +230,7 @@ async fn the_wire_shows_each_broken_ending_as_it_is() {
 
     let (answer, end) = exchange(&ses, &send_request("reset@simulator.harkara.test")).await;
     assert_eq!(answer, "");
-    assert_eq!(
-        end.expect_err("a reset").kind(),
-        std::io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(end.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
 
     let (answer, end) = exchange(&ses, &send_request("truncated@simulator.harkara.test")).await;
     assert!(end.is_ok(), "an orderly close");
@@ -310,30 +241,16 @@ async fn the_wire_shows_each_broken_ending_as_it_is() {
         .find_map(|line| line.strip_prefix("content-length: "))
         .and_then(|length| length.parse().ok())
         .expect("an announced length");
-    assert!(
-        !body.is_empty() && body.len() < announced,
-        "{} of {announced}",
-        body.len()
-    );
+    assert!(!body.is_empty() && body.len() < announced, "{} of {announced}", body.len());
 
     let (answer, _) = exchange(&ses, &send_request("garbled@simulator.harkara.test")).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("content-type: text/html"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("content-type: text/html"), "{answer}");
 }
 
 #[tokio::test]
 async fn a_slow_answer_takes_its_time_and_comes() {
-    let ses = start_with(SesConfig {
-        latency: Duration::from_millis(20),
-        ..SesConfig::default()
-    })
-    .await;
-    for (to, least) in [
-        ("asha@example.org", 20),
-        ("slow+60@simulator.harkara.test", 80),
-    ] {
+    let ses = start_with(SesConfig { latency: Duration::from_millis(20), ..SesConfig::default() }).await;
+    for (to, least) in [("asha@example.org", 20), ("slow+60@simulator.harkara.test", 80)] {
         let before = std::time::Instant::now();
         send_to(&ses, to).await.expect("accepted");
         assert!(before.elapsed() >= Duration::from_millis(least), "{to}");
@@ -343,16 +260,12 @@ async fn a_slow_answer_takes_its_time_and_comes() {
 #[tokio::test]
 async fn a_script_is_played_in_order() {
     let ses = start().await;
-    ses.script("asha@example.org", vec![Fault::Throttle, Fault::Fail])
-        .expect("an address");
+    ses.script("asha@example.org", vec![Fault::Throttle, Fault::Fail]).expect("an address");
     let client = client(&ses);
     let mut statuses = Vec::new();
     for _ in 0..3 {
         let sent = send(&client, "asha@example.org").await;
-        statuses.push(
-            sent.err()
-                .and_then(|e| e.raw_response().map(|r| r.status().as_u16())),
-        );
+        statuses.push(sent.err().and_then(|e| e.raw_response().map(|r| r.status().as_u16())));
     }
     assert_eq!(statuses, [Some(429), Some(500), None]);
 }
@@ -364,9 +277,7 @@ async fn other_processes_script_read_and_clear_over_http() {
     let (answer, _) = exchange(&ses, &http_request("POST", "/faults", SIGNED_JSON, &script)).await;
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     let client = client(&ses);
-    send(&client, "asha@example.org")
-        .await
-        .expect_err("rejected");
+    send(&client, "asha@example.org").await.expect_err("rejected");
     send(&client, "asha@example.org").await.expect("accepted");
     send(&client, "ravi@example.org").await.expect("accepted");
 
@@ -376,34 +287,21 @@ async fn other_processes_script_read_and_clear_over_http() {
     assert_eq!(entries[0]["outcome"]["code"], "MessageRejected");
     assert_eq!(entries[1]["outcome"]["kind"], "accepted");
     assert_eq!(entries[1]["tags"]["nid"], "ntf_1");
-    assert_eq!(
-        get_json(&ses, "/ledger").await.as_array().map(Vec::len),
-        Some(3)
-    );
+    assert_eq!(get_json(&ses, "/ledger").await.as_array().map(Vec::len), Some(3));
 
     let (answer, _) = exchange(&ses, &http_request("DELETE", "/ledger", "", "")).await;
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert_eq!(get_json(&ses, "/ledger").await, json!([]));
 
     let unknown = json!({"to": "asha@example.org", "script": ["trottle"]}).to_string();
-    let (answer, _) = exchange(
-        &ses,
-        &http_request("POST", "/faults", SIGNED_JSON, &unknown),
-    )
-    .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 400") && answer.contains("trottle"),
-        "{answer}"
-    );
+    let (answer, _) = exchange(&ses, &http_request("POST", "/faults", SIGNED_JSON, &unknown)).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("trottle"), "{answer}");
 }
 
 #[tokio::test]
 async fn reading_the_ledger_can_wait_for_what_is_still_to_come() {
     let ses = start().await;
-    let reading = get_json(
-        &ses,
-        "/ledger?to=asha@example.org&at_least=1&within_ms=10000",
-    );
+    let reading = get_json(&ses, "/ledger?to=asha@example.org&at_least=1&within_ms=10000");
     let client = client(&ses);
     let (entries, sent) = tokio::join!(reading, send(&client, "asha@example.org"));
     sent.expect("accepted");
@@ -417,36 +315,14 @@ async fn what_cannot_be_read_or_is_not_signed_is_refused_and_recorded() {
     let unsigned = "content-type: application/json\r\n";
     let form = SIGNED_JSON.replace("application/json", "text/plain");
     for (request, status, code) in [
-        (
-            http_request("POST", path, SIGNED_JSON, "{"),
-            400,
-            "SerializationException",
-        ),
-        (
-            http_request("POST", path, SIGNED_JSON, "{\"TenantName\":\"t\"}"),
-            400,
-            "SerializationException",
-        ),
-        (
-            http_request("POST", path, &form, "{}"),
-            400,
-            "SerializationException",
-        ),
-        (
-            http_request("POST", path, unsigned, "{}"),
-            403,
-            "MissingAuthenticationTokenException",
-        ),
+        (http_request("POST", path, SIGNED_JSON, "{"), 400, "SerializationException"),
+        (http_request("POST", path, SIGNED_JSON, "{\"TenantName\":\"t\"}"), 400, "SerializationException"),
+        (http_request("POST", path, &form, "{}"), 400, "SerializationException"),
+        (http_request("POST", path, unsigned, "{}"), 403, "MissingAuthenticationTokenException"),
     ] {
         let (answer, _) = exchange(&ses, &request).await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{answer}"
-        );
-        assert!(
-            answer.contains(&format!("x-amzn-errortype: {code}")),
-            "{answer}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains(&format!("x-amzn-errortype: {code}")), "{answer}");
     }
     assert_eq!(answers(&ses.ledger().entries()), [None; 4]);
 }
@@ -460,68 +336,37 @@ async fn unknown_identities_and_configuration_sets_are_refused() {
     })
     .await;
     let sent = send_to(&ses, "asha@example.org").await;
-    assert_eq!(
-        code_and_status(&sent),
-        (Some("NotFoundException"), Some(404))
-    );
+    assert_eq!(code_and_status(&sent), (Some("NotFoundException"), Some(404)));
 
-    let ses = start_with(SesConfig {
-        identities: Allowed::only(["example.org"]),
-        ..SesConfig::default()
-    })
-    .await;
+    let ses = start_with(SesConfig { identities: Allowed::only(["example.org"]), ..SesConfig::default() }).await;
     let sent = send_to(&ses, "asha@example.org").await;
     assert_eq!(code_and_status(&sent), (Some("MessageRejected"), Some(400)));
     let message = sent.expect_err("refused").into_service_error();
-    assert!(
-        message
-            .message()
-            .is_some_and(|m| m.starts_with("Email address is not verified."))
-    );
+    assert!(message.message().is_some_and(|m| m.starts_with("Email address is not verified.")));
 }
 
 #[tokio::test]
 async fn a_mistyped_fault_is_refused_not_accepted() {
     let ses = start().await;
     let sent = send_to(&ses, "trottle+2@simulator.harkara.test").await;
-    assert_eq!(
-        code_and_status(&sent),
-        (Some("BadRequestException"), Some(400))
-    );
+    assert_eq!(code_and_status(&sent), (Some("BadRequestException"), Some(400)));
 }
 
 #[tokio::test]
 async fn the_mailbox_gets_every_accepted_mail_even_when_its_answer_is_lost() {
     let mailbox = start().await;
-    let ses = start_with(SesConfig {
-        mailbox_url: Some(mailbox.url().parse().expect("a URL")),
-        ..SesConfig::default()
-    })
-    .await;
-    for (to, fault) in [
-        ("lost@example.org", Fault::Lost),
-        ("fail@example.org", Fault::Fail),
-    ] {
+    let ses =
+        start_with(SesConfig { mailbox_url: Some(mailbox.url().parse().expect("a URL")), ..SesConfig::default() })
+            .await;
+    for (to, fault) in [("lost@example.org", Fault::Lost), ("fail@example.org", Fault::Fail)] {
         ses.script(to, vec![fault]).expect("an address");
     }
     send_to(&ses, "asha@example.org").await.expect("accepted");
-    send_to(&ses, "lost@example.org")
-        .await
-        .expect_err("no answer");
-    send_to(&ses, "fail@example.org")
-        .await
-        .expect_err("refused");
-    let arrived: Vec<_> = mailbox
-        .ledger()
-        .entries()
-        .into_iter()
-        .flat_map(|entry| entry.to)
-        .collect();
+    send_to(&ses, "lost@example.org").await.expect_err("no answer");
+    send_to(&ses, "fail@example.org").await.expect_err("refused");
+    let arrived: Vec<_> = mailbox.ledger().entries().into_iter().flat_map(|entry| entry.to).collect();
     assert_eq!(arrived, ["asha@example.org", "lost@example.org"]);
-    assert_eq!(
-        answers(&ses.ledger().entries()),
-        [Some(Answer::Whole), Some(Answer::Lost), None]
-    );
+    assert_eq!(answers(&ses.ledger().entries()), [Some(Answer::Whole), Some(Answer::Lost), None]);
 }
 
 #[tokio::test]
@@ -529,25 +374,14 @@ async fn a_mailbox_that_is_gone_turns_the_answer_into_a_failure() {
     let mailbox = start().await;
     let url = mailbox.url();
     mailbox.stop().await;
-    let ses = start_with(SesConfig {
-        mailbox_url: Some(url.parse().expect("a URL")),
-        ..SesConfig::default()
-    })
-    .await;
+    let ses = start_with(SesConfig { mailbox_url: Some(url.parse().expect("a URL")), ..SesConfig::default() }).await;
     let sent = send_to(&ses, "asha@example.org").await;
-    assert_eq!(
-        code_and_status(&sent),
-        (Some("InternalServiceErrorException"), Some(500))
-    );
+    assert_eq!(code_and_status(&sent), (Some("InternalServiceErrorException"), Some(500)));
 }
 
 #[tokio::test]
 async fn it_counts_the_most_sends_under_way_at_once() {
-    let ses = start_with(SesConfig {
-        latency: Duration::from_millis(50),
-        ..SesConfig::default()
-    })
-    .await;
+    let ses = start_with(SesConfig { latency: Duration::from_millis(50), ..SesConfig::default() }).await;
     let client = client(&ses);
     let sends = (0..4).map(|n| {
         let client = client.clone();
@@ -561,9 +395,7 @@ async fn it_counts_the_most_sends_under_way_at_once() {
 
 /// Waits for a condition of the future at most as long as a stuck server would deserve.
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} takes too long"))
+    tokio::time::timeout(Duration::from_secs(10), future).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
 #[tokio::test]
@@ -576,21 +408,11 @@ async fn stopping_lets_answers_finish_and_does_not_wait_for_those_that_never_com
     });
     let hanging = tokio::spawn(async move { send(&client, "hang@simulator.harkara.test").await });
     let both = |entries: &[LedgerEntry]| entries.len() == 2;
-    assert!(
-        ses.ledger().wait_for(Duration::from_secs(5), both).await,
-        "both have arrived"
-    );
+    assert!(ses.ledger().wait_for(Duration::from_secs(5), both).await, "both have arrived");
     let url = ses.url();
     in_time("stop", ses.stop()).await;
-    slow.await
-        .expect("no panic")
-        .expect("answered before the stop");
-    hanging
-        .await
-        .expect("no panic")
-        .expect_err("never answered");
+    slow.await.expect("no panic").expect("answered before the stop");
+    hanging.await.expect("no panic").expect_err("never answered");
     let address = url.replace("http://", "");
-    TcpStream::connect(address)
-        .await
-        .expect_err("nobody listens");
+    TcpStream::connect(address).await.expect_err("nobody listens");
 }

@@ -1,5 +1,7 @@
 //! Rules that `template.yaml` must keep and that no linter knows.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a template that is not as expected fails the test")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +32,10 @@ fn to_json(yaml: &YamlOwned) -> Value {
         }
         YamlOwned::Sequence(items) => items.iter().map(to_json).collect(),
         YamlOwned::Mapping(members) => Value::Object(
-            members.iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), to_json(value))).collect::<Map<_, _>>(),
+            members
+                .iter()
+                .map(|(key, value)| (key.as_str().unwrap().to_owned(), to_json(value)))
+                .collect::<Map<_, _>>(),
         ),
         YamlOwned::Value(ScalarOwned::Null) => Value::Null,
         YamlOwned::Value(ScalarOwned::Boolean(value)) => json!(value),
@@ -87,7 +92,10 @@ fn all_members<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
 }
 
 fn texts(value: &Value) -> Vec<&str> {
-    value.as_str().map_or_else(|| value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect(), |text| vec![text])
+    value.as_str().map_or_else(
+        || value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect(),
+        |text| vec![text],
+    )
 }
 
 /// Every statement of every policy of a role or a queue.
@@ -121,7 +129,8 @@ fn template_and_functions_agree() {
         .map(|(name, function)| {
             let uri = function["CodeUri"].as_str().unwrap();
             let folder = uri.strip_prefix("target/lambda/").and_then(|uri| uri.strip_suffix("/bootstrap.zip"));
-            let folder = folder.unwrap_or_else(|| panic!("{name}: CodeUri must be where cargo lambda build writes, not {uri}"));
+            let folder =
+                folder.unwrap_or_else(|| panic!("{name}: CodeUri must be where cargo lambda build writes, not {uri}"));
             assert_eq!(
                 function["FunctionName"]["Fn::Sub"],
                 format!("${{AWS::StackName}}-{folder}"),
@@ -262,7 +271,10 @@ fn mail_leaves_only_from_allowed_addresses_and_only_from_the_processor() {
     for (name, statement) in statements(&template) {
         if texts(&statement["Action"]).iter().any(|action| action.starts_with("ses:")) {
             assert_eq!(name, "ProcessorRole", "only the processor calls a provider");
-            assert!(!statement["Condition"]["StringLike"]["ses:FromAddress"].is_null(), "{name}: any sender could be forged");
+            assert!(
+                !statement["Condition"]["StringLike"]["ses:FromAddress"].is_null(),
+                "{name}: any sender could be forged"
+            );
             seen += 1;
         }
     }
@@ -315,7 +327,9 @@ fn every_function_has_an_alarm_and_every_alarm_is_in_the_runbook() {
     }
     for (name, _) in of_type(&template, "AWS::Serverless::Function") {
         assert!(
-            alarms.iter().any(|(_, alarm)| alarm["MetricName"] == "Errors" && alarm["Dimensions"][0]["Value"]["Ref"] == name),
+            alarms
+                .iter()
+                .any(|(_, alarm)| alarm["MetricName"] == "Errors" && alarm["Dimensions"][0]["Value"]["Ref"] == name),
             "nobody hears of errors of {name}"
         );
     }

@@ -66,19 +66,14 @@ pub(super) fn spawn_child(
 pub(super) async fn watch_child(mut child: Child, output: Output) -> io::Result<ExitStatus> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // The pipes close when the child ends, so its last words are in before its end is told.
-    let (status, (), ()) =
-        tokio::join!(child.wait(), output.collect(stdout), output.collect(stderr));
+    let (status, (), ()) = tokio::join!(child.wait(), output.collect(stdout), output.collect(stderr));
     status
 }
 
 /// The variables that Lambda sets for a custom runtime, as far as runtimes read them.
 fn lambda_env(binary: &Path, api: SocketAddr) -> [(&'static str, OsString); 10] {
     let name = binary.file_stem().unwrap_or_default().to_owned();
-    let root = binary
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .as_os_str()
-        .to_owned();
+    let root = binary.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
     [
         ("AWS_LAMBDA_RUNTIME_API", api.to_string().into()),
         ("AWS_LAMBDA_FUNCTION_NAME", name),

@@ -70,9 +70,7 @@ impl fmt::Display for FunctionError {
             Self::Timeout(limit) => write!(f, "the function did not answer within {limit:?}"),
             Self::Exited { status, last_lines } => {
                 write!(f, "the function's process has ended ({status})")?;
-                last_lines
-                    .iter()
-                    .try_for_each(|line| write!(f, "\n  {line}"))
+                last_lines.iter().try_for_each(|line| write!(f, "\n  {line}"))
             }
         }
     }
@@ -130,9 +128,7 @@ impl Function {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .map_err(FunctionError::Io)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(FunctionError::Io)?;
         let address = listener.local_addr().map_err(FunctionError::Io)?;
         let (exchange, invocations) = Exchange::new();
         let mut life = exchange.watch_life();
@@ -143,20 +139,13 @@ impl Function {
             let _ = axum::serve(listener, router).await;
         });
 
-        let env = env
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()));
+        let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
         let spawned_at = Instant::now();
         let child = spawn_child(binary.as_ref(), address, env).map_err(FunctionError::Io)?;
         let pid = child.id().unwrap_or_default();
         let output = Output::default();
         let kill = watch::Sender::new(false);
-        tasks.spawn(keep_child(
-            child,
-            output.clone(),
-            Arc::clone(&exchange),
-            kill.subscribe(),
-        ));
+        tasks.spawn(keep_child(child, output.clone(), Arc::clone(&exchange), kill.subscribe()));
 
         let has_moved_on = life.wait_for(|life| !matches!(life, Life::Starting));
         let moved_on = match tokio::time::timeout(limit, has_moved_on).await {
@@ -194,11 +183,7 @@ impl Function {
         let _turn = self.turn.lock().await;
         let id = Uuid::now_v7().to_string();
         let reply = self.exchange.expect_reply(&id);
-        let invocation = Invocation {
-            id: id.clone(),
-            event: event.to_string().into_bytes(),
-            limit,
-        };
+        let invocation = Invocation { id: id.clone(), event: event.to_string().into_bytes(), limit };
         let mut life = self.life.clone();
         let answered = async {
             // The receiver lives in the exchange, as long as this function.
@@ -231,20 +216,9 @@ impl Function {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         status
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse::<u64>()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
             .map(|kibibytes| kibibytes * 1024)
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "the process has no memory any more",
-                )
-            })
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process has no memory any more"))
     }
 
     /// Kills the process without warning, as a crash of the environment would.
@@ -255,11 +229,7 @@ impl Function {
     /// Waits until the process has ended and returns its exit status in words.
     pub async fn wait_for_exit(&self) -> String {
         let mut life = self.life.clone();
-        match life
-            .wait_for(|life| matches!(life, Life::Ended(_)))
-            .await
-            .as_deref()
-        {
+        match life.wait_for(|life| matches!(life, Life::Ended(_))).await.as_deref() {
             Ok(Life::Ended(status)) => status.clone(),
             // The sender lives in `exchange`, as long as this function.
             _ => "unknown".to_owned(),

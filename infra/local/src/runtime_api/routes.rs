@@ -112,9 +112,7 @@ impl Exchange {
             }
             None => (
                 StatusCode::BAD_REQUEST,
-                Json(
-                    json!({"errorType": "InvalidRequestID", "errorMessage": "Invalid request ID"}),
-                ),
+                Json(json!({"errorType": "InvalidRequestID", "errorMessage": "Invalid request ID"})),
             )
                 .into_response(),
         }
@@ -124,14 +122,8 @@ impl Exchange {
 pub(super) fn build_router(exchange: Arc<Exchange>) -> Router {
     Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next_invocation))
-        .route(
-            "/2018-06-01/runtime/invocation/{id}/response",
-            post(take_response),
-        )
-        .route(
-            "/2018-06-01/runtime/invocation/{id}/error",
-            post(take_error),
-        )
+        .route("/2018-06-01/runtime/invocation/{id}/response", post(take_response))
+        .route("/2018-06-01/runtime/invocation/{id}/error", post(take_error))
         .route("/2018-06-01/runtime/init/error", post(take_init_error))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(exchange)
@@ -142,21 +134,17 @@ async fn next_invocation(State(exchange): State<Arc<Exchange>>) -> Response {
     let Some(invocation) = exchange.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
-    let deadline = Timestamp::now().as_millisecond()
-        + i64::try_from(invocation.limit.as_millis()).unwrap_or(i64::MAX / 2);
+    let deadline =
+        Timestamp::now().as_millisecond() + i64::try_from(invocation.limit.as_millis()).unwrap_or(i64::MAX / 2);
     (
         [
             ("content-type", "application/json".to_owned()),
             ("lambda-runtime-aws-request-id", invocation.id),
             ("lambda-runtime-deadline-ms", deadline.to_string()),
-            (
-                "lambda-runtime-invoked-function-arn",
-                "arn:aws:lambda:local:000000000000:function:local".to_owned(),
-            ),
+            ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:local:000000000000:function:local".to_owned()),
             (
                 "lambda-runtime-trace-id",
-                "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0"
-                    .to_owned(),
+                "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0".to_owned(),
             ),
         ],
         invocation.event,
@@ -164,25 +152,17 @@ async fn next_invocation(State(exchange): State<Arc<Exchange>>) -> Response {
         .into_response()
 }
 
-async fn take_response(
-    State(exchange): State<Arc<Exchange>>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn take_response(State(exchange): State<Arc<Exchange>>, Path(id): Path<String>, body: Bytes) -> Response {
     if body.len() > ANSWER_MAX {
         let message = format!("{} bytes, more than {ANSWER_MAX}", body.len());
-        let result = Err(FunctionError::Failed {
-            kind: "Function.ResponseSizeTooLarge".to_owned(),
-            message,
-        });
+        let result = Err(FunctionError::Failed { kind: "Function.ResponseSizeTooLarge".to_owned(), message });
         exchange.reply(&id, result);
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
     let result = if body.is_empty() {
         Ok(Value::Null)
     } else {
-        serde_json::from_slice(&body)
-            .map_err(|_| FunctionError::NotJson(String::from_utf8_lossy(&body).into_owned()))
+        serde_json::from_slice(&body).map_err(|_| FunctionError::NotJson(String::from_utf8_lossy(&body).into_owned()))
     };
     exchange.reply(&id, result)
 }
@@ -202,25 +182,15 @@ fn read_report(body: &Bytes) -> ErrorReport {
     })
 }
 
-async fn take_error(
-    State(exchange): State<Arc<Exchange>>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn take_error(State(exchange): State<Arc<Exchange>>, Path(id): Path<String>, body: Bytes) -> Response {
     let report = read_report(&body);
-    let result = Err(FunctionError::Failed {
-        kind: report.error_type,
-        message: report.error_message,
-    });
+    let result = Err(FunctionError::Failed { kind: report.error_type, message: report.error_message });
     exchange.reply(&id, result)
 }
 
 async fn take_init_error(State(exchange): State<Arc<Exchange>>, body: Bytes) -> Response {
     let report = read_report(&body);
-    exchange.life.send_replace(Life::InitFailed {
-        kind: report.error_type,
-        message: report.error_message,
-    });
+    exchange.life.send_replace(Life::InitFailed { kind: report.error_type, message: report.error_message });
     accepted()
 }
 

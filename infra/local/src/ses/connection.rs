@@ -44,17 +44,11 @@ impl ConnectionEnd {
 }
 
 /// Serves one connection until the peer leaves, a handler ends it, or the server stops.
-pub(super) async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     let (sender, mut endings) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request
-            .extensions_mut()
-            .insert(ConnectionEnd(sender.clone()));
+        request.extensions_mut().insert(ConnectionEnd(sender.clone()));
         router.clone().oneshot(request)
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);

@@ -105,9 +105,7 @@ impl Fault {
         let accept = |answer| Effect::Accept(answer, Duration::ZERO);
         match self {
             Self::Accept => accept(Answer::Whole),
-            Self::Reject => {
-                Effect::Refuse(Refusal::rejected("Transaction failed: message refused."))
-            }
+            Self::Reject => Effect::Refuse(Refusal::rejected("Transaction failed: message refused.")),
             Self::Sandbox => Effect::Refuse(Refusal::unknown_identity("the recipient")),
             Self::Invalid => Effect::Refuse(Refusal::bad_request("Invalid input.")),
             Self::Throttle => Effect::Refuse(Refusal::too_many_requests()),
@@ -177,15 +175,9 @@ impl Label {
         };
         if word == SLOW {
             let milliseconds = number.ok_or_else(|| FaultError::WrongForm(label.to_owned()))?;
-            return Ok(Self {
-                fault: Fault::Slow(Duration::from_millis(milliseconds.into())),
-                times: None,
-            });
+            return Ok(Self { fault: Fault::Slow(Duration::from_millis(milliseconds.into())), times: None });
         }
-        Ok(Self {
-            fault: fault_of_word(word)?,
-            times: number,
-        })
+        Ok(Self { fault: fault_of_word(word)?, times: number })
     }
 }
 
@@ -205,10 +197,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slow(delay) => write!(f, "{SLOW}+{}", delay.as_millis()),
-            fault => WORDS
-                .iter()
-                .filter(|(_, known)| known == fault)
-                .try_for_each(|(word, _)| f.write_str(word)),
+            fault => WORDS.iter().filter(|(_, known)| known == fault).try_for_each(|(word, _)| f.write_str(word)),
         }
     }
 }
@@ -249,10 +238,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_read_back_from_what_it_prints() {
-        let faults = WORDS
-            .iter()
-            .map(|(_, fault)| *fault)
-            .chain([Fault::Slow(Duration::from_millis(250))]);
+        let faults = WORDS.iter().map(|(_, fault)| *fault).chain([Fault::Slow(Duration::from_millis(250))]);
         for fault in faults {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
@@ -273,9 +259,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_label_is_no_fault() {
-        for local in [
-            "trottle", "", "fail+", "fail+0", "fail++3", "fail+x", "fail-3", "slow", "FAIL",
-        ] {
+        for local in ["trottle", "", "fail+", "fail+0", "fail++3", "fail+x", "fail-3", "slow", "FAIL"] {
             assert!(Label::parse(local).is_err(), "{local:?}");
         }
         for script_word in ["fail+3", "fail--x", "slow"] {

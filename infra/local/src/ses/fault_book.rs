@@ -61,43 +61,30 @@ mod tests {
     }
 
     fn take(book: &mut FaultBook, text: &str) -> Fault {
-        book.take_fault([&address(text)])
-            .expect("the label is sound")
+        book.take_fault([&address(text)]).expect("the label is sound")
     }
 
     #[test]
     fn a_counted_fault_ends_after_its_count_for_each_full_address() {
         let mut book = FaultBook::default();
         for expected in [Fault::Fail, Fault::Fail, Fault::Accept, Fault::Accept] {
-            assert_eq!(
-                take(&mut book, "fail+2--a@simulator.harkara.test"),
-                expected
-            );
+            assert_eq!(take(&mut book, "fail+2--a@simulator.harkara.test"), expected);
         }
-        assert_eq!(
-            take(&mut book, "fail+2--b@simulator.harkara.test"),
-            Fault::Fail
-        );
+        assert_eq!(take(&mut book, "fail+2--b@simulator.harkara.test"), Fault::Fail);
     }
 
     #[test]
     fn an_uncounted_fault_lasts() {
         let mut book = FaultBook::default();
         for _ in 0..5 {
-            assert_eq!(
-                take(&mut book, "reject@simulator.harkara.test"),
-                Fault::Reject
-            );
+            assert_eq!(take(&mut book, "reject@simulator.harkara.test"), Fault::Reject);
         }
     }
 
     #[test]
     fn a_script_is_used_up_in_order_and_then_the_address_speaks() {
         let mut book = FaultBook::default();
-        book.set_script(
-            &address("Asha@example.in"),
-            vec![Fault::Throttle, Fault::Lost],
-        );
+        book.set_script(&address("Asha@example.in"), vec![Fault::Throttle, Fault::Lost]);
         for expected in [Fault::Throttle, Fault::Lost, Fault::Accept] {
             assert_eq!(take(&mut book, "asha@example.in"), expected);
         }
@@ -105,16 +92,12 @@ mod tests {
 
     #[test]
     fn an_ordinary_address_meets_no_fault() {
-        assert_eq!(
-            take(&mut FaultBook::default(), "fail@example.in"),
-            Fault::Accept
-        );
+        assert_eq!(take(&mut FaultBook::default(), "fail@example.in"), Fault::Accept);
     }
 
     #[test]
     fn a_mistyped_address_of_the_simulator_is_an_error() {
-        let answer =
-            FaultBook::default().take_fault([&address("trottle+1@simulator.harkara.test")]);
+        let answer = FaultBook::default().take_fault([&address("trottle+1@simulator.harkara.test")]);
         assert_eq!(answer, Err(FaultError::UnknownWord("trottle".into())));
     }
 
@@ -125,23 +108,14 @@ mod tests {
             address("lost@simulator.harkara.test"),
             address("fail@simulator.harkara.test"),
         ];
-        assert_eq!(
-            FaultBook::default().take_fault(&recipients),
-            Ok(Fault::Lost)
-        );
+        assert_eq!(FaultBook::default().take_fault(&recipients), Ok(Fault::Lost));
     }
 
     #[test]
     fn forgetting_the_counts_begins_again() {
         let mut book = FaultBook::default();
-        assert_eq!(
-            take(&mut book, "fail+1@simulator.harkara.test"),
-            Fault::Fail
-        );
+        assert_eq!(take(&mut book, "fail+1@simulator.harkara.test"), Fault::Fail);
         book.forget_counts();
-        assert_eq!(
-            take(&mut book, "fail+1@simulator.harkara.test"),
-            Fault::Fail
-        );
+        assert_eq!(take(&mut book, "fail+1@simulator.harkara.test"), Fault::Fail);
     }
 }

@@ -87,10 +87,7 @@ impl LedgerEntry {
 
     /// Whether a bare, lower-cased address is among To, Cc and Bcc.
     pub fn has_recipient(&self, address: &str) -> bool {
-        [&self.to, &self.cc, &self.bcc]
-            .into_iter()
-            .flatten()
-            .any(|recipient| recipient == address)
+        [&self.to, &self.cc, &self.bcc].into_iter().flatten().any(|recipient| recipient == address)
     }
 
     /// Makes the entry of a mail that passed the rules. `seq` is set by [`Ledger::record`].
@@ -147,9 +144,7 @@ struct State {
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self {
-            state: watch::Sender::new(State::default()),
-        }
+        Self { state: watch::Sender::new(State::default()) }
     }
 
     pub(super) fn record(&self, mut entry: LedgerEntry) {

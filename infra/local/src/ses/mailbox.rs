@@ -65,34 +65,17 @@ impl Mailbox {
     }
 
     /// Posts the request as it came.
-    pub(super) async fn forward(
-        &self,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Result<(), MailboxError> {
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{}{SEND_PATH}", self.url));
+    pub(super) async fn forward(&self, headers: &HeaderMap, body: Bytes) -> Result<(), MailboxError> {
+        let mut request = Request::builder().method(Method::POST).uri(format!("{}{SEND_PATH}", self.url));
         for name in FORWARDED {
             if let Some(value) = headers.get(&name) {
                 request = request.header(name, value);
             }
         }
-        let request = request
-            .body(Full::new(body))
-            .map_err(MailboxError::Request)?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(MailboxError::Unreachable)?;
+        let request = request.body(Full::new(body)).map_err(MailboxError::Request)?;
+        let response = self.client.request(request).await.map_err(MailboxError::Unreachable)?;
         let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(MailboxError::Answer)?
-            .to_bytes();
+        let body = response.into_body().collect().await.map_err(MailboxError::Answer)?.to_bytes();
         if status.is_success() {
             Ok(())
         } else {

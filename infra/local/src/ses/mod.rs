@@ -2,7 +2,7 @@
 //!
 //! Cast: a caller with the AWS SDK, this server, and optionally a mailbox that speaks SES v2 and shows what arrived.
 //!
-//! Flow of one `POST /v2/email/outbound-emails`: read the request whole, check it by SES's rules ([`rules`]), see which
+//! Flow of one `POST /v2/email/outbound-emails`: read the request whole, check it by SES's rules, see which
 //! fault its recipient asks for ([`Fault`]), write the [`Ledger`], hand an accepted mail to the mailbox, then answer, or
 //! break the connection as the fault says.
 //!

@@ -19,11 +19,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: Some(code.to_owned()),
-            message: message.into(),
-        }
+        Self { status, code: Some(code.to_owned()), message: message.into() }
     }
 
     /// Input that breaks a rule of a field.
@@ -50,29 +46,17 @@ impl Refusal {
 
     /// A configuration set that does not exist.
     pub(super) fn unknown_configuration_set(name: &str) -> Self {
-        Self::new(
-            404,
-            "NotFoundException",
-            format!("Configuration set <{name}> does not exist."),
-        )
+        Self::new(404, "NotFoundException", format!("Configuration set <{name}> does not exist."))
     }
 
     /// A request without a signature.
     pub(super) fn unsigned() -> Self {
-        Self::new(
-            403,
-            "MissingAuthenticationTokenException",
-            "Missing Authentication Token",
-        )
+        Self::new(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     }
 
     /// A signature with credentials that are no longer valid.
     pub(super) fn expired_token() -> Self {
-        Self::new(
-            403,
-            "ExpiredTokenException",
-            "The security token included in the request is expired",
-        )
+        Self::new(403, "ExpiredTokenException", "The security token included in the request is expired")
     }
 
     /// A failure inside SES; whether the mail was accepted is not documented for it.
@@ -96,11 +80,7 @@ impl Refusal {
 
     /// A 429 that names no exception.
     pub(super) fn bare_too_many_requests() -> Self {
-        Self {
-            status: 429,
-            code: None,
-            message: "Too Many Requests".to_owned(),
-        }
+        Self { status: 429, code: None, message: "Too Many Requests".to_owned() }
     }
 
     /// The account's rate per second.
@@ -115,20 +95,12 @@ impl Refusal {
 
     /// A limit of the account on something else than rate or quota.
     pub(super) fn limit_exceeded() -> Self {
-        Self::new(
-            400,
-            "LimitExceededException",
-            "There are too many instances of the specified resource type.",
-        )
+        Self::new(400, "LimitExceededException", "There are too many instances of the specified resource type.")
     }
 
     /// Sending is paused for the account or the configuration set.
     pub(super) fn sending_paused() -> Self {
-        Self::new(
-            400,
-            "SendingPausedException",
-            "Email sending is paused for this account.",
-        )
+        Self::new(400, "SendingPausedException", "Email sending is paused for this account.")
     }
 
     /// Sending is restricted for good.
@@ -142,11 +114,7 @@ impl Refusal {
 
     /// The sender's MAIL FROM domain is not verified.
     pub(super) fn mail_from_not_verified() -> Self {
-        Self::new(
-            400,
-            "MailFromDomainNotVerifiedException",
-            "The sending domain isn't verified.",
-        )
+        Self::new(400, "MailFromDomainNotVerifiedException", "The sending domain isn't verified.")
     }
 }
 

@@ -104,8 +104,7 @@ async fn send_email(
     let entered = desk.in_flight.enter();
     let (mut response, answer, delay) = match decide(&desk, &headers, &body) {
         Err((to, refusal)) => {
-            desk.ledger
-                .record(LedgerEntry::of_refusal(to, refusal.clone()));
+            desk.ledger.record(LedgerEntry::of_refusal(to, refusal.clone()));
             (refusal.into_response(), Answer::Whole, Duration::ZERO)
         }
         Ok((mail, Effect::Refuse(refusal))) => {
@@ -131,21 +130,15 @@ async fn send_email(
 }
 
 /// Reads and checks a request. Errors carry the To field as far as it could be read, for the ledger.
-fn decide(
-    desk: &Desk,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<(CheckedMail, Effect), (Vec<String>, Refusal)> {
+fn decide(desk: &Desk, headers: &HeaderMap, body: &Bytes) -> Result<(CheckedMail, Effect), (Vec<String>, Refusal)> {
     let to = read_to_addresses(body);
     let refuse = |refusal| (to.clone(), refusal);
     check_headers(headers).map_err(refuse)?;
     if body.len() > MESSAGE_MAX {
-        return Err(refuse(Refusal::rejected(format!(
-            "Message length is more than {MESSAGE_MAX} bytes long."
-        ))));
+        return Err(refuse(Refusal::rejected(format!("Message length is more than {MESSAGE_MAX} bytes long."))));
     }
-    let request: SendEmail = serde_json::from_slice(body)
-        .map_err(|error| refuse(Refusal::serialization(error.to_string())))?;
+    let request: SendEmail =
+        serde_json::from_slice(body).map_err(|error| refuse(Refusal::serialization(error.to_string())))?;
     let mail = check_request(request, &desk.account).map_err(refuse)?;
     let recipients = mail.to.iter().chain(&mail.cc).chain(&mail.bcc);
     let fault = desk
@@ -155,25 +148,16 @@ fn decide(
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_json = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     if !is_json {
-        return Err(Refusal::serialization(
-            "The Content-Type is not application/json",
-        ));
+        return Err(Refusal::serialization("The Content-Type is not application/json"));
     }
     let is_signed = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value.starts_with("AWS4-HMAC-SHA256 ") && value.contains("/ses/aws4_request")
-        });
-    if is_signed {
-        Ok(())
-    } else {
-        Err(Refusal::unsigned())
-    }
+        .is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ") && value.contains("/ses/aws4_request"));
+    if is_signed { Ok(()) } else { Err(Refusal::unsigned()) }
 }
 
 /// The To field of a request that may be unsound in every other way.
@@ -189,13 +173,7 @@ fn read_to_addresses(body: &Bytes) -> Vec<String> {
 ///
 /// A mailbox that does not take it turns the answer into SES's 500, because a mail that nobody can see would pass for
 /// one that arrived.
-async fn accept_mail(
-    desk: &Desk,
-    mail: CheckedMail,
-    answer: Answer,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn accept_mail(desk: &Desk, mail: CheckedMail, answer: Answer, headers: &HeaderMap, body: Bytes) -> Response {
     if let Some(mailbox) = &desk.mailbox
         && let Err(error) = mailbox.forward(headers, body).await
     {
@@ -206,10 +184,7 @@ async fn accept_mail(
         return refusal.into_response();
     }
     let message_id = format!("{}-000000", Uuid::now_v7());
-    let outcome = Outcome::Accepted {
-        message_id: message_id.clone(),
-        answer,
-    };
+    let outcome = Outcome::Accepted { message_id: message_id.clone(), answer };
     desk.ledger.record(LedgerEntry::of_mail(mail, outcome));
     match answer {
         Answer::Empty => StatusCode::OK.into_response(),
@@ -226,14 +201,10 @@ fn insert_request_id(response: &mut Response) {
 
 /// The head of an answer, announcing its whole length, and the first half of its body.
 async fn half_of(response: Response) -> Bytes {
-    let body = axum::body::to_bytes(response.into_body(), BODY_MAX)
-        .await
-        .unwrap_or_default();
-    let mut bytes = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let body = axum::body::to_bytes(response.into_body(), BODY_MAX).await.unwrap_or_default();
+    let mut bytes =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len())
+            .into_bytes();
     bytes.extend_from_slice(&body[..body.len() / 2]);
     bytes.into()
 }
@@ -251,15 +222,10 @@ struct LedgerQuery {
 
 async fn read_ledger(State(desk): State<Arc<Desk>>, Query(query): Query<LedgerQuery>) -> Response {
     let to = query.to.map(|address| address.to_lowercase());
-    let is_asked_for = |entry: &LedgerEntry| {
-        to.as_deref()
-            .is_none_or(|address| entry.has_recipient(address))
-    };
+    let is_asked_for = |entry: &LedgerEntry| to.as_deref().is_none_or(|address| entry.has_recipient(address));
     let limit = Duration::from_millis(query.within_ms).min(LEDGER_WAIT_MAX);
     desk.ledger
-        .wait_for(limit, |entries| {
-            entries.iter().filter(|entry| is_asked_for(entry)).count() >= query.at_least
-        })
+        .wait_for(limit, |entries| entries.iter().filter(|entry| is_asked_for(entry)).count() >= query.at_least)
         .await;
     let mut entries = desk.ledger.entries();
     entries.retain(is_asked_for);
@@ -279,10 +245,7 @@ struct Script {
     script: Vec<Fault>,
 }
 
-async fn set_faults(
-    State(desk): State<Arc<Desk>>,
-    script: Result<Json<Script>, JsonRejection>,
-) -> Response {
+async fn set_faults(State(desk): State<Arc<Desk>>, script: Result<Json<Script>, JsonRejection>) -> Response {
     let script = match script {
         Ok(Json(script)) => script,
         Err(rejection) => return Refusal::serialization(rejection.body_text()).into_response(),

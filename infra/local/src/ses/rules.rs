@@ -66,9 +66,7 @@ pub(super) struct CheckedMail {
 
 /// Checks a request whole. Errors: the first rule that it breaks, as SES answers it.
 pub(super) fn check_request(request: SendEmail, account: &Account) -> Result<CheckedMail, Refusal> {
-    let from_field = request
-        .from_email_address
-        .ok_or_else(|| Refusal::bad_request("The from address is missing."))?;
+    let from_field = request.from_email_address.ok_or_else(|| Refusal::bad_request("The from address is missing."))?;
     let from = Address::parse(&from_field)?;
     let to = parse_all(&request.destination.to_addresses)?;
     let cc = parse_all(&request.destination.cc_addresses)?;
@@ -80,22 +78,14 @@ pub(super) fn check_request(request: SendEmail, account: &Account) -> Result<Che
     match to.len() + cc.len() + bcc.len() {
         0 => return Err(Refusal::bad_request("The destination has no recipients.")),
         count if count > RECIPIENTS_MAX => {
-            return Err(Refusal::bad_request(format!(
-                "Recipient count exceeds {RECIPIENTS_MAX}."
-            )));
+            return Err(Refusal::bad_request(format!("Recipient count exceeds {RECIPIENTS_MAX}.")));
         }
         _ => {}
     }
-    let Message {
-        subject,
-        body,
-        headers,
-    } = request.content.simple;
+    let Message { subject, body, headers } = request.content.simple;
     check_content("Subject", &subject)?;
     if subject.data.chars().any(char::is_control) {
-        return Err(Refusal::bad_request(
-            "The subject contains a line break or another control character.",
-        ));
+        return Err(Refusal::bad_request("The subject contains a line break or another control character."));
     }
     if body.text.is_none() && body.html.is_none() {
         return Err(Refusal::bad_request("The body has neither Text nor Html."));
@@ -134,55 +124,35 @@ fn parse_all(fields: &[String]) -> Result<Vec<Address>, Refusal> {
 fn check_content(part: &str, content: &Content) -> Result<(), Refusal> {
     match &content.charset {
         None if content.data.is_ascii() => Ok(()),
-        None => Err(Refusal::bad_request(format!(
-            "{part} has characters outside of 7-bit ASCII and no Charset."
-        ))),
-        Some(charset)
-            if CHARSETS
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(charset)) =>
-        {
-            Ok(())
-        }
-        Some(charset) => Err(Refusal::bad_request(format!(
-            "Unknown Charset <{charset}>."
-        ))),
+        None => Err(Refusal::bad_request(format!("{part} has characters outside of 7-bit ASCII and no Charset."))),
+        Some(charset) if CHARSETS.iter().any(|known| known.eq_ignore_ascii_case(charset)) => Ok(()),
+        Some(charset) => Err(Refusal::bad_request(format!("Unknown Charset <{charset}>."))),
     }
 }
 
 fn check_headers(headers: Vec<MessageHeader>) -> Result<BTreeMap<String, String>, Refusal> {
     if headers.len() > HEADERS_MAX {
-        return Err(Refusal::bad_request(format!(
-            "A message has at most {HEADERS_MAX} headers."
-        )));
+        return Err(Refusal::bad_request(format!("A message has at most {HEADERS_MAX} headers.")));
     }
     let mut seen = BTreeSet::new();
     let mut checked = BTreeMap::new();
     for MessageHeader { name, value } in headers {
-        let name_is_legal = (1..=HEADER_NAME_MAX).contains(&name.len())
-            && name.bytes().all(|b| (33..=126).contains(&b) && b != b':');
+        let name_is_legal =
+            (1..=HEADER_NAME_MAX).contains(&name.len()) && name.bytes().all(|b| (33..=126).contains(&b) && b != b':');
         if !name_is_legal {
-            return Err(Refusal::bad_request(format!(
-                "Illegal header name {name:?}."
-            )));
+            return Err(Refusal::bad_request(format!("Illegal header name {name:?}.")));
         }
-        let value_is_legal = (1..=HEADER_VALUE_MAX).contains(&value.len())
-            && value.bytes().all(|b| (32..=126).contains(&b));
+        let value_is_legal =
+            (1..=HEADER_VALUE_MAX).contains(&value.len()) && value.bytes().all(|b| (32..=126).contains(&b));
         if !value_is_legal {
-            return Err(Refusal::bad_request(format!(
-                "Illegal value of header {name}."
-            )));
+            return Err(Refusal::bad_request(format!("Illegal value of header {name}.")));
         }
         if name.len() + value.len() > HEADER_TOTAL_MAX {
-            return Err(Refusal::bad_request(format!(
-                "Header {name} is longer than {HEADER_TOTAL_MAX} characters."
-            )));
+            return Err(Refusal::bad_request(format!("Header {name} is longer than {HEADER_TOTAL_MAX} characters.")));
         }
         let key = name.to_ascii_lowercase();
         if HEADERS_OF_SES.contains(&key.as_str()) {
-            return Err(Refusal::bad_request(format!(
-                "Header {name} is not allowed here."
-            )));
+            return Err(Refusal::bad_request(format!("Header {name} is not allowed here.")));
         }
         if !seen.insert(key) {
             return Err(Refusal::bad_request(format!("Duplicate header {name}.")));
@@ -194,37 +164,27 @@ fn check_headers(headers: Vec<MessageHeader>) -> Result<BTreeMap<String, String>
 
 fn check_tags(tags: Vec<MessageTag>) -> Result<BTreeMap<String, String>, Refusal> {
     if tags.len() > TAGS_MAX {
-        return Err(Refusal::bad_request(format!(
-            "A message has at most {TAGS_MAX} tags."
-        )));
+        return Err(Refusal::bad_request(format!("A message has at most {TAGS_MAX} tags.")));
     }
     let mut checked = BTreeMap::new();
     for MessageTag { name, value } in tags {
         for part in [&name, &value] {
-            let is_legal =
-                (1..=TAG_PART_MAX).contains(&part.len()) && part.chars().all(is_name_character);
+            let is_legal = (1..=TAG_PART_MAX).contains(&part.len()) && part.chars().all(is_name_character);
             if !is_legal {
-                return Err(Refusal::bad_request(format!(
-                    "Illegal message tag {name:?}: {value:?}."
-                )));
+                return Err(Refusal::bad_request(format!("Illegal message tag {name:?}: {value:?}.")));
             }
         }
         if checked.insert(name.clone(), value).is_some() {
-            return Err(Refusal::bad_request(format!(
-                "Duplicate message tag {name}."
-            )));
+            return Err(Refusal::bad_request(format!("Duplicate message tag {name}.")));
         }
     }
     Ok(checked)
 }
 
 fn check_configuration_set(name: &str, account: &Account) -> Result<(), Refusal> {
-    let is_legal =
-        (1..=CONFIGURATION_SET_MAX).contains(&name.len()) && name.chars().all(is_name_character);
+    let is_legal = (1..=CONFIGURATION_SET_MAX).contains(&name.len()) && name.chars().all(is_name_character);
     if !is_legal {
-        return Err(Refusal::bad_request(format!(
-            "Invalid configuration set name <{name}>."
-        )));
+        return Err(Refusal::bad_request(format!("Invalid configuration set name <{name}>.")));
     }
     match &account.configuration_sets {
         Allowed::Any => Ok(()),
@@ -241,16 +201,9 @@ fn check_identity(from: &Address, account: &Account) -> Result<(), Refusal> {
         let identity = identity.to_ascii_lowercase();
         from.key() == identity
             || from.domain() == identity
-            || from
-                .domain()
-                .strip_suffix(&identity)
-                .is_some_and(|parent| parent.ends_with('.'))
+            || from.domain().strip_suffix(&identity).is_some_and(|parent| parent.ends_with('.'))
     };
-    if identities.iter().any(covers) {
-        Ok(())
-    } else {
-        Err(Refusal::unknown_identity(&from.key()))
-    }
+    if identities.iter().any(covers) { Ok(()) } else { Err(Refusal::unknown_identity(&from.key())) }
 }
 
 fn is_name_character(c: char) -> bool {
@@ -285,8 +238,7 @@ mod tests {
     }
 
     fn check(request: Value) -> Result<CheckedMail, Refusal> {
-        let request =
-            serde_json::from_value(request).expect("the test's request has the right form");
+        let request = serde_json::from_value(request).expect("the test's request has the right form");
         check_request(request, &account())
     }
 
@@ -303,10 +255,7 @@ mod tests {
     }
 
     fn headers(pairs: &[(&str, &str)]) -> Value {
-        pairs
-            .iter()
-            .map(|(name, value)| json!({"Name": name, "Value": value}))
-            .collect()
+        pairs.iter().map(|(name, value)| json!({"Name": name, "Value": value})).collect()
     }
 
     #[test]
@@ -328,26 +277,12 @@ mod tests {
         let at = |member: &str| format!("{SIMPLE}/{member}");
         let bad = "BadRequestException";
         let fifty_one: Vec<String> = (0..51).map(|n| format!("r{n}@example.org")).collect();
-        let sixteen: Vec<Value> = (0..16)
-            .map(|n| json!({"Name": format!("X-N{n}"), "Value": "v"}))
-            .collect();
-        let fifty_one_tags: Vec<Value> = (0..51)
-            .map(|n| json!({"Name": format!("n{n}"), "Value": "v"}))
-            .collect();
+        let sixteen: Vec<Value> = (0..16).map(|n| json!({"Name": format!("X-N{n}"), "Value": "v"})).collect();
+        let fifty_one_tags: Vec<Value> = (0..51).map(|n| json!({"Name": format!("n{n}"), "Value": "v"})).collect();
         for (rule, pointer, value, code) in [
             ("no sender", "/FromEmailAddress".into(), Value::Null, bad),
-            (
-                "sender is no address",
-                "/FromEmailAddress".into(),
-                json!("post"),
-                bad,
-            ),
-            (
-                "sender unknown",
-                "/FromEmailAddress".into(),
-                json!("post@other.example"),
-                "MessageRejected",
-            ),
+            ("sender is no address", "/FromEmailAddress".into(), json!("post"), bad),
+            ("sender unknown", "/FromEmailAddress".into(), json!("post@other.example"), "MessageRejected"),
             (
                 "sender's suffix is no subdomain",
                 "/FromEmailAddress".into(),
@@ -360,194 +295,44 @@ mod tests {
                 json!("x@partner.example"),
                 "MessageRejected",
             ),
-            (
-                "no recipient",
-                "/Destination/ToAddresses".into(),
-                json!([]),
-                bad,
-            ),
-            (
-                "51 recipients",
-                "/Destination/ToAddresses".into(),
-                json!(fifty_one),
-                bad,
-            ),
-            (
-                "51 recipients over three lists",
-                "/Destination/CcAddresses".into(),
-                json!(fifty_one[..50]),
-                bad,
-            ),
-            (
-                "recipient outside ASCII",
-                "/Destination/ToAddresses/0".into(),
-                json!("आशा@example.org"),
-                bad,
-            ),
-            (
-                "recipient with a line break",
-                "/Destination/BccAddresses".into(),
-                json!(["a@example.org\r\nX: y"]),
-                bad,
-            ),
-            (
-                "reply-to is no address",
-                "/ReplyToAddresses".into(),
-                json!(["x"]),
-                bad,
-            ),
-            (
-                "feedback address is none",
-                "/FeedbackForwardingEmailAddress".into(),
-                json!("x"),
-                bad,
-            ),
+            ("no recipient", "/Destination/ToAddresses".into(), json!([]), bad),
+            ("51 recipients", "/Destination/ToAddresses".into(), json!(fifty_one), bad),
+            ("51 recipients over three lists", "/Destination/CcAddresses".into(), json!(fifty_one[..50]), bad),
+            ("recipient outside ASCII", "/Destination/ToAddresses/0".into(), json!("आशा@example.org"), bad),
+            ("recipient with a line break", "/Destination/BccAddresses".into(), json!(["a@example.org\r\nX: y"]), bad),
+            ("reply-to is no address", "/ReplyToAddresses".into(), json!(["x"]), bad),
+            ("feedback address is none", "/FeedbackForwardingEmailAddress".into(), json!("x"), bad),
             ("CR in subject", at("Subject"), json!({"Data": "a\rb"}), bad),
-            (
-                "LF in subject",
-                at("Subject"),
-                json!({"Data": "a\nBcc: b@example.org"}),
-                bad,
-            ),
-            (
-                "NUL in subject",
-                at("Subject"),
-                json!({"Data": "a\u{0}b"}),
-                bad,
-            ),
-            (
-                "subject beyond ASCII without charset",
-                at("Subject"),
-                json!({"Data": "é"}),
-                bad,
-            ),
-            (
-                "unknown charset",
-                at("Subject"),
-                json!({"Data": "a", "Charset": "UTF-9"}),
-                bad,
-            ),
+            ("LF in subject", at("Subject"), json!({"Data": "a\nBcc: b@example.org"}), bad),
+            ("NUL in subject", at("Subject"), json!({"Data": "a\u{0}b"}), bad),
+            ("subject beyond ASCII without charset", at("Subject"), json!({"Data": "é"}), bad),
+            ("unknown charset", at("Subject"), json!({"Data": "a", "Charset": "UTF-9"}), bad),
             ("no body", at("Body"), json!({}), bad),
-            (
-                "text beyond ASCII without charset",
-                at("Body"),
-                json!({"Text": {"Data": "é"}}),
-                bad,
-            ),
-            (
-                "html beyond ASCII without charset",
-                at("Body"),
-                json!({"Html": {"Data": "é"}}),
-                bad,
-            ),
-            (
-                "header name empty",
-                at("Headers"),
-                headers(&[("", "v")]),
-                bad,
-            ),
-            (
-                "header name with colon",
-                at("Headers"),
-                headers(&[("X:Y", "v")]),
-                bad,
-            ),
-            (
-                "header name with space",
-                at("Headers"),
-                headers(&[("X Y", "v")]),
-                bad,
-            ),
-            (
-                "header name of 127",
-                at("Headers"),
-                headers(&[(&"n".repeat(127), "v")]),
-                bad,
-            ),
-            (
-                "header value empty",
-                at("Headers"),
-                headers(&[("X-A", "")]),
-                bad,
-            ),
-            (
-                "header value with CRLF",
-                at("Headers"),
-                headers(&[("X-A", "v\r\nBcc: b@example.org")]),
-                bad,
-            ),
-            (
-                "header value beyond ASCII",
-                at("Headers"),
-                headers(&[("X-A", "é")]),
-                bad,
-            ),
-            (
-                "header value of 996",
-                at("Headers"),
-                headers(&[("X", &"v".repeat(996))]),
-                bad,
-            ),
-            (
-                "header of 997 in all",
-                at("Headers"),
-                headers(&[("XY", &"v".repeat(995))]),
-                bad,
-            ),
+            ("text beyond ASCII without charset", at("Body"), json!({"Text": {"Data": "é"}}), bad),
+            ("html beyond ASCII without charset", at("Body"), json!({"Html": {"Data": "é"}}), bad),
+            ("header name empty", at("Headers"), headers(&[("", "v")]), bad),
+            ("header name with colon", at("Headers"), headers(&[("X:Y", "v")]), bad),
+            ("header name with space", at("Headers"), headers(&[("X Y", "v")]), bad),
+            ("header name of 127", at("Headers"), headers(&[(&"n".repeat(127), "v")]), bad),
+            ("header value empty", at("Headers"), headers(&[("X-A", "")]), bad),
+            ("header value with CRLF", at("Headers"), headers(&[("X-A", "v\r\nBcc: b@example.org")]), bad),
+            ("header value beyond ASCII", at("Headers"), headers(&[("X-A", "é")]), bad),
+            ("header value of 996", at("Headers"), headers(&[("X", &"v".repeat(996))]), bad),
+            ("header of 997 in all", at("Headers"), headers(&[("XY", &"v".repeat(995))]), bad),
             ("16 headers", at("Headers"), json!(sixteen), bad),
-            (
-                "header that SES writes",
-                at("Headers"),
-                headers(&[("subject", "v")]),
-                bad,
-            ),
-            (
-                "header twice",
-                at("Headers"),
-                headers(&[("X-A", "1"), ("x-a", "2")]),
-                bad,
-            ),
-            (
-                "tag with an address",
-                "/EmailTags/0/Value".into(),
-                json!("asha@example.org"),
-                bad,
-            ),
+            ("header that SES writes", at("Headers"), headers(&[("subject", "v")]), bad),
+            ("header twice", at("Headers"), headers(&[("X-A", "1"), ("x-a", "2")]), bad),
+            ("tag with an address", "/EmailTags/0/Value".into(), json!("asha@example.org"), bad),
             ("tag empty", "/EmailTags/0/Value".into(), json!(""), bad),
-            (
-                "tag of 257",
-                "/EmailTags/0/Value".into(),
-                json!("v".repeat(257)),
-                bad,
-            ),
-            (
-                "tag name with a dot",
-                "/EmailTags/0/Name".into(),
-                json!("a.b"),
-                bad,
-            ),
+            ("tag of 257", "/EmailTags/0/Value".into(), json!("v".repeat(257)), bad),
+            ("tag name with a dot", "/EmailTags/0/Name".into(), json!("a.b"), bad),
             ("tag twice", "/EmailTags/0/Name".into(), json!("att"), bad),
             ("51 tags", "/EmailTags".into(), json!(fifty_one_tags), bad),
-            (
-                "configuration set unknown",
-                "/ConfigurationSetName".into(),
-                json!("other"),
-                "NotFoundException",
-            ),
-            (
-                "configuration set with a space",
-                "/ConfigurationSetName".into(),
-                json!("a b"),
-                bad,
-            ),
+            ("configuration set unknown", "/ConfigurationSetName".into(), json!("other"), "NotFoundException"),
+            ("configuration set with a space", "/ConfigurationSetName".into(), json!("a b"), bad),
         ] {
             let refusal = check_with(&pointer, value).expect_err(rule);
-            assert_eq!(
-                refusal.code.as_deref(),
-                Some(code),
-                "{rule}: {}",
-                refusal.message
-            );
+            assert_eq!(refusal.code.as_deref(), Some(code), "{rule}: {}", refusal.message);
         }
     }
 
@@ -556,33 +341,13 @@ mod tests {
         let fifty: Vec<String> = (0..50).map(|n| format!("r{n}@example.org")).collect();
         for (limit, pointer, value) in [
             ("50 recipients", "/Destination/ToAddresses", json!(fifty)),
-            (
-                "header of 996 in all",
-                "/Content/Simple/Headers",
-                headers(&[("X", &"v".repeat(995))]),
-            ),
-            (
-                "header name of 126",
-                "/Content/Simple/Headers",
-                headers(&[(&"n".repeat(126), "v")]),
-            ),
+            ("header of 996 in all", "/Content/Simple/Headers", headers(&[("X", &"v".repeat(995))])),
+            ("header name of 126", "/Content/Simple/Headers", headers(&[(&"n".repeat(126), "v")])),
             ("tag of 256", "/EmailTags/0/Value", json!("v".repeat(256))),
-            (
-                "subdomain of a verified domain",
-                "/FromEmailAddress",
-                json!("p@mail.example.in"),
-            ),
-            (
-                "verified address",
-                "/FromEmailAddress",
-                json!("Desk@partner.example"),
-            ),
+            ("subdomain of a verified domain", "/FromEmailAddress", json!("p@mail.example.in")),
+            ("verified address", "/FromEmailAddress", json!("Desk@partner.example")),
             ("no configuration set", "/ConfigurationSetName", Value::Null),
-            (
-                "only html",
-                "/Content/Simple/Body",
-                json!({"Html": {"Data": "é", "Charset": "utf-8"}}),
-            ),
+            ("only html", "/Content/Simple/Body", json!({"Html": {"Data": "é", "Charset": "utf-8"}})),
         ] {
             assert!(check_with(pointer, value).is_ok(), "{limit}");
         }
@@ -599,10 +364,7 @@ mod tests {
             let mut request = sound();
             let (parent, member) = pointer.rsplit_once('/').expect("a pointer has a slash");
             request.pointer_mut(parent).expect("the parent exists")[member] = value;
-            assert!(
-                serde_json::from_value::<SendEmail>(request).is_err(),
-                "{pointer}"
-            );
+            assert!(serde_json::from_value::<SendEmail>(request).is_err(), "{pointer}");
         }
     }
 }

@@ -65,10 +65,7 @@ impl SesServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).await?;
         let address = listener.local_addr()?;
         let desk = Arc::new(Desk {
-            account: Account {
-                identities: config.identities,
-                configuration_sets: config.configuration_sets,
-            },
+            account: Account { identities: config.identities, configuration_sets: config.configuration_sets },
             ledger: Ledger::new(),
             faults: Mutex::new(FaultBook::default()),
             mailbox: config.mailbox_url.as_ref().map(Mailbox::new),
@@ -76,25 +73,12 @@ impl SesServer {
             in_flight: InFlight::default(),
         });
         let stop = watch::Sender::new(false);
-        let task = tokio::spawn(accept_connections(
-            listener,
-            build_router(Arc::clone(&desk)),
-            stop.subscribe(),
-        ));
-        Ok(SesHandle {
-            address,
-            desk,
-            stop,
-            task,
-        })
+        let task = tokio::spawn(accept_connections(listener, build_router(Arc::clone(&desk)), stop.subscribe()));
+        Ok(SesHandle { address, desk, stop, task })
     }
 }
 
-async fn accept_connections(
-    listener: TcpListener,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn accept_connections(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let stop_of_connections = stop.clone();
     loop {
