@@ -137,8 +137,8 @@ impl Queue for RecordingQueue {
                 message_id: format!("dead-{}", state.sent_count),
                 receipt_handle: format!("dead-receipt-{}", state.sent_count),
                 body: message.body.clone(),
-                receive_count: 1,
-                sent_at_millis: Some(1_795_000_000_000),
+                receive_count: message.receive_count.cast_signed(),
+                sent_at_millis: message.sent_at_millis,
                 reason: Some(message.reason.clone()),
                 reason_detail: Some(message.detail.clone()),
             };

@@ -140,6 +140,12 @@ impl Stage {
         read_answer(self.api.answer_request(event, "request-1").await)
     }
 
+    /// A request to `api` without a body, with an `Idempotency-Key`.
+    pub async fn call_with_key(&self, tenant: &str, route: &str, parameter: &str, key: &str) -> Answer {
+        let event = gateway_event(tenant, route, Some(parameter), "", "", &[("idempotency-key", key)]);
+        read_answer(self.api.answer_request(event, "request-1").await)
+    }
+
     /// A `PUT` that has to go through.
     pub async fn put(&self, tenant: &str, path: &str, parameter: &str, body: Value) {
         let answer = self.call(tenant, &format!("PUT {path}"), Some(parameter), "", &body.to_string()).await;

@@ -43,6 +43,11 @@ async fn a_canceled_notification_is_not_sent(pool: PgPool) {
     assert_eq!(cancel().await.body["canceled_count"], 0, "a second cancel changes nothing");
     stage.drain().await;
     assert_eq!(stage.mail.asked().len(), 0);
+    stage.pass(std::time::Duration::from_secs(60)).await;
+    stage.dispatch().await;
+    assert_eq!(stage.bus.detail_types(), ["notification.accepted", "delivery.canceled"]);
+    let told = &stage.bus.events()[1].detail;
+    assert_eq!((&told["notification_id"], &told["state"]), (&json!(answer.id()), &json!("canceled")));
 
     let sent = stage.post(Stage::greeting("ada@example.org")).await;
     stage.drain().await;
@@ -137,6 +142,47 @@ async fn what_cannot_be_kept_is_refused_by_pointer(pool: PgPool) {
     }
     let redrive = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", "{}").await;
     assert_eq!(redrive.status, 422, "everything is not meant by silence");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_unknown_or_suspended_tenant_does_nothing(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let unknown = "018f0000-0000-7000-8000-00000000ffff";
+    let body = json!({"email": "ada@example.org"}).to_string();
+    let answer = stage.call(unknown, "PUT /v1/recipients/{id}", Some("ada"), "", &body).await;
+    assert_eq!((answer.status, answer.body["code"].as_str()), (403, Some("tenant_inactive")));
+    sqlx::query("UPDATE harkara.tenants SET state = 'suspended'").execute(&stage.admin).await.expect("suspended");
+    let answer = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", r#"{"category": "greeting"}"#).await;
+    assert_eq!((answer.status, answer.body["code"].as_str()), (403, Some("tenant_inactive")));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_channel_that_is_named_twice_is_one_channel(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let category = json!({"class": "security", "template": "greeting", "channels": ["email", "email"]});
+    stage.put(TENANT, "/v1/categories/{key}", "twice", category).await;
+    let mut body = Stage::greeting("ada@example.org");
+    body["category"] = "twice".into();
+    body["channels"] = json!(["email", "email"]);
+    assert_eq!(stage.post(body).await.status, 202);
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_post_with_a_key_is_answered_alike_and_done_once(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let id = stage.post(Stage::greeting("ada@example.org")).await.id();
+    let route = "POST /v1/notifications/{id}/cancel";
+    let cancel = async |key: &str| stage.call_with_key(TENANT, route, &id, key).await;
+    let (first, again) = (cancel("k-1").await, cancel("k-1").await);
+    assert_eq!((first.body["canceled_count"].as_i64(), &again.body), (Some(1), &first.body));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!(cancel("k-2").await.body["canceled_count"], 0);
+    stage.drain().await;
     stage.finish().await;
 }
 

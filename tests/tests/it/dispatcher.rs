@@ -69,6 +69,39 @@ async fn a_claim_whose_worker_died_becomes_unknown_and_is_settled_by_policy(pool
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_ends_without_an_attempt_is_told_too(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.queue.receive(Duration::ZERO);
+    let expire =
+        "UPDATE harkara.notifications SET send_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'";
+    sqlx::query(expire).execute(&stage.admin).await.expect("it expires");
+    stage.pass(Duration::from_secs(60)).await;
+    stage.dispatch().await;
+    stage.pass(Duration::from_secs(60)).await;
+    stage.dispatch().await;
+    assert_eq!(stage.bus.detail_types(), ["notification.accepted", "delivery.expired"]);
+    assert_eq!(stage.bus.events()[1].detail["notification_id"], answer.id());
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn one_death_is_one_dead_letter_however_often_it_is_buried(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [failing as fn() -> _; 3]);
+    stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    for wait in [60, 120, 240] {
+        stage.pass(Duration::from_secs(wait)).await;
+        assert_eq!(stage.dispatch().await.buried, 1, "its dead letter is not stored yet");
+        assert_eq!(stage.dispatch().await.buried, 0, "less and less often");
+    }
+    stage.store_dead_letters().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.dead_letters").await, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_run_is_bounded_and_loops_until_nothing_is_due(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     stage.queue.refuse(true);

@@ -26,6 +26,10 @@ async fn an_accepted_notification_is_stored_published_and_sent(pool: PgPool) {
     );
     assert_eq!(mail.tags.notification.as_str(), answer.id());
     assert_eq!(stage.bus.detail_types(), ["notification.accepted", "delivery.sent"]);
+    for event in stage.bus.events() {
+        let facts = ["event_id", "tenant_id", "notification_id"].map(|name| event.detail[name].clone());
+        assert_eq!(facts, [json!(event.id.to_string()), json!(TENANT), json!(answer.id())], "{}", event.detail_type);
+    }
     stage.finish().await;
 }
 
@@ -257,6 +261,7 @@ async fn bad_input_is_named_by_pointer_and_leaves_nothing(pool: PgPool) {
         (with("send_at", json!(in_seconds(367 * 86_400))), 422, "/send_at"),
         (with("send_at", json!("tomorrow")), 422, "/send_at"),
         (with("expires_at", json!("2020-01-01T00:00:00Z")), 422, "/expires_at"),
+        (with("metadata", json!({"note": "x".repeat(4096)})), 422, "/metadata"),
         (with("dedupe", json!({"key": "k", "window": "soon"})), 422, "/dedupe/window"),
         (with("recipient", json!({"email": "a@b.in", "time_zone": "Mars/Olympus"})), 422, "/recipient/time_zone"),
     ];
@@ -282,6 +287,45 @@ async fn an_unknown_or_suspended_tenant_is_refused(pool: PgPool) {
     sqlx::query("UPDATE harkara.tenants SET state = 'suspended'").execute(&stage.admin).await.expect("suspended");
     let suspended = stage.post(Stage::greeting("a@b.in")).await;
     assert_eq!((suspended.status, suspended.body["code"].as_str()), (403, Some("tenant_inactive")));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn content_for_many_recipients_is_bounded_before_it_is_stored(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let recipients: Vec<Value> = (0..1000).map(|r| json!({"email": format!("r{r}@example.org")})).collect();
+    let mut body =
+        json!({"category": "greeting", "recipients": recipients, "subject": "s", "text": "x".repeat(20_000)});
+    let refused = stage.post(body.clone()).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec![""]), "{refused:?}");
+    body["text"] = "x".repeat(10_000).into();
+    assert_eq!(stage.post(body).await.status, 202);
+    stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn times_closer_than_a_microsecond_are_one_time(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let mut body = Stage::greeting("ada@example.org");
+    body["send_at"] = in_seconds(60).replace('Z', "").split('.').next().map(|at| format!("{at}.0000001Z")).into();
+    body["expires_at"] = body["send_at"].as_str().map(|at| at.replace("1Z", "2Z")).into();
+    let answer = stage.post(body).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/expires_at"]), "{answer:?}");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_event_with_its_own_key_is_accepted_once_under_any_id(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let mut detail = Stage::greeting("ada@example.org");
+    detail["tenant_id"] = TENANT.into();
+    detail["idempotency_key"] = "booking-7".into();
+    for id in ["event-1", "event-2"] {
+        let event = json!({"id": id, "source": "salon", "detail-type": "notification.requested", "detail": detail});
+        stage.enqueue.accept_event(&event).await.expect("accepted");
+    }
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 1);
     stage.finish().await;
 }
 

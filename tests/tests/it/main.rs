@@ -4,6 +4,13 @@ mod api;
 mod dead_letter;
 mod dispatcher;
 mod enqueue;
-mod fixtures;
+mod migrate;
 mod processor;
+
+mod fixtures;
 mod stack;
+
+mod catalog;
+mod tidy;
+
+mod project;

@@ -233,6 +233,36 @@ async fn a_template_that_fails_for_one_recipient_fails_that_one_only(pool: PgPoo
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_mail_of_html_alone_has_a_text_part_made_from_it(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let to = json!({"email": "ada@example.org"});
+    stage
+        .post(json!({"category": "greeting", "recipient": to, "subject": "s", "html": "<p>Dear <b>Ada</b></p>"}))
+        .await;
+    stage.drain().await;
+    let mail = &stage.mail.asked()[0];
+    assert_eq!((mail.text.as_deref(), mail.html.as_deref()), (Some("Dear Ada"), Some("<p>Dear <b>Ada</b></p>")));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_delivery_keeps_the_rules_that_it_began_with(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let category = |policy: &str| json!({"class": "transactional", "template": "greeting", "unknown_policy": policy});
+    stage.put(TENANT, "/v1/categories/{key}", "once", category("at_most_once")).await;
+    stage.mail.script("ada@example.org", [unknown as fn() -> _]);
+    let mut body = Stage::greeting("ada@example.org");
+    body["category"] = "once".into();
+    let id = stage.post(body).await.id();
+    stage.drain().await;
+    stage.put(TENANT, "/v1/categories/{key}", "once", category("at_least_once")).await;
+    stage.pass(Duration::from_secs(600)).await;
+    stage.dispatch().await;
+    assert_eq!(stage.outcome(&id).await.0, "failed", "what was promised not to come twice does not");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_there_is_no_time_for_is_handed_back_and_costs_nothing(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let answer = stage.post(Stage::greeting("ada@example.org")).await;

@@ -52,7 +52,11 @@ fn sign_token(stack: &Stack, claims: Value) -> String {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(20))).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into()
 }
 
 fn read(url: &str) -> Value {
@@ -104,7 +108,9 @@ impl Caller {
     }
 
     fn until_state(&self, id: &str, state: &str) -> Value {
-        until(&format!("{id} becomes {state}"), || Some(self.delivery(id)).filter(|delivery| delivery["state"] == state))
+        until(&format!("{id} becomes {state}"), || {
+            Some(self.delivery(id)).filter(|delivery| delivery["state"] == state)
+        })
     }
 
     /// The requests that SES got for an address.
@@ -267,7 +273,8 @@ fn a_canceled_notification_is_not_sent() {
     // One that is sent later than the canceled one would have been.
     body["recipient"]["email"] = address("success").into();
     body["send_at"] = (now + jiff::SignedDuration::from_secs(4)).to_string().into();
-    let later = caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
+    let later =
+        caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
     caller.until_state(&later, "sent");
     assert_eq!(caller.delivery(&id)["state"], "canceled");
     assert_eq!(caller.requests(&to).len(), 0);
@@ -304,7 +311,10 @@ fn an_event_on_the_bus_is_a_notification() {
         .post(&caller.stack.aws_endpoint_url)
         .header("x-amz-target", "AWSEvents.PutEvents")
         .header("content-type", "application/x-amz-json-1.1")
-        .header("authorization", format!("AWS4-HMAC-SHA256 Credential=test/20261121/{}/events/aws4_request", caller.stack.region))
+        .header(
+            "authorization",
+            format!("AWS4-HMAC-SHA256 Credential=test/20261121/{}/events/aws4_request", caller.stack.region),
+        )
         .send(json!({"Entries": [entry]}).to_string())
         .expect("answered")
         .body_mut()

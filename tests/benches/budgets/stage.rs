@@ -1,0 +1,132 @@
+//! What the sections share: the database behind its counting proxy, the stand-ins, and functions set up to use them.
+
+use std::time::Duration;
+
+use local::runtime_api::Function;
+use local::ses::{SesConfig, SesHandle, SesServer};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::aws::{AwsStandIn, Message};
+use crate::bench_database::BenchDatabase;
+use crate::events::{CATEGORY, http_event, post_notifications, sqs_event};
+use crate::functions::binary;
+use crate::wire::CountingProxy;
+use crate::{Outcome, progress};
+
+/// Longer than any function may take, so that a slow machine is no failure.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// Whether a function reaches Postgres through the proxy that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Through the proxy.
+    Counted,
+    /// Straight, for what is timed.
+    Direct,
+}
+
+/// The stage, set.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) database: BenchDatabase,
+    pub(crate) proxy: CountingProxy,
+    pub(crate) aws: AwsStandIn,
+    pub(crate) ses: SesHandle,
+}
+
+impl Stage {
+    /// Makes everything, and the category that all notifications here have.
+    pub(crate) async fn set_up() -> Outcome<Self> {
+        let database = BenchDatabase::create().await?;
+        let stage = Self {
+            proxy: CountingProxy::start(database.server_address()).await?,
+            database,
+            aws: AwsStandIn::start().await?,
+            ses: SesServer::start(SesConfig::default()).await?,
+        };
+        let api = stage.start_function("api", Path::Direct).await?;
+        let path = format!("/v1/categories/{CATEGORY}");
+        let category = http_event("PUT", "/v1/categories/{key}", &path, &json!({"class": "transactional"}));
+        let answer = api.invoke(&category, LIMIT).await?;
+        match answer["statusCode"].as_u64() {
+            Some(200 | 201 | 204) => Ok(stage),
+            _ => Err(format!("the category cannot be made: {answer}").into()),
+        }
+    }
+
+    /// Ends everything and drops the database.
+    pub(crate) async fn tear_down(self) -> Outcome<()> {
+        progress("dropping the database");
+        self.ses.stop().await;
+        self.database.drop().await
+    }
+
+    /// Starts a function whose mails go to the stage's own stand-in for SES.
+    pub(crate) async fn start_function(&self, name: &str, path: Path) -> Outcome<Function> {
+        self.start_function_with_ses(name, path, &self.ses.url()).await
+    }
+
+    /// Starts a function whose mails go to the given stand-in for SES.
+    pub(crate) async fn start_function_with_ses(&self, name: &str, path: Path, ses_url: &str) -> Outcome<Function> {
+        let mut url = match name {
+            "enqueue" | "api" => self.database.api_url()?,
+            _ => self.database.worker_url()?,
+        };
+        if path == Path::Counted {
+            point_at_proxy(&mut url, &self.proxy)?;
+        }
+        let env = [
+            ("DATABASE_URL", url.to_string()),
+            ("QUEUE_URL", self.aws.queue_url()),
+            ("DLQ_URL", self.aws.dlq_url()),
+            ("EVENT_BUS_NAME", "bench".to_owned()),
+            ("SES_CONFIGURATION_SET", "bench".to_owned()),
+            ("FROM_ADDRESS", "post@example.in".to_owned()),
+            ("AWS_REGION", "ap-south-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "bench".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "bench".to_owned()),
+            ("AWS_SESSION_TOKEN", "bench".to_owned()),
+            ("AWS_ENDPOINT_URL", self.aws.url()),
+            ("AWS_ENDPOINT_URL_SESV2", ses_url.to_owned()),
+            ("LOG_LEVEL", "warn".to_owned()),
+        ];
+        Ok(Function::start(binary(name), env).await.map_err(|error| format!("{name}: {error}"))?)
+    }
+
+    /// Posts so many notifications and returns the messages that `enqueue` published for them.
+    ///
+    /// Errors: an answer other than 202 for every one, or another number of messages.
+    pub(crate) async fn enqueue(&self, enqueue: &Function, count: usize, round: usize) -> Outcome<Vec<Message>> {
+        self.aws.take_messages();
+        let answer = enqueue.invoke(&post_notifications(count, round), LIMIT).await?;
+        if answer["statusCode"] != 202 {
+            return Err(format!("enqueue answered {answer}").into());
+        }
+        let messages = self.aws.take_messages();
+        if messages.len() == count {
+            Ok(messages)
+        } else {
+            Err(format!("{count} notifications made {} messages; {:?}", messages.len(), enqueue.output()).into())
+        }
+    }
+
+    /// Hands messages to `processor` as one event. Errors: it wants one of them back.
+    pub(crate) async fn process(&self, processor: &Function, messages: &[Message]) -> Outcome<()> {
+        let answer = processor.invoke(&sqs_event(messages), LIMIT).await?;
+        match answer["batchItemFailures"].as_array().map(Vec::len) {
+            Some(0) => Ok(()),
+            _ => Err(format!("processor answered {}; {:?}", short(&answer), processor.output()).into()),
+        }
+    }
+}
+
+fn point_at_proxy(url: &mut Url, proxy: &CountingProxy) -> Outcome<()> {
+    url.set_host(Some(&proxy.address().ip().to_string()))?;
+    url.set_port(Some(proxy.address().port())).map_err(|()| "DATABASE_URL takes no port")?;
+    Ok(())
+}
+
+fn short(answer: &Value) -> String {
+    answer.to_string().chars().take(500).collect()
+}

@@ -1,0 +1,66 @@
+//! Who may call what, and with which names resolved where.
+
+use super::assert_each;
+use sqlx::PgPool;
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn no_routine_is_everybodys(pool: PgPool) {
+    let why =
+        "Postgres lets PUBLIC execute every new routine; REVOKE EXECUTE ON ALL ROUTINES at the end of the migration";
+    let statement = "
+        SELECT p.oid::regprocedure::text, NOT EXISTS (
+            SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl WHERE acl.grantee = 0)
+        FROM pg_proc p WHERE p.pronamespace = 'harkara'::regnamespace";
+    assert_each(&pool, why, statement).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
+    let grants = "
+        SELECT acl.grantee::regrole::text, string_agg(p.proname, ' ' ORDER BY p.proname)
+        FROM pg_proc p, aclexplode(p.proacl) acl
+        WHERE p.pronamespace = 'harkara'::regnamespace AND acl.grantee <> p.proowner
+        GROUP BY 1 ORDER BY 1";
+    let found: Vec<(String, String)> = sqlx::query_as(grants).fetch_all(&pool).await.expect("the catalog answers");
+    let expected = [
+        (
+            "harkara_api",
+            "accept_notifications current_actor current_tenant describe_delivery enter_tenant may_become \
+             read_enqueue_context set_tenant",
+        ),
+        ("harkara_worker", "current_actor current_tenant describe_delivery may_become set_tenant"),
+    ];
+    assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn every_routine_with_its_owners_rights_says_where_names_are_looked_up(pool: PgPool) {
+    let why = "a SECURITY DEFINER routine runs what its caller's search_path finds, and pg_temp comes first where it is \
+               not named; SET search_path = pg_catalog, pg_temp";
+    let statement = "
+        SELECT p.oid::regprocedure::text,
+               coalesce(p.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}', false)
+        FROM pg_proc p WHERE p.pronamespace = 'harkara'::regnamespace AND p.prosecdef";
+    assert_each(&pool, why, statement).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn no_plpgsql_depends_on_the_callers_search_path(pool: PgPool) {
+    let why = "its names are looked up when it runs, so it sets its own search_path";
+    let statement = "
+        SELECT p.oid::regprocedure::text, EXISTS (
+            SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE 'search_path=pg_catalog%')
+        FROM pg_proc p
+        JOIN pg_language l ON l.oid = p.prolang
+        WHERE p.pronamespace = 'harkara'::regnamespace AND l.lanname = 'plpgsql'";
+    assert_each(&pool, why, statement).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn only_set_tenant_sets_the_tenant(pool: PgPool) {
+    let why = "the tenant is set in one place, and local to the transaction there";
+    let statement = "
+        SELECT p.proname::text, position('set_config' IN p.prosrc) = 0 OR p.proname = 'set_tenant'
+        FROM pg_proc p WHERE p.pronamespace = 'harkara'::regnamespace";
+    assert_each(&pool, why, statement).await;
+}

@@ -1,0 +1,271 @@
+//! Two tenants with a row in every table: neither reaches the other's, because the database refuses.
+//!
+//! The rows are inserted as the admin and not by the flows, because every table has to hold one at once, of both
+//! tenants and under the same keys.
+
+use super::{API, WORKER, begin_as, refusal};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use std::collections::BTreeMap;
+
+const TENANT: &str = "018f0000-0000-7000-8000-000000000001";
+const OTHER_TENANT: &str = "018f0000-0000-7000-8000-000000000002";
+
+/// A row for each table, in the order that foreign keys want; $1 is the tenant.
+const ROWS: &[(&str, &str)] = &[
+    ("tenants", "INSERT INTO harkara.tenants (tenant_id, name) VALUES ($1::uuid, 'a tenant')"),
+    (
+        "recipients",
+        "INSERT INTO harkara.recipients (tenant_id, recipient_id, email) VALUES ($1::uuid, 'ada', 'ada@example.org')",
+    ),
+    ("templates", "INSERT INTO harkara.templates (tenant_id, template_key) VALUES ($1::uuid, 'greeting')"),
+    (
+        "template_versions",
+        "INSERT INTO harkara.template_versions (tenant_id, template_key, channel, locale, version, subject, text_body)
+         VALUES ($1::uuid, 'greeting', 'email', 'en', 1, 'Hello', 'Hello')",
+    ),
+    (
+        "categories",
+        "INSERT INTO harkara.categories (tenant_id, category_key, class) VALUES ($1::uuid, 'greeting', 'transactional')",
+    ),
+    (
+        "notifications",
+        "INSERT INTO harkara.notifications (tenant_id, notification_id, category_key, recipient_id, template_key, send_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', 'greeting', 'ada', 'greeting', now())",
+    ),
+    (
+        "deliveries",
+        "INSERT INTO harkara.deliveries
+             (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, due_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000b', '018f0000-0000-7000-8000-00000000000a', 'email',
+                 'queued', 3, now(), now())",
+    ),
+    (
+        "attempts",
+        "INSERT INTO harkara.attempts (tenant_id, attempt_id, delivery_id, attempt_number)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000c', '018f0000-0000-7000-8000-00000000000b', 1)",
+    ),
+    (
+        "dedupe_keys",
+        "INSERT INTO harkara.dedupe_keys (tenant_id, dedupe_key, notification_id, expires_at)
+         VALUES ($1::uuid, 'once', '018f0000-0000-7000-8000-00000000000a', now() + interval '1 hour')",
+    ),
+    (
+        "idempotency_keys",
+        "INSERT INTO harkara.idempotency_keys
+             (tenant_id, route, idempotency_key, request_hash, request_id, answer, expires_at)
+         VALUES ($1::uuid, 'POST /v1/notifications', 'once', '\\x00', 'request-1', '{}', now() + interval '1 hour')",
+    ),
+    (
+        "events",
+        "INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000d', '018f0000-0000-7000-8000-00000000000a',
+                 'notification.accepted', '{}')",
+    ),
+    (
+        "dead_letters",
+        "INSERT INTO harkara.dead_letters
+             (tenant_id, dead_letter_id, queue_message_id, delivery_id, body, reason, receive_count)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000e', 'message-1',
+                 '018f0000-0000-7000-8000-00000000000b', '{}', 'attempts_used_up', 1)",
+    ),
+];
+
+/// Every change that the API's role may make to a row that is there, made to the other tenant's rows.
+const CHANGES: &[&str] = &[
+    "UPDATE harkara.recipients SET name = 'mine now' WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.categories SET class = 'marketing' WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.templates SET created_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.deliveries SET state = 'canceled' WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.dedupe_keys SET expires_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.idempotency_keys SET answer = '[]' WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.dead_letters SET redriven_at = now() WHERE tenant_id = $1::uuid",
+    "DELETE FROM harkara.dedupe_keys WHERE tenant_id = $1::uuid",
+];
+
+/// Every row that the API's role may change, given away to the other tenant.
+const GIFTS: &[&str] = &[
+    "UPDATE harkara.recipients SET tenant_id = $1::uuid",
+    "UPDATE harkara.categories SET tenant_id = $1::uuid",
+    "UPDATE harkara.templates SET tenant_id = $1::uuid",
+    "UPDATE harkara.deliveries SET tenant_id = $1::uuid",
+    "UPDATE harkara.dedupe_keys SET tenant_id = $1::uuid",
+    "UPDATE harkara.idempotency_keys SET tenant_id = $1::uuid",
+    "UPDATE harkara.dead_letters SET tenant_id = $1::uuid",
+];
+
+async fn insert_rows(pool: &PgPool, tenant: &str) {
+    for (table, row) in ROWS {
+        let result = sqlx::query(*row).bind(tenant).execute(pool).await;
+        assert!(result.is_ok(), "{table}: {result:?}");
+    }
+}
+
+/// A transaction of the API's role with its tenant set, as every one of the product's is.
+async fn begin_of(pool: &PgPool, tenant: &str) -> Transaction<'static, Postgres> {
+    let mut transaction = begin_as(pool, API).await;
+    set_tenant(&mut transaction, tenant).await;
+    transaction
+}
+
+async fn set_tenant(connection: &mut PgConnection, tenant: &str) {
+    let statement = "SELECT harkara.set_tenant($1::uuid, 'tester')";
+    sqlx::query(statement).bind(tenant).execute(connection).await.expect("a login role may set the tenant");
+}
+
+/// A function that counts, with its caller's rights, in every table that the caller may read: rows of the tenant, and
+/// rows of anybody else. It asks the catalog for the tables, so that a new one is not forgotten.
+const MAKE_COUNTER: &str = "
+    CREATE FUNCTION public.count_rows(tenant uuid)
+    RETURNS TABLE (table_name text, own_count bigint, others_count bigint) LANGUAGE plpgsql AS $$
+    BEGIN
+        FOR table_name IN
+            SELECT c.relname FROM pg_class c
+            WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+              AND has_table_privilege(c.oid, 'SELECT')
+        LOOP
+            EXECUTE format(
+                'SELECT count(*) FILTER (WHERE tenant_id = $1), count(*) FILTER (WHERE tenant_id <> $1) FROM harkara.%I',
+                table_name)
+            INTO own_count, others_count USING tenant;
+            RETURN NEXT;
+        END LOOP;
+    END
+    $$";
+
+/// Of each table that the role may read: rows of the tenant, and rows of anybody else.
+async fn count_rows(connection: &mut PgConnection, tenant: &str) -> BTreeMap<String, (i64, i64)> {
+    let statement = "SELECT table_name, own_count, others_count FROM public.count_rows($1::uuid)";
+    let rows: Vec<(String, i64, i64)> =
+        sqlx::query_as(statement).bind(tenant).fetch_all(connection).await.expect("every table can be counted");
+    rows.into_iter().map(|(table, own, others)| (table, (own, others))).collect()
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_sees_its_own_rows_and_no_others_in_any_table(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    insert_rows(&pool, OTHER_TENANT).await;
+    let mut admin = pool.acquire().await.expect("a connection");
+    sqlx::query(MAKE_COUNTER).execute(&mut *admin).await.expect("a function");
+    let all = count_rows(&mut admin, TENANT).await;
+    let bare: Vec<_> = all.iter().filter(|(_, (own, others))| *own == 0 || *others == 0).collect();
+    assert!(bare.is_empty(), "without a row in ROWS these tables are not looked at: {bare:?}");
+
+    let mut transaction = begin_of(&pool, TENANT).await;
+    let seen = count_rows(&mut transaction, TENANT).await;
+    assert_eq!(seen.len(), all.len(), "the API's role reads every table");
+    let leaking: Vec<_> = seen.iter().filter(|(_, (own, others))| *own == 0 || *others > 0).collect();
+    assert!(leaking.is_empty(), "(own, others') rows that a tenant sees: {leaking:?}");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn without_a_tenant_there_are_no_rows(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    sqlx::query(MAKE_COUNTER).execute(&pool).await.expect("a function");
+    let mut transaction = begin_as(&pool, API).await;
+    let seen = count_rows(&mut transaction, TENANT).await;
+    assert!(!seen.is_empty());
+    assert!(seen.values().all(|counts| *counts == (0, 0)), "{seen:?}");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_tenant_ends_with_its_transaction(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    let mut connection = pool.acquire().await.expect("a connection");
+    sqlx::query("SET SESSION AUTHORIZATION harkara_api").execute(&mut *connection).await.expect("the admin may");
+    let count = "SELECT count(*) FROM harkara.recipients";
+    for end in ["COMMIT", "ROLLBACK"] {
+        sqlx::query("BEGIN").execute(&mut *connection).await.expect("begun");
+        set_tenant(&mut connection, TENANT).await;
+        let during: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await.expect("counted");
+        sqlx::query(end).execute(&mut *connection).await.expect("ended");
+        let after: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await.expect("counted");
+        assert_eq!((during, after), (1, 0), "after {end}");
+    }
+    set_tenant(&mut connection, TENANT).await;
+    let after: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await.expect("counted");
+    assert_eq!(after, 0, "set outside a transaction, it is gone before the next statement");
+    sqlx::query("RESET SESSION AUTHORIZATION").execute(&mut *connection).await.expect("reset");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_same_keys_are_free_to_every_tenant(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    insert_rows(&pool, OTHER_TENANT).await;
+    let statement =
+        "SELECT count(*) FROM harkara.deliveries WHERE delivery_id = '018f0000-0000-7000-8000-00000000000b'";
+    let count: i64 = sqlx::query_scalar(statement).fetch_one(&pool).await.expect("counted");
+    assert_eq!(count, 2);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_cannot_insert_for_another(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    let mut by_policy = 0;
+    for (table, row) in ROWS {
+        let mut transaction = begin_of(&pool, TENANT).await;
+        let (code, said) = refusal(sqlx::query(*row).bind(OTHER_TENANT).execute(&mut *transaction).await);
+        assert_eq!(code, "42501", "{table}: {said}");
+        by_policy += usize::from(said.contains("row-level security"));
+    }
+    assert_eq!(by_policy, 9, "into this many tables the API's role may insert, and only the policy is in the way");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_cannot_change_anothers_rows(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    insert_rows(&pool, OTHER_TENANT).await;
+    for change in CHANGES {
+        let mut transaction = begin_of(&pool, TENANT).await;
+        let changed = sqlx::query(*change).bind(OTHER_TENANT).execute(&mut *transaction).await.expect("it may ask");
+        assert_eq!(changed.rows_affected(), 0, "{change}");
+    }
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_cannot_give_its_rows_to_another(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    for gift in GIFTS {
+        let mut transaction = begin_of(&pool, TENANT).await;
+        let (code, said) = refusal(sqlx::query(*gift).bind(OTHER_TENANT).execute(&mut *transaction).await);
+        assert_eq!(code, "42501", "{gift}: {said}");
+    }
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_cannot_refer_to_anothers_recipient(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    let only_there =
+        "INSERT INTO harkara.recipients (tenant_id, recipient_id, email) VALUES ($1::uuid, 'bob', 'bob@example.org')";
+    sqlx::query("INSERT INTO harkara.tenants (tenant_id, name) VALUES ($1::uuid, 'the other')")
+        .bind(OTHER_TENANT)
+        .execute(&pool)
+        .await
+        .expect("a tenant");
+    sqlx::query(only_there).bind(OTHER_TENANT).execute(&pool).await.expect("a recipient");
+    let reference = "
+        INSERT INTO harkara.notifications (tenant_id, notification_id, category_key, recipient_id, template_key, send_at)
+        VALUES ($1::uuid, '018f0000-0000-7000-8000-0000000000ff', 'greeting', 'bob', 'greeting', now())";
+    let mut transaction = begin_of(&pool, TENANT).await;
+    let result = sqlx::query(reference).bind(TENANT).execute(&mut *transaction).await;
+    assert_eq!(refusal(result), ("23503".to_owned(), "notifications_tenant_id_recipient_id_fkey".to_owned()));
+}
+
+/// The counterpart: what the tests above do not see is there, and the worker, which serves all tenants, sees it.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_worker_serves_every_tenant(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    insert_rows(&pool, OTHER_TENANT).await;
+    let mut transaction = begin_as(&pool, WORKER).await;
+    let statement = "SELECT count(DISTINCT tenant_id) FROM harkara.deliveries";
+    let count: i64 = sqlx::query_scalar(statement).fetch_one(&mut *transaction).await.expect("counted");
+    assert_eq!(count, 2);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn no_hand_moves_a_delivery_against_the_state_machine(pool: PgPool) {
+    insert_rows(&pool, TENANT).await;
+    let back = "UPDATE harkara.deliveries SET state = 'sent', sent_at = now(), due_at = NULL";
+    let mut transaction = begin_as(&pool, WORKER).await;
+    let result = sqlx::query(back).execute(&mut *transaction).await;
+    assert_eq!(refusal(result), ("23514".to_owned(), "delivery_moves_forward".to_owned()));
+}

@@ -1,0 +1,134 @@
+//! The database and `domain` speak with the same words: each list stands in both, and is the same.
+
+use super::refusal;
+use domain::category::{
+    Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, Priority, RECONCILE_WINDOW_DEFAULT_SECONDS,
+    RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
+};
+use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
+use sqlx::PgPool;
+use std::collections::{BTreeMap, BTreeSet};
+
+type Words = BTreeSet<String>;
+
+fn words<T: Copy>(all: &[T], print: impl Fn(T) -> &'static str) -> Words {
+    all.iter().map(|value| print(*value).to_owned()).collect()
+}
+
+/// The literals of a constraint as Postgres prints it; a text array counts as its elements.
+fn literals(definition: &str) -> Words {
+    let quoted = definition.split('\'').skip(1).step_by(2);
+    quoted.flat_map(|literal| literal.trim_matches(['{', '}']).split(',')).map(str::to_owned).collect()
+}
+
+/// The definitions of the checks whose names end like this, by `table.name`.
+async fn read_checks(pool: &PgPool, ending: &str) -> BTreeMap<String, String> {
+    let statement = "
+        SELECT c.relname || '.' || k.conname, pg_get_constraintdef(k.oid)
+        FROM pg_constraint k
+        JOIN pg_class c ON c.oid = k.conrelid AND NOT c.relispartition
+        WHERE k.connamespace = 'harkara'::regnamespace AND k.contype = 'c' AND k.conname LIKE '%' || $1";
+    let rows: Vec<(String, String)> =
+        sqlx::query_as(statement).bind(ending).fetch_all(pool).await.expect("the catalog answers");
+    rows.into_iter().collect()
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
+    let channels = words(Channel::ALL, Channel::as_str);
+    let text = |list: &[&str]| -> Words { list.iter().map(|word| (*word).to_owned()).collect() };
+    let expected = BTreeMap::from([
+        ("attempts.outcome_is_known", words(AttemptOutcome::ALL, AttemptOutcome::as_str)),
+        // What a trigger can report: TG_OP, which is Postgres's word.
+        ("audit_log.operation_is_known", text(&["INSERT", "UPDATE", "DELETE"])),
+        ("categories.channels_are_known", channels.clone()),
+        ("categories.class_is_known", words(Class::ALL, Class::as_str)),
+        ("categories.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
+        ("deliveries.channel_is_known", channels.clone()),
+        ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),
+        ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
+        ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
+        ("template_versions.channel_is_known", channels),
+        // Set by an operator's hand only; `enqueue` asks whether it is active.
+        ("tenants.state_is_known", text(&["active", "suspended"])),
+    ]);
+    let mut found = read_checks(&pool, "\\_is\\_known").await;
+    found.extend(read_checks(&pool, "\\_are\\_known").await);
+    let found: BTreeMap<_, _> = found.iter().map(|(name, check)| (name.as_str(), literals(check))).collect();
+    assert_eq!(found, expected, "a list that is new in the database belongs here, beside its enum");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn exactly_the_open_states_are_due(pool: PgPool) {
+    let checks = read_checks(&pool, "open_delivery_is_due").await;
+    let found = literals(&checks["deliveries.open_delivery_is_due"]);
+    let open = DeliveryState::ALL.iter().copied().filter(|state| state.is_open());
+    // A dead delivery is due until its message is in the dead-letter queue.
+    let expected: Words = open.chain([DeliveryState::Dead]).map(|state| state.as_str().to_owned()).collect();
+    assert_eq!(found, expected);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_database_allows_exactly_the_transitions_of_domain(pool: PgPool) {
+    let names: Vec<_> = DeliveryState::ALL.iter().map(|state| state.as_str()).collect();
+    let statement = "
+        SELECT old, new FROM unnest($1::text[]) old CROSS JOIN unnest($1::text[]) new
+        WHERE harkara.may_become(old, new)";
+    let allowed: BTreeSet<(String, String)> = sqlx::query_as(statement)
+        .bind(&names)
+        .fetch_all(&pool)
+        .await
+        .expect("every state is a text")
+        .into_iter()
+        .collect();
+    let pairs = DeliveryState::ALL.iter().flat_map(|old| DeliveryState::ALL.iter().map(move |new| (*old, *new)));
+    let expected: BTreeSet<_> = pairs
+        .filter(|(old, new)| old.may_become(*new))
+        .map(|(old, new)| (old.as_str().to_owned(), new.as_str().to_owned()))
+        .collect();
+    assert_eq!(allowed, expected);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_state_that_nobody_knows_leads_nowhere(pool: PgPool) {
+    let statement = "SELECT harkara.may_become('lost', 'queued') OR harkara.may_become('queued', 'lost')";
+    let allowed: bool = sqlx::query_scalar(statement).fetch_one(&pool).await.expect("an answer");
+    assert!(!allowed);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_category_that_does_not_say_gets_the_defaults_of_domain(pool: PgPool) {
+    let statement = "
+        INSERT INTO harkara.categories (tenant_id, category_key, class)
+        VALUES ('00000000-0000-0000-0000-000000000000', 'plain', 'transactional')
+        RETURNING max_attempts, unknown_policy, reconcile_window_seconds, channels";
+    let (max_attempts, unknown_policy, window, channels): (i32, String, i32, Vec<String>) =
+        sqlx::query_as(statement).fetch_one(&pool).await.expect("a category");
+    assert_eq!(max_attempts.cast_unsigned(), MAX_ATTEMPTS_DEFAULT);
+    assert_eq!(unknown_policy, UnknownPolicy::AtLeastOnce.as_str());
+    assert_eq!(window.cast_unsigned(), RECONCILE_WINDOW_DEFAULT_SECONDS);
+    assert_eq!(channels, [Channel::Email.as_str()]);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_limits_of_domain_are_the_databases(pool: PgPool) {
+    let statement = "
+        INSERT INTO harkara.categories (tenant_id, category_key, class, max_attempts, reconcile_window_seconds)
+        VALUES ('00000000-0000-0000-0000-000000000000', 'edge', 'transactional', $1, $2)
+        ON CONFLICT (tenant_id, category_key) DO UPDATE SET max_attempts = excluded.max_attempts";
+    let (attempts, window) = (MAX_ATTEMPTS_LIMIT.cast_signed(), RECONCILE_WINDOW_LIMIT_SECONDS.cast_signed());
+    for (attempts, window, broken) in [
+        (attempts, window, None),
+        (1, 0, None),
+        (attempts + 1, window, Some("max_attempts_is_bounded")),
+        (0, window, Some("max_attempts_is_bounded")),
+        (attempts, window + 1, Some("reconcile_window_is_bounded")),
+        (attempts, -1, Some("reconcile_window_is_bounded")),
+    ] {
+        let result = sqlx::query(statement).bind(attempts).bind(window).execute(&pool).await;
+        match broken {
+            None => assert!(result.is_ok(), "{attempts} attempts and {window} seconds: {result:?}"),
+            Some(constraint) => assert_eq!(refusal(result), ("23514".to_owned(), constraint.to_owned())),
+        }
+    }
+}

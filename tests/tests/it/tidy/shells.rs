@@ -1,0 +1,66 @@
+//! A function's folder is a shell: it boots, and hands each event to the flow of the same name.
+
+use super::sources::{list_files, read_sources};
+use crate::project::root;
+
+/// About a page; a shell that needs more has begun to decide.
+const MOST_LINES: usize = 40;
+
+/// The functions' names, by their folders.
+fn list_functions() -> Vec<String> {
+    let files = list_files();
+    let folders = files.iter().filter_map(|file| file.strip_prefix("functions/")?.split_once('/'));
+    let mut names: Vec<String> = folders.map(|(name, _)| name.to_owned()).collect();
+    names.dedup();
+    assert!(names.len() >= 6, "{names:?}");
+    names
+}
+
+#[test]
+fn a_shell_is_a_manifest_and_a_page() {
+    let files = list_files();
+    for name in list_functions() {
+        let folder = format!("functions/{name}/");
+        let own: Vec<_> = files.iter().filter_map(|file| file.strip_prefix(&folder)).collect();
+        assert_eq!(own, ["Cargo.toml", "src/main.rs"], "{folder}: more belongs in flow");
+    }
+    for source in read_sources().iter().filter(|source| source.is_in(&["functions/"])) {
+        let lines = source.text.lines().count();
+        assert!(
+            lines <= MOST_LINES,
+            "{} has {lines} lines of {MOST_LINES}: what it decides belongs in flow",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn a_shell_hands_over_to_the_flow_of_its_name_and_to_no_other() {
+    let names = list_functions();
+    for source in read_sources().iter().filter(|source| source.is_in(&["functions/"])) {
+        for name in &names {
+            let calls = !source.find(&format!("flow : : {name}")).is_empty();
+            let is_own = source.path == format!("functions/{name}/src/main.rs");
+            assert_eq!(calls, is_own, "{} and flow::{name}", source.path);
+        }
+    }
+}
+
+#[test]
+fn a_shell_branches_on_nothing_but_the_kind_of_event() {
+    for source in read_sources().iter().filter(|source| source.is_in(&["functions/"])) {
+        let branches = ["if", "match", "for", "while", "loop"].iter().flat_map(|word| source.find(word)).count();
+        // `enqueue` takes requests and events.
+        let allowed = usize::from(source.path == "functions/enqueue/src/main.rs");
+        assert!(branches <= allowed, "{} decides; let its flow do that", source.path);
+    }
+}
+
+#[test]
+fn a_function_its_flow_and_its_tests_share_one_name() {
+    for name in list_functions() {
+        for file in [format!("shared/flow/src/{name}.rs"), format!("tests/tests/it/{name}.rs")] {
+            assert!(root().join(&file).is_file(), "functions/{name} has no {file}");
+        }
+    }
+}
