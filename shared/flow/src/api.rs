@@ -4,7 +4,7 @@
 //! Each request is one transaction of the caller's tenant; what belongs to others does not exist there.
 //! A POST does its work and keeps its answer under the `Idempotency-Key` in one commit.
 
-use crate::request::{hash_body, store_problem};
+use crate::request::{Refused, hash_body};
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::dead_letters::{DeadLetterFilter, list_dead_letters, redrive_dead_letters};
 use adapters::store::enqueue::RequestKey;
@@ -37,24 +37,6 @@ pub struct Api<Q> {
     pub queue: Q,
 }
 
-/// Why a request has no answer of its own.
-enum Refused {
-    Problem(Problem),
-    Store(StoreError),
-}
-
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 type Answer = Result<Response, Refused>;
 
 impl<Q: Queue> Api<Q> {
@@ -66,8 +48,7 @@ impl<Q: Queue> Api<Q> {
         };
         match self.route(&request, request_id).await {
             Ok(response) => response.with_header("x-request-id", request_id),
-            Err(Refused::Problem(problem)) => problem.response(request_id),
-            Err(Refused::Store(error)) => store_problem(&error, request.idempotency_key.as_ref()).response(request_id),
+            Err(refused) => refused.into_problem(request.idempotency_key.as_ref()).response(request_id),
         }
     }
 

@@ -6,7 +6,7 @@
 //! all the same. A request that arrives twice with one key finds the first one's answer; an event that EventBridge
 //! delivers twice has its id for a key.
 
-use crate::request::{hash_body, store_problem};
+use crate::request::{Refused, hash_body};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::enqueue::{self as store, AcceptResult, Accepted, RequestKey, StoredAnswer};
@@ -108,10 +108,7 @@ impl<Q: Queue> Enqueue<Q> {
             Err(Refused::Store(StoreError::Conflict(_))) => self.try_accept(asked).await,
             outcome => outcome,
         }
-        .map_err(|refused| match refused {
-            Refused::Problem(problem) => problem,
-            Refused::Store(error) => store_problem(&error, asked.key.key.as_ref()),
-        })
+        .map_err(|refused| refused.into_problem(asked.key.key.as_ref()))
     }
 
     async fn try_accept(&self, asked: &Asked) -> Result<Answer, Refused> {
@@ -156,24 +153,6 @@ impl<Q: Queue> Enqueue<Q> {
                 Ok(Answer::New(answer))
             }
         }
-    }
-}
-
-/// A problem that is the caller's, or one of the store.
-enum Refused {
-    Problem(Problem),
-    Store(StoreError),
-}
-
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the flows behind the API share: a request's digest, and what a caller is told when the store fails.
+//! What the flows behind the API share: a request's digest, and why a request has no answer of its own.
 
 use adapters::store::database::StoreError;
 use adapters::telemetry::chain;
@@ -12,9 +12,37 @@ pub(crate) fn hash_body(body: &Value) -> Vec<u8> {
     Sha256::digest(body.to_string()).to_vec()
 }
 
+/// Why a request has no answer of its own: a problem that is the caller's, or one of the store.
+pub(crate) enum Refused {
+    Problem(Problem),
+    Store(StoreError),
+}
+
+impl Refused {
+    /// What the caller is told. `key` is the request's own.
+    pub(crate) fn into_problem(self, key: Option<&IdempotencyKey>) -> Problem {
+        match self {
+            Self::Problem(problem) => problem,
+            Self::Store(error) => store_problem(&error, key),
+        }
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// What a caller is told of a failure of the store; the log has the rest.
 /// A request with a key that finds rows locked most likely finds its own first copy at work.
-pub(crate) fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) -> Problem {
+fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) -> Problem {
     match error {
         StoreError::Unavailable(_) | StoreError::Secret(_) => {
             tracing::error!(error = chain(error), "the store is unavailable");
