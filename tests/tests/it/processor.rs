@@ -233,6 +233,20 @@ async fn a_template_that_fails_for_one_recipient_fails_that_one_only(pool: PgPoo
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_batch_that_cannot_be_claimed_is_received_again_whole(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    sqlx::query("ALTER TABLE harkara.deliveries RENAME TO gone").execute(&stage.admin).await.expect("renamed");
+    stage.process(Duration::ZERO).await;
+    sqlx::query("ALTER TABLE harkara.gone RENAME TO deliveries").execute(&stage.admin).await.expect("renamed");
+    assert_eq!(stage.queue.waiting().len(), 1, "its message was given back");
+    assert_eq!(stage.mail.asked().len(), 0);
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_mail_of_html_alone_has_a_text_part_made_from_it(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let to = json!({"email": "ada@example.org"});

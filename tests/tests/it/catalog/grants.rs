@@ -9,7 +9,7 @@ async fn no_role_of_ours_stands_above_the_walls(pool: PgPool) {
     let statement = "
         SELECT rolname::text, NOT (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)
                         AND rolcanlogin = (rolname <> 'harkara_owner')
-        FROM pg_roles WHERE rolname LIKE 'harkara%'";
+        FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker')";
     assert_each(&pool, why, statement).await;
 }
 
