@@ -281,6 +281,29 @@ fn mail_leaves_only_from_allowed_addresses_and_only_from_the_processor() {
     assert!(seen > 0);
 }
 
+/// The README's table of routes is the contract with callers; the template is held to it.
+#[test]
+fn every_route_of_the_readme_is_there_with_its_scope_and_no_other() {
+    let readme = include_str!("../../../README.md");
+    let mut wanted = BTreeSet::new();
+    for line in readme.lines().filter(|line| line.starts_with("| `") && line.contains("/v1/")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let scope = cells[1].trim_matches('`');
+        // "`PUT`, `GET /v1/…`" are two routes of one path.
+        let path = cells[0].rfind("/v1/").map(|at| cells[0][at..].trim_end_matches('`')).expect("a path");
+        for method in ["GET", "POST", "PUT"].into_iter().filter(|method| cells[0].contains(method)) {
+            wanted.insert((format!("{method} {path}"), scope.to_owned()));
+        }
+    }
+    let template = template();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let found: BTreeSet<(String, String)> = of_type(&template, "AWS::ApiGatewayV2::Route")
+        .into_iter()
+        .map(|(_, route)| (text(&route["RouteKey"]), text(&route["AuthorizationScopes"][0])))
+        .collect();
+    assert_eq!(found, wanted);
+}
+
 #[test]
 fn every_route_asks_for_a_token_and_a_scope_and_there_is_no_catch_all() {
     let template = template();

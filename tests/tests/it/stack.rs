@@ -142,6 +142,30 @@ impl Caller {
     }
 }
 
+/// The gate before SQS, shut until this is dropped, whatever becomes of the test.
+struct ShutGate {
+    url: String,
+}
+
+impl ShutGate {
+    fn before_sqs(stack: &Stack) -> Self {
+        let gate = Self { url: format!("{}/gates/sqs", stack.issuer_url) };
+        gate.set("shut");
+        gate
+    }
+
+    fn set(&self, state: &str) {
+        let answer = agent().put(&self.url).send_json(state).expect("answered");
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+}
+
+impl Drop for ShutGate {
+    fn drop(&mut self) {
+        self.set("open");
+    }
+}
+
 fn mail(to: &str) -> Value {
     json!({
         "category": "OBSERVATION_ASSIGNED", "recipient": {"email": to, "name": "Ada Lovelace"},
@@ -336,16 +360,12 @@ fn an_event_on_the_bus_is_a_notification() {
 fn stopping_the_queue_during_a_post_loses_nothing() {
     let _queue = QUEUE.write().unwrap_or_else(PoisonError::into_inner);
     let (caller, to) = (caller(), address("accept"));
-    let gate = |state: &str| {
-        let answer = agent().put(format!("{}/gates/sqs", caller.stack.issuer_url)).send_json(state).expect("answered");
-        assert!(answer.status().is_success(), "{answer:?}");
-    };
-    gate("shut");
+    let shut = ShutGate::before_sqs(&caller.stack);
     let answer = caller.post(&to);
-    gate("open");
     assert_eq!(answer.status, 202, "the caller does not notice: {}", answer.body);
     let id = answer.body["id"].as_str().expect("an id");
     assert_eq!(caller.delivery(id)["state"], "queued");
+    drop(shut);
     caller.until_state(id, "sent");
     assert_eq!(caller.mails(&to).len(), 1);
 }
