@@ -1,12 +1,15 @@
-//! Doubles of the queue, the bus and the provider. They keep what they were given, and misbehave on request.
+//! Doubles of the queue, the bus, the provider and its account. They keep what they were given, and misbehave on request.
 
 use adapters::wire::queue_message::print_message;
 use adapters::wire::sqs_event::Record;
+use domain::account::{ListPage, ListedAddress, MailAccount};
 use domain::event::{Event, EventBus};
+use domain::feedback::SuppressionReason;
 use domain::mail::{Mail, MailSender};
-use domain::outcome::SendOutcome;
+use domain::outcome::{ProviderError, SendOutcome};
 use domain::queue::{DeadMessage, NotTaken, Publication, Queue};
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -241,5 +244,62 @@ impl MailSender for ScriptedMailSender {
             Ok(step) => step(),
             Err(count) => SendOutcome::Sent { provider_message_id: Some(format!("provider-{count}")) },
         }
+    }
+}
+
+#[derive(Debug, Default)]
+struct AccountState {
+    listed: Vec<ListedAddress>,
+    sends_per_second: Option<NonZeroU32>,
+    calls_left: Option<usize>,
+}
+
+/// An account whose list the test writes; it gives two addresses a page.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptedAccount(Arc<Mutex<AccountState>>);
+
+impl ScriptedAccount {
+    /// From now on lists these addresses, and has this rate.
+    pub fn set(&self, listed: &[(&str, SuppressionReason)], sends_per_second: u32) {
+        let mut state = lock(&self.0);
+        let listed =
+            listed.iter().map(|(address, reason)| ListedAddress { address: (*address).into(), reason: *reason });
+        state.listed = listed.collect();
+        state.sends_per_second = NonZeroU32::new(sends_per_second);
+    }
+
+    /// Answers so many calls, and fails every one after them.
+    pub fn fail_after(&self, calls: usize) {
+        lock(&self.0).calls_left = Some(calls);
+    }
+}
+
+impl AccountState {
+    fn answer(&mut self) -> Result<(), ProviderError> {
+        match &mut self.calls_left {
+            Some(0) => Err(ProviderError { code: "TooManyRequestsException".into(), detail: "words".into() }),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl MailAccount for ScriptedAccount {
+    async fn list_suppressed(&self, after: Option<&str>) -> Result<ListPage, ProviderError> {
+        let mut state = lock(&self.0);
+        state.answer()?;
+        let begin: usize = after.map_or(0, |after| after.parse().expect("a token that this account gave"));
+        let addresses: Vec<_> = state.listed.iter().skip(begin).take(2).cloned().collect();
+        let end = begin + addresses.len();
+        Ok(ListPage { addresses, next: (end < state.listed.len()).then(|| end.to_string()) })
+    }
+
+    async fn read_send_rate(&self) -> Result<NonZeroU32, ProviderError> {
+        let mut state = lock(&self.0);
+        state.answer()?;
+        Ok(state.sends_per_second.expect("the test says which"))
     }
 }

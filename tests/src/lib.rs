@@ -1,10 +1,14 @@
-//! The harness: the flows on a real Postgres, with doubles at the provider's edge only.
+//! The harnesses: [`Stage`] has the flows on a real Postgres, with doubles at the provider's edge only; [`strict`] has the
+//! functions' own binaries among stand-ins that are as strict as AWS, and faults of every kind.
 //!
 //! A test begins a [`Stage`], acts through the product's own flows, moves time with [`Stage::pass`], and ends with
 //! [`Stage::finish`], which fails where work was left behind. A stage that is dropped without it fails too.
 
+mod clock;
 mod doubles;
 mod stage;
+pub mod strict;
 
-pub use doubles::{RecordingBus, RecordingQueue, ScriptedMailSender};
+pub use clock::shift_time;
+pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};

@@ -1,6 +1,7 @@
 //! A stage: two tenants, their categories and templates, and the flows around one database.
 
-use crate::doubles::{RecordingBus, RecordingQueue, ScriptedMailSender};
+use crate::clock::shift_time;
+use crate::doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 use adapters::ses::MailConfig;
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::migrations::{NewTenant, upsert_tenants};
@@ -12,6 +13,7 @@ use flow::api::Api;
 use flow::dead_letter::DeadLetter;
 use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
+use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::processor::Processor;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool};
@@ -36,12 +38,16 @@ pub struct Stage {
     pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
     /// `dead_letter`.
     pub dead_letter: DeadLetter<RecordingBus>,
+    /// `feedback`.
+    pub feedback: Feedback<ScriptedAccount, RecordingQueue, RecordingBus>,
     /// The queue of all of them.
     pub queue: RecordingQueue,
     /// The bus of all of them.
     pub bus: RecordingBus,
     /// The provider.
     pub mail: ScriptedMailSender,
+    /// The provider's account.
+    pub account: ScriptedAccount,
     is_finished: bool,
 }
 
@@ -81,6 +87,7 @@ impl Stage {
         upsert_tenants(&database_of(&admin), &tenants).await.expect("tenants are made");
 
         let (queue, bus, mail) = (RecordingQueue::default(), RecordingBus::default(), ScriptedMailSender::default());
+        let account = ScriptedAccount::default();
         let api_role = database_as(&admin, "harkara_api");
         let worker_role = database_as(&admin, "harkara_worker");
         let from = EmailAddress::parse("sender@harkara.test").expect("an address");
@@ -95,10 +102,17 @@ impl Stage {
                 mail_config: MailConfig { configuration_set: "harkara".to_owned(), from },
             },
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
-            dead_letter: DeadLetter { database: worker_role, bus: bus.clone() },
+            dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
+            feedback: Feedback {
+                database: worker_role,
+                account: account.clone(),
+                queue: queue.clone(),
+                bus: bus.clone(),
+            },
             queue,
             bus,
             mail,
+            account,
             admin,
             is_finished: false,
         };
@@ -206,14 +220,29 @@ impl Stage {
         self.dead_letter.store_batch(&self.queue.receive_dead()).await.expect("stored");
     }
 
+    /// Hands `feedback` one batch of bodies; answers with the places of those that it reports as failed.
+    pub async fn feed(&self, bodies: &[String]) -> Vec<usize> {
+        let record = |(place, body): (usize, &String)| Record {
+            message_id: place.to_string(),
+            receipt_handle: format!("feedback-{place}"),
+            body: body.clone(),
+            receive_count: 1,
+            ..Record::default()
+        };
+        let records: Vec<Record> = bodies.iter().enumerate().map(record).collect();
+        let response = self.feedback.hear_batch(&records, Instant::now() + Duration::from_secs(30)).await;
+        let failing = failing_ids(&serde_json::to_value(&response).expect("prints"));
+        failing.iter().map(|id| id.parse().expect("an id of the batch")).collect()
+    }
+
+    /// Compares with the provider's account, as `feedback` does on its schedule.
+    pub async fn reconcile(&self) -> Result<ReconcileCounts, ReconcileError> {
+        self.feedback.reconcile(Instant::now() + Duration::from_secs(30)).await
+    }
+
     /// Lets time pass: every time that the database keeps moves back.
     pub async fn pass(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let shift = "UPDATE harkara.deliveries SET not_before = not_before - make_interval(secs => $1), \
-                     due_at = due_at - make_interval(secs => $1)";
-        sqlx::query(shift).bind(seconds).execute(&self.admin).await.expect("time passes");
-        let shift = "UPDATE harkara.events SET created_at = created_at - make_interval(secs => $1)";
-        sqlx::query(shift).bind(seconds).execute(&self.admin).await.expect("time passes");
+        shift_time(&self.admin, time).await;
     }
 
     /// How many rows a statement counts, as the admin.
@@ -259,14 +288,14 @@ pub fn database_of(admin: &PgPool) -> Database {
 }
 
 /// The test's database as one of the login roles. Logging in as them would want their passwords, which are the stack's.
-fn database_as(admin: &PgPool, role: &str) -> Database {
+pub(crate) fn database_as(admin: &PgPool, role: &str) -> Database {
     let mut url = admin.connect_options().to_url_lossy();
     url.query_pairs_mut().append_pair("options[role]", role);
     Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
 }
 
 /// API Gateway's event, as its payload format 2.0 has it.
-fn gateway_event(
+pub(crate) fn gateway_event(
     tenant: &str,
     route: &str,
     parameter: Option<&str>,
@@ -297,7 +326,11 @@ fn gateway_event(
 }
 
 fn read_answer(response: Response) -> Answer {
-    let printed = serde_json::to_value(response.into_gateway()).expect("prints");
+    read_printed(&serde_json::to_value(response.into_gateway()).expect("prints"))
+}
+
+/// Reads what API Gateway gets from a function.
+pub(crate) fn read_printed(printed: &Value) -> Answer {
     let body = printed["body"].as_str().unwrap_or_default();
     Answer {
         status: printed["statusCode"].as_i64().expect("a status"),

@@ -4,15 +4,26 @@
 
 pub mod wire;
 
+#[cfg(feature = "services")]
 pub mod store;
 
+#[cfg(feature = "services")]
 pub mod bus;
+#[cfg(feature = "services")]
 pub mod ses;
+#[cfg(feature = "services")]
+pub mod ses_account;
+#[cfg(feature = "services")]
 pub mod sqs;
 
+#[cfg(feature = "services")]
 pub mod aws;
 pub mod clock;
+#[cfg(feature = "services")]
 pub mod env;
+pub mod failpoint;
 pub mod ids;
+#[cfg(feature = "services")]
 mod secrets;
+#[cfg(feature = "services")]
 pub mod telemetry;

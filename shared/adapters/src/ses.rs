@@ -103,14 +103,14 @@ impl MailSender for SesMailSender {
                 let id = output.message_id.filter(|id| !id.is_empty() && id.chars().all(|c| c.is_ascii_graphic()));
                 SendOutcome::Sent { provider_message_id: id }
             }
-            Err(error) => classify_error(&error),
+            Err(error) => classify_error(&error, &mail.from),
         }
     }
 }
 
 /// Says what a failed call means for the mail. One arm for each row of SES's error table; what is not known to be
 /// unsent may have been sent.
-fn classify_error(error: &SdkError<SendEmailError, HttpResponse>) -> SendOutcome {
+fn classify_error(error: &SdkError<SendEmailError, HttpResponse>, sender: &EmailAddress) -> SendOutcome {
     match error {
         SdkError::ConstructionFailure(_) => {
             SendOutcome::Rejected(named("ConstructionFailure", "the request could not be built"))
@@ -126,14 +126,14 @@ fn classify_error(error: &SdkError<SendEmailError, HttpResponse>) -> SendOutcome
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let said = context.err().meta();
-            classify_answer(status, said.code(), said.message().unwrap_or_default())
+            classify_answer(status, said.code(), said.message().unwrap_or_default(), sender)
         }
         _ => SendOutcome::Unknown(named("Unclassified", "the SDK reported something new")),
     }
 }
 
 /// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
-fn classify_answer(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
+fn classify_answer(status: u16, code: Option<&str>, message: &str, sender: &EmailAddress) -> SendOutcome {
     let said =
         || named(code.unwrap_or("None"), if message.is_empty() { "the provider gave no reason" } else { message });
     let mentions = |words: &str| message.to_ascii_lowercase().contains(words);
@@ -152,20 +152,33 @@ fn classify_answer(status: u16, code: Option<&str>, message: &str) -> SendOutcom
         (_, Some("SendingPausedException")) => SendOutcome::Held(Reason::SendingPaused, said()),
         (_, Some("AccountSuspendedException")) => SendOutcome::Held(Reason::AccountSuspended, said()),
         (_, Some("MailFromDomainNotVerifiedException")) => SendOutcome::Held(Reason::IdentityUnverified, said()),
-        // The same code says "bad content" and "sandbox or unverified identity".
+        // The same code says "bad content", "unverified identity" and, in the provider's sandbox, "unverified recipient".
+        (_, Some("MessageRejected")) if mentions("not verified") && names_others_only(message, sender) => {
+            SendOutcome::Held(Reason::RecipientUnverified, said())
+        }
         (_, Some("MessageRejected")) if mentions("not verified") => {
             SendOutcome::Held(Reason::IdentityUnverified, said())
         }
         (_, Some("MessageRejected" | "BadRequestException")) => SendOutcome::Rejected(said()),
         (_, Some("NotFoundException")) => SendOutcome::Held(Reason::ConfigurationMissing, said()),
         (429, _) => SendOutcome::Throttled(said()),
-        // Expired or skewed credentials: the next sandbox has new ones.
-        (401 | 403, _) => SendOutcome::Transient(said()),
+        // Expired credentials, or a skewed clock: the next sandbox has its own.
+        (401 | 403, _) => SendOutcome::Unauthorized(said()),
         (500..=599, _) => SendOutcome::ServerFailed(said()),
         // A code that is not in the table was refused by the front door: nothing was sent, and nobody said "never".
         (400..=499, _) => SendOutcome::Transient(said()),
         _ => SendOutcome::Unknown(said()),
     }
+}
+
+/// Whether the identities that the message lists after its colon are all somebody else's than the sender's.
+fn names_others_only(message: &str, sender: &EmailAddress) -> bool {
+    let Some((_, list)) = message.split_once(": ") else { return false };
+    let mut named = list.split(',').map(|identity| identity.trim().trim_end_matches('.')).peekable();
+    let domain = sender.as_str().rsplit('@').next().unwrap_or_default();
+    named.peek().is_some()
+        && named
+            .all(|identity| !identity.eq_ignore_ascii_case(sender.as_str()) && !identity.eq_ignore_ascii_case(domain))
 }
 
 /// Whether the connection itself failed, so that no request was written.
@@ -218,6 +231,10 @@ fn named(code: &str, message: &str) -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sender() -> EmailAddress {
+        EmailAddress::parse("sender@example.org").expect("an address")
+    }
 
     #[test]
     fn each_row_of_the_error_table_has_its_class() {
@@ -284,18 +301,39 @@ mod tests {
                 SendOutcome::Held(Reason::ConfigurationMissing, said("NotFoundException", words)),
             ),
             (429, None, words, SendOutcome::Throttled(said("None", words))),
-            (403, Some("ExpiredTokenException"), words, SendOutcome::Transient(said("ExpiredTokenException", words))),
+            (
+                403,
+                Some("ExpiredTokenException"),
+                words,
+                SendOutcome::Unauthorized(said("ExpiredTokenException", words)),
+            ),
             (500, Some("InternalFailure"), words, SendOutcome::ServerFailed(said("InternalFailure", words))),
             (503, None, words, SendOutcome::ServerFailed(said("None", words))),
         ];
         for (status, code, message, expected) in table {
-            assert_eq!(classify_answer(status, code, message), expected, "{status} {code:?}");
+            assert_eq!(classify_answer(status, code, message, &sender()), expected, "{status} {code:?}");
         }
     }
 
     #[test]
     fn a_success_that_cannot_be_read_may_have_been_sent() {
-        assert!(matches!(classify_answer(200, None, ""), SendOutcome::Unknown(_)));
+        assert!(matches!(classify_answer(200, None, "", &sender()), SendOutcome::Unknown(_)));
+    }
+
+    #[test]
+    fn an_unverified_recipient_says_nothing_about_the_sender() {
+        let reason_of = |list: &str| {
+            let message = format!(
+                "Email address is not verified. The following identities failed the check in region AP-SOUTH-1: {list}"
+            );
+            match classify_answer(400, Some("MessageRejected"), &message, &sender()) {
+                SendOutcome::Held(reason, _) => reason,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(reason_of("ada@example.net"), Reason::RecipientUnverified);
+        assert_eq!(reason_of("ada@example.net, sender@example.org"), Reason::IdentityUnverified);
+        assert_eq!(reason_of("Example.org"), Reason::IdentityUnverified);
     }
 
     #[test]

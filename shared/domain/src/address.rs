@@ -395,6 +395,28 @@ mod tests {
             let _ = PhoneNumber::parse(&text);
         }
 
+        /// Whoever reads a log learns the first characters and the ending, and nothing of what is between them.
+        #[test]
+        fn a_mask_is_the_same_for_all_that_begin_and_end_alike(
+            local in "[a-z0-9]", name in "[a-z]", ending in "[a-z]{2,6}",
+            one in ("[a-zA-Z0-9._*+-]{0,30}", "[a-zA-Z0-9.-]{0,30}"),
+            other in ("[a-zA-Z0-9._*+-]{0,30}", "[a-zA-Z0-9.-]{0,30}"),
+        ) {
+            let read = |(local_rest, name_rest): (String, String)| {
+                EmailAddress::parse(&format!("{local}{local_rest}@{name}{name_rest}.{ending}"))
+            };
+            if let (Ok(one), Ok(other)) = (read(one), read(other)) {
+                prop_assert_eq!(one.masked(), other.masked());
+                prop_assert_eq!(format!("{one:?}"), one.masked());
+            }
+        }
+
+        #[test]
+        fn a_masked_number_keeps_its_first_and_last_digits(number in "[1-9][0-9]{6,14}") {
+            let masked = PhoneNumber::parse(&format!("+{number}")).unwrap().masked();
+            prop_assert_eq!(masked, format!("+{}***{}", &number[..1], &number[number.len() - 2..]));
+        }
+
         #[test]
         fn a_number_prints_as_it_was_written(text in "\\+?[0-9٠-٩ ]{0,17}") {
             if let Ok(number) = PhoneNumber::parse(&text) {

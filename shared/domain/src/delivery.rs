@@ -87,19 +87,53 @@ impl DeliveryState {
         matches!(self, Self::Scheduled | Self::Queued | Self::Sending | Self::Held | Self::Unknown)
     }
 
-    /// Whether `next` may follow this state. Ends absorb; feedback only ever makes an outcome worse;
-    /// only a redrive leads out of `dead`.
+    /// Whether `next` may follow this state. Ends absorb, except that feedback may learn more of a mail that went out:
+    /// that it was refused after all, that it was reported, or that what looked like a bounce arrived.
+    /// Only a redrive leads out of `dead`.
+    ///
+    /// Feedback may come before the attempt is recorded, and while another one is waited for: the mail is out.
     pub const fn may_become(self, next: Self) -> bool {
         use DeliveryState::*;
         match self {
             Scheduled => matches!(next, Queued | Held | Skipped | Canceled | Expired | Absorbed),
-            Queued => matches!(next, Sending | Held | Skipped | Canceled | Expired | Dead | Absorbed),
-            Held => matches!(next, Queued | Sending | Skipped | Canceled | Expired | Dead | Absorbed),
-            Sending => matches!(next, Sent | Queued | Held | Unknown | Skipped | Expired | Failed | Dead),
+            Queued => matches!(
+                next,
+                Sending
+                    | Held
+                    | Skipped
+                    | Canceled
+                    | Expired
+                    | Dead
+                    | Absorbed
+                    | Sent
+                    | Delivered
+                    | Bounced
+                    | Complained
+                    | Failed
+            ),
+            Held => matches!(
+                next,
+                Queued
+                    | Sending
+                    | Skipped
+                    | Canceled
+                    | Expired
+                    | Dead
+                    | Absorbed
+                    | Sent
+                    | Delivered
+                    | Bounced
+                    | Complained
+                    | Failed
+            ),
+            Sending => matches!(
+                next,
+                Sent | Delivered | Bounced | Complained | Queued | Held | Unknown | Skipped | Expired | Failed | Dead
+            ),
             Unknown => matches!(next, Sent | Delivered | Bounced | Complained | Queued | Failed | Dead),
-            Sent => matches!(next, Delivered | Bounced | Complained),
+            Sent => matches!(next, Delivered | Bounced | Complained | Failed),
             Delivered => matches!(next, Bounced | Complained),
-            Bounced => matches!(next, Complained),
+            Bounced => matches!(next, Delivered | Complained),
             Dead => matches!(next, Queued),
             Complained | Skipped | Canceled | Expired | Failed | Absorbed => false,
         }
@@ -121,8 +155,18 @@ named! {
         NoAddress = "no_address",
         /// `failed`: the template has no version for the channel.
         NoTemplate = "no_template",
-        /// `failed`: the provider refused the message for good.
+        /// `failed`: the provider refused the message for good, at once or after it had accepted it.
         ProviderRejected = "provider_rejected",
+        /// `bounced`: the address does not take mail, and is suppressed.
+        HardBounce = "hard_bounce",
+        /// `bounced`: the recipient's server did not take the mail for now; the provider has given up.
+        SoftBounce = "soft_bounce",
+        /// `bounced`: the recipient's server refused the content or its size; the address is sound.
+        ContentRejected = "content_rejected",
+        /// `complained`: the recipient reported the mail, and the address is suppressed.
+        Complaint = "complaint",
+        /// `skipped`: the address is suppressed.
+        AddressSuppressed = "address_suppressed",
         /// `expired`: its `expires_at` passed before it was sent.
         ExpiryPassed = "expiry_passed",
         /// `canceled`: the caller withdrew it.
@@ -135,6 +179,8 @@ named! {
         AccountSuspended = "account_suspended",
         /// `held`: the sender's identity is not verified.
         IdentityUnverified = "identity_unverified",
+        /// `held`: the provider account is in its sandbox, and the recipient is not verified.
+        RecipientUnverified = "recipient_unverified",
         /// `held`: the provider lacks something that the deployment names, such as a configuration set.
         ConfigurationMissing = "configuration_missing",
     }
@@ -171,6 +217,7 @@ pub fn notification_state(deliveries: impl IntoIterator<Item = DeliveryState>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn parse_accepts_exactly_what_is_printed() {
@@ -185,8 +232,11 @@ mod tests {
         for &state in DeliveryState::ALL.iter().filter(|state| !state.is_open()) {
             for &next in DeliveryState::ALL.iter().filter(|next| state.may_become(**next)) {
                 let feedback = next > state && next <= DeliveryState::Complained;
+                let refused = state == DeliveryState::Sent && next == DeliveryState::Failed;
+                // A soft bounce is a guess of the provider, and an arrival the fact.
+                let arrived = state == DeliveryState::Bounced && next == DeliveryState::Delivered;
                 let redrive = state == DeliveryState::Dead && next == DeliveryState::Queued;
-                assert!(feedback || redrive, "{state} may not become {next}");
+                assert!(feedback || refused || arrived || redrive, "{state} may not become {next}");
             }
         }
     }
@@ -204,5 +254,41 @@ mod tests {
         assert_eq!(notification_state([Sent, Queued]), Some(Queued));
         assert_eq!(notification_state([Delivered, Sent]), Some(Sent));
         assert_eq!(notification_state([]), None);
+    }
+
+    /// What became of a mail that went out.
+    const OUTCOMES: [DeliveryState; 4] =
+        [DeliveryState::Sent, DeliveryState::Delivered, DeliveryState::Bounced, DeliveryState::Complained];
+
+    proptest! {
+        /// A walk tries one state after the other and takes every step that may be taken.
+        #[test]
+        fn on_no_walk_does_an_end_open_again_or_is_a_mail_that_went_out_forgotten(
+            tries in proptest::collection::vec(proptest::sample::select(DeliveryState::ALL.to_vec()), 0..80),
+        ) {
+            use DeliveryState::*;
+            let mut state = Scheduled;
+            let mut seen = vec![state];
+            for next in tries {
+                if !state.may_become(next) {
+                    continue;
+                }
+                prop_assert_ne!(state, next, "a step changes something");
+                prop_assert!(state.is_open() || !next.is_open() || (state, next) == (Dead, Queued), "{state} to {next}");
+                prop_assert!(next != Sending || matches!(state, Queued | Held), "claimed while {state}");
+                prop_assert!(next != Unknown || state == Sending, "unknown without an attempt");
+                if OUTCOMES.contains(&state) {
+                    prop_assert!(OUTCOMES.contains(&next) || (state, next) == (Sent, Failed), "{state} to {next}");
+                    prop_assert!(next != Sent, "the weakest of them comes back after {state}");
+                }
+                if [Complained, Skipped, Canceled, Expired, Failed, Absorbed].contains(&state) {
+                    prop_assert!(false, "{state} does not absorb {next}");
+                }
+                state = next;
+                seen.push(state);
+            }
+            let complained = seen.iter().position(|state| *state == Complained);
+            prop_assert!(complained.is_none_or(|place| place + 1 == seen.len()), "a complaint was taken back: {seen:?}");
+        }
     }
 }

@@ -357,7 +357,7 @@ tag! {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -503,7 +503,51 @@ mod tests {
             .collect()
     }
 
+    /// Text that wants out of its header: line ends in all their spellings, quotation, encoded words, long runs.
+    pub(crate) fn hostile_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            4 => "[ -~]{1,40}",
+            4 => "\\PC{1,40}",
+            1 => proptest::sample::select(vec![
+                "\r\nBcc: x@example.in", "\r", "\n", "\0", "\t", "\u{b}", "\u{7f}", "\u{85}", "\u{2028}", "\u{2029}",
+                "\u{202e}", "=?UTF-8?B?", "DQo=", "?=", "=?", "\"", "\\", "<", ">", ",", ";", ":", "@", " ", "é", "e\u{301}",
+            ]).prop_map(str::to_owned),
+            1 => (1usize..600).prop_map(|count| "क".repeat(count)),
+            1 => (1usize..1_000).prop_map(|count| "a".repeat(count)),
+        ];
+        proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    pub(crate) fn is_printable_line(text: &str) -> bool {
+        text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+    }
+
+    /// What a reader sees of a phrase: itself, or its encoded words decoded.
+    pub(crate) fn read_phrase(phrase: &str) -> String {
+        if phrase.contains("=?") { decode_words(phrase) } else { phrase.to_owned() }
+    }
+
     proptest! {
+        #[test]
+        fn a_subject_is_refused_or_stands_on_one_line_and_says_what_was_written(text in hostile_text()) {
+            if let Ok(subject) = Subject::parse(&text) {
+                prop_assert!(!subject.as_str().contains(['\r', '\n', '\0']));
+                let encoded = subject.encoded();
+                prop_assert!(is_printable_line(&encoded) && encoded.len() <= 998);
+                prop_assert_eq!(read_phrase(&encoded), text);
+            }
+        }
+
+        #[test]
+        fn a_header_is_refused_or_stands_on_one_line_within_its_limits(name in hostile_text(), value in hostile_text()) {
+            if let (Ok(name), Ok(value)) = (HeaderName::parse(&name), HeaderValue::parse(&value)) {
+                prop_assert!(is_printable_line(name.as_str()) && is_printable_line(value.as_str()));
+                prop_assert!(!name.as_str().contains([' ', ':']));
+                let length = name.as_str().len() + value.as_str().len();
+                prop_assert_eq!(Header::new(name, value).is_ok(), length <= 996);
+            }
+        }
+
         #[test]
         fn encoded_words_are_read_back(text in "\\PC{1,300}") {
             prop_assert_eq!(decode_words(&encode_words(&text)), text);

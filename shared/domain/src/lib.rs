@@ -2,8 +2,9 @@
 //!
 //! Pure: no I/O, no clock, no SQL, no serde of outside formats. Values and the time go in, a value comes out.
 //! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`outcome`] what an attempt
-//! leads to, [`due`] what the dispatcher does, [`retry`] when things are tried again.
-//! [`mail`], [`queue`] and [`event`] are the ports; the rest are values that cannot hold what they must not.
+//! leads to, [`due`] what the dispatcher does, [`feedback`] what the provider tells afterwards, [`retry`] when things
+//! are tried again.
+//! [`mail`], [`account`], [`queue`] and [`event`] are the ports; the rest are values that cannot hold what they must not.
 
 pub mod notification;
 
@@ -17,7 +18,13 @@ pub mod due;
 
 pub mod retry;
 
+pub mod breaker;
+
+pub mod feedback;
+
 pub mod mail;
+
+pub mod account;
 
 pub mod queue;
 

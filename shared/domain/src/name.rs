@@ -112,6 +112,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::header::tests::{hostile_text, is_printable_line, read_phrase};
+
+    /// What a reader shows for a phrase of RFC 5322: a quotation without its escapes, or encoded words decoded.
+    fn read_shown(phrase: &str) -> String {
+        let Some(quoted) = phrase.strip_prefix('"') else { return read_phrase(phrase) };
+        let mut characters = quoted.strip_suffix('"').expect("a closed quotation").chars();
+        let mut shown = String::new();
+        while let Some(character) = characters.next() {
+            assert_ne!(character, '"', "the quotation ends early: {phrase}");
+            shown.push(if character == '\\' { characters.next().expect("an escaped character") } else { character });
+        }
+        shown
+    }
 
     #[test]
     fn a_name_is_one_line() {
@@ -166,6 +179,25 @@ mod tests {
         fn a_name_is_read_back_as_printed(text in "\\PC{0,140}|.{0,10}") {
             if let Ok(name) = DisplayName::parse(&text) {
                 prop_assert_eq!(DisplayName::parse(&name.to_string()), Ok(name));
+            }
+        }
+
+        #[test]
+        fn a_name_is_refused_or_a_reader_sees_it_as_it_is(text in hostile_text()) {
+            let address = EmailAddress::parse("a@example.in").unwrap();
+            if let Ok(name) = DisplayName::parse(&text) {
+                let mailbox = name.mailbox(&address);
+                prop_assert!(is_printable_line(&mailbox), "{mailbox}");
+                prop_assert_eq!(read_shown(mailbox.strip_suffix(" <a@example.in>").unwrap()), name.as_str());
+            }
+        }
+
+        #[test]
+        fn a_mask_shows_one_character_of_a_name(text in "\\PC{1,128}") {
+            if let Ok(name) = DisplayName::parse(&text) {
+                let first: String = name.as_str().chars().take(1).collect();
+                prop_assert_eq!(name.masked(), format!("{first}***"));
+                prop_assert_eq!(format!("{name:?}"), name.masked());
             }
         }
 

@@ -3,6 +3,7 @@
 //! The channel says what the provider did ([`SendOutcome`]); [`settle_attempt`] decides what follows;
 //! the store writes it, fenced by the attempt's number.
 
+use crate::breaker::hold_time;
 use crate::category::{DeliveryRules, UnknownPolicy};
 use crate::delivery::{AttemptOutcome, DeliveryState, Reason};
 use crate::render::RenderError;
@@ -26,8 +27,11 @@ pub enum SendOutcome {
         /// The provider's id of the message; an empty 200 carries none.
         provider_message_id: Option<String>,
     },
-    /// Surely not sent, and another try may go through: no connection was made, credentials had expired.
+    /// Surely not sent, and another try may go through: no connection was made.
     Transient(ProviderError),
+    /// Surely not sent: the provider did not believe who asked, because credentials had expired or a clock is off.
+    /// It says nothing about the mail.
+    Unauthorized(ProviderError),
     /// Surely not sent: too many requests for now.
     Throttled(ProviderError),
     /// Surely not sent: the account or identity cannot send for now.
@@ -131,6 +135,10 @@ pub fn settle_attempt(
         Conclusion::Called(SendOutcome::Throttled(error)) => {
             retry_uncounted(AttemptOutcome::Throttled, error, retry::backoff(budget.made, jitter))
         }
+        // The next worker has its own credentials; until there is one, mail waits, however long that takes.
+        Conclusion::Called(SendOutcome::Unauthorized(error)) => {
+            retry_uncounted(AttemptOutcome::Transient, error, retry::backoff(budget.made, jitter))
+        }
         Conclusion::HandedBack(error) => retry_uncounted(AttemptOutcome::NotSent, error, Duration::from_secs(1)),
         Conclusion::Called(SendOutcome::Held(reason, error)) => {
             let wait = retry::hold(hold_time(reason), jitter);
@@ -158,17 +166,6 @@ pub fn settle_attempt(
             ..end(DeliveryState::Failed, Some(Reason::RenderFailed), AttemptOutcome::NotSent, None)
         },
     }
-}
-
-/// How long a hold lasts before the provider is asked again.
-/// SES advises to wait up to ten minutes once the daily quota is reached:
-/// <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-fn hold_time(reason: Reason) -> Duration {
-    Duration::from_secs(match reason {
-        Reason::AccountSuspended => 30 * 60,
-        Reason::QuotaReached => 10 * 60,
-        _ => 6 * 60,
-    })
 }
 
 fn end(
@@ -259,6 +256,7 @@ mod tests {
             (SendOutcome::Transient(error()), 1, AtLeastOnce, Queued, true),
             (SendOutcome::Transient(error()), 3, AtLeastOnce, Dead, true),
             (SendOutcome::Throttled(error()), 3, AtLeastOnce, Queued, false),
+            (SendOutcome::Unauthorized(error()), 3, AtLeastOnce, Queued, false),
             (held, 3, AtLeastOnce, Held, false),
             (SendOutcome::Rejected(error()), 1, AtLeastOnce, Failed, true),
             (SendOutcome::ServerFailed(error()), 1, AtLeastOnce, Queued, true),
@@ -297,6 +295,7 @@ mod tests {
             Just(SendOutcome::Sent { provider_message_id: None }),
             Just(SendOutcome::Transient(error())),
             Just(SendOutcome::Throttled(error())),
+            Just(SendOutcome::Unauthorized(error())),
             Just(SendOutcome::Held(Reason::QuotaReached, error())),
             Just(SendOutcome::Rejected(error())),
             Just(SendOutcome::ServerFailed(error())),

@@ -12,6 +12,8 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// Hidden messages count as in flight, of which a queue holds about 120,000; longer waits are parked in the database.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const LONGEST_HIDE: Duration = Duration::from_secs(5 * 60);
+/// A message that comes this much too early is hidden again; an earlier one is left to the dispatcher.
+pub const LONGEST_EARLY: Duration = Duration::from_secs(60);
 /// How long after its time a delivery that nobody claimed is published once more.
 const FIRST_REPUBLISH: Duration = Duration::from_secs(30);
 /// How long a dead letter may take to be stored before its message is buried again.
@@ -112,6 +114,31 @@ mod tests {
             let wait = backoff(retry, Jitter::new(number));
             prop_assert!(wait >= FLOOR && wait <= longest_backoff(retry));
             prop_assert_eq!(wait.subsec_nanos(), 0);
+        }
+
+        #[test]
+        fn whatever_the_number_no_jitter_is_more_than_the_whole(number in any::<f64>()) {
+            let whole = Duration::from_secs(1_000);
+            prop_assert!(Jitter::new(number).of(whole) <= whole);
+        }
+
+        #[test]
+        fn no_retry_waits_less_for_more_jitter_and_the_most_jitter_waits_the_longest(
+            retry in any::<u32>(), one in 0f64..1.0, other in 0f64..1.0,
+        ) {
+            let (less, more) = (one.min(other), one.max(other));
+            prop_assert!(backoff(retry, Jitter::new(less)) <= backoff(retry, Jitter::new(more)));
+            prop_assert_eq!(backoff(retry, Jitter::new(0.0)), FLOOR);
+            prop_assert_eq!(backoff(retry, Jitter::new(1.0)), longest_backoff(retry));
+        }
+
+        #[test]
+        fn what_is_repeated_more_often_is_repeated_no_sooner_and_within_its_bounds(count in 0u32..u32::MAX) {
+            prop_assert!(longest_backoff(count) <= longest_backoff(count + 1) && longest_backoff(count) <= CEILING);
+            prop_assert!(republish_after(count) <= republish_after(count + 1));
+            prop_assert!((FIRST_REPUBLISH..=SLOWEST_REPUBLISH).contains(&republish_after(count)));
+            prop_assert!(rebury_after(count) <= rebury_after(count + 1));
+            prop_assert!((FIRST_REBURY..=CEILING).contains(&rebury_after(count)));
         }
 
         #[test]

@@ -10,10 +10,10 @@ use adapters::store::dead_letters::{DeadLetterFilter, list_dead_letters, redrive
 use adapters::store::enqueue::RequestKey;
 use adapters::store::idempotency::{KeyClaim, claim_key, store_answer};
 use adapters::store::managed;
-use adapters::store::notifications::{Cursor, NotificationFilter, Page, cancel_notification, list_notifications};
+use adapters::store::notifications::{NotificationFilter, cancel_notification, list_notifications};
 use adapters::wire::fields::{FieldError, Fields};
 use adapters::wire::http::{Request, Response};
-use adapters::wire::pages::Query;
+use adapters::wire::pages::{Cursor, Page, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::{managed as bodies, views};
 use domain::delivery::DeliveryState;

@@ -29,7 +29,9 @@ impl<B: EventBus> DeadLetter<B> {
     /// Stores a batch, whole or not at all.
     pub async fn store_batch(&self, records: &[Record]) -> Result<(), StoreError> {
         let letters: Vec<NewDeadLetter> = records.iter().map(read_letter).collect();
+        adapters::failpoint!("D1_batch", Err(StoreError::Corrupt("failpoint")));
         let events = store_across_tenants(&self.database, &letters).await?;
+        adapters::failpoint!("D2_stored", Err(StoreError::Corrupt("failpoint")));
         for letter in &letters {
             tracing::error!(
                 dead_letter_id = %letter.id,

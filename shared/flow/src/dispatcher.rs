@@ -66,12 +66,13 @@ impl DispatchCounts {
 struct Turn {
     taken: usize,
     refused: usize,
+    is_full: bool,
 }
 
 impl Turn {
     /// A full batch leaves more. Where most of it is refused, going on would take the same rows again and again.
     fn leaves_more(&self) -> bool {
-        self.taken == BATCH as usize && self.refused * 2 < self.taken
+        self.is_full && self.refused * 2 < self.taken
     }
 }
 
@@ -87,6 +88,7 @@ struct Sorted {
 impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
     /// Works until nothing is due or the deadline is near.
     pub async fn dispatch_due(&self, deadline: Instant) -> Result<DispatchCounts, StoreError> {
+        adapters::failpoint!("S1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DispatchCounts::default();
         // By turns, so that a long backlog of the one does not hold up the other.
         let (mut more_deliveries, mut more_events) = (true, true);
@@ -100,21 +102,24 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         }
         let DispatchCounts { published, not_taken, leases_ended, ended, buried, events } = counts;
         tracing::info!(published, not_taken, leases_ended, ended, buried, events, "dispatched what was due");
+        adapters::failpoint!("S6_done", Err(StoreError::Corrupt("failpoint")));
         Ok(counts)
     }
 
     async fn dispatch_deliveries(&self, counts: &mut DispatchCounts) -> Result<Turn, StoreError> {
         let batch = take_due_across_tenants(&self.database, BATCH).await?;
-        let taken = batch.deliveries.len();
+        let (taken, is_full) = (batch.deliveries.len(), batch.leaves_more);
         if taken == 0 {
-            return Ok(Turn { taken: 0, refused: 0 });
+            return Ok(Turn { taken: 0, refused: 0, is_full: false });
         }
         let steps: Vec<DueStep> = batch.deliveries.iter().map(|taken| decide_due(&taken.due)).collect();
         let sorted = sort_steps(&batch.deliveries, &steps);
         batch.write_steps(&steps).await?;
 
+        adapters::failpoint!("S5_publish", Err(StoreError::Corrupt("failpoint")));
         let (unpublished, unburied) =
             tokio::join!(self.queue.publish(&sorted.publications), self.queue.bury(&sorted.dead));
+        adapters::failpoint!("S5_published", Err(StoreError::Corrupt("failpoint")));
         let refused: Vec<DeliveryKey> = unpublished
             .0
             .iter()
@@ -129,14 +134,14 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         counts.not_taken += refused.len();
         counts.leases_ended += steps.iter().filter(|step| matches!(step, DueStep::AwaitFeedback { .. })).count();
         counts.ended += steps.iter().filter(|step| matches!(step, DueStep::End(..))).count();
-        Ok(Turn { taken, refused: refused.len() })
+        Ok(Turn { taken, refused: refused.len(), is_full })
     }
 
     async fn dispatch_events(&self, counts: &mut DispatchCounts) -> Result<Turn, StoreError> {
         let events = read_waiting_events_across_tenants(&self.database, BATCH).await?;
         let published = publish_events(&self.database, &self.bus, &events).await?;
         counts.events += published.taken;
-        Ok(Turn { taken: events.len(), refused: published.refused })
+        Ok(Turn { taken: events.len(), refused: published.refused, is_full: events.len() == BATCH as usize })
     }
 }
 

@@ -71,7 +71,9 @@ struct Decided<'a> {
 impl<Q: Queue> Enqueue<Q> {
     /// Answers an API request.
     pub async fn answer_request(&self, event: Value, request_id: &str) -> Response {
-        self.accept_request(event, request_id).await.unwrap_or_else(|problem| problem.response(request_id))
+        let response = self.accept_request(event, request_id).await;
+        adapters::failpoint!("E9_reply", Problem::internal().response(request_id));
+        response.unwrap_or_else(|problem| problem.response(request_id))
     }
 
     /// Accepts an event `notification.requested`.
@@ -112,6 +114,7 @@ impl<Q: Queue> Enqueue<Q> {
     }
 
     async fn try_accept(&self, asked: &Asked) -> Result<Answer, Refused> {
+        adapters::failpoint!("E1_authenticated", Err(Problem::internal().into()));
         let requests: Vec<&NotificationRequest> =
             asked.body.items.iter().filter_map(|item| item.request.as_ref().ok()).collect();
         if requests.is_empty() {
@@ -140,7 +143,9 @@ impl<Q: Queue> Enqueue<Q> {
                 let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
                 let publications: Vec<Publication> =
                     new.flat_map(|accepted| publications(asked.caller.tenant, accepted)).collect();
+                adapters::failpoint!("E6_publish");
                 let not_taken = self.queue.publish(&publications).await;
+                adapters::failpoint!("E7_published", Err(Problem::internal().into()));
                 tracing::info!(
                     tenant_id = %asked.caller.tenant,
                     request_id = asked.key.request_id,
@@ -150,6 +155,8 @@ impl<Q: Queue> Enqueue<Q> {
                     published_count = publications.len() - not_taken.0.len(),
                     "accepted request {}", asked.key.request_id
                 );
+                // Nothing is marked as published: the row was stored as published once, and is due again if that fails.
+                adapters::failpoint!("E8_told", Err(Problem::internal().into()));
                 Ok(Answer::New(answer))
             }
         }

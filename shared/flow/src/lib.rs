@@ -10,6 +10,8 @@ pub mod dispatcher;
 
 pub mod dead_letter;
 
+pub mod feedback;
+
 pub mod api;
 
 pub mod migrate;

@@ -27,7 +27,7 @@ use domain::name::DisplayName;
 use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
 use domain::queue::{DeadMessage, DeliveryMessage, Queue};
 use domain::render::{render_template, text_from_html};
-use domain::retry::{Jitter, Wake};
+use domain::retry::{Jitter, LONGEST_EARLY, Wake};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
@@ -45,8 +45,9 @@ const ANSWER_RESERVE: Duration = Duration::from_secs(1);
 const MISSING_RECEIVES: i32 = 3;
 /// How long such a message is hidden.
 const MISSING_WAIT: Duration = Duration::from_secs(5);
-/// A delivery that is early by more than this is left to the dispatcher.
-const LONGEST_EARLY: Duration = Duration::from_secs(5 * 60);
+/// How long is waited before each try to hand back a claim. What is not handed back is unknown when its lease ends.
+const HAND_BACK_PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 /// Tries to record a batch; the record is fenced, so that a second one changes nothing.
 const RECORD_TRIES: u32 = 3;
 
@@ -85,8 +86,10 @@ struct Concluded {
 impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, B> {
     /// Works through a batch. Each record has its own outcome, whatever happens to its neighbours.
     pub async fn process_batch(&self, records: &[Record], deadline: Instant) -> BatchResponse {
+        adapters::failpoint!("P1_batch", BatchResponse::failing(records));
         let read: Vec<_> = records.iter().map(|record| read_message(&record.body)).collect();
         let messages: Vec<&DeliveryMessage> = read.iter().filter_map(|message| message.as_ref().ok()).collect();
+        adapters::failpoint!("P2_parsed", BatchResponse::failing(records));
 
         let mut events = Vec::new();
         let outcomes = match self.claim(&messages).await {
@@ -114,6 +117,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             disposals.push(disposal);
         }
         let (response, ()) = tokio::join!(self.dispose_records(records, &disposals), self.tell(&events, deadline));
+        adapters::failpoint!("P12_reply", BatchResponse::failing(records));
         response
     }
 
@@ -140,7 +144,26 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         for message in messages {
             asked.entry(key_of(message)).or_insert_with(|| AttemptId::from_uuid(new_uuid()));
         }
-        store::claim_across_tenants(&self.database, &asked.into_iter().collect::<Vec<_>>()).await
+        let asked: Vec<_> = asked.into_iter().collect();
+        let claims = store::claim_across_tenants(&self.database, &asked).await;
+        if claims.is_err() {
+            self.hand_back(&asked).await;
+        }
+        claims
+    }
+
+    /// Gives up claims that may have been made without an answer, so that nobody takes them for sent.
+    async fn hand_back(&self, asked: &[(DeliveryKey, AttemptId)]) {
+        for pause in HAND_BACK_PAUSES {
+            tokio::time::sleep(pause).await;
+            match store::hand_back_across_tenants(&self.database, asked).await {
+                Ok(delivery_count) => {
+                    tracing::info!(delivery_count, "what an unanswered claim had taken is queued again");
+                    return;
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "an unanswered claim could not be handed back"),
+            }
+        }
     }
 
     /// Sends what was claimed, records it, and says what is known of each asked delivery.
@@ -169,6 +192,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         let records: Vec<AttemptRecord> = concluded.iter().map(record_of).collect();
         match self.record(&records).await {
             Ok(recorded) => {
+                log_breakers(&recorded.events);
                 events.extend(recorded.events);
                 for Concluded { claimed, settlement } in concluded {
                     let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
@@ -222,7 +246,13 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         match self.compose(claimed) {
             Err(conclusion) => Prepared::Concluded(conclusion),
             Ok(_) if claimed.sandbox => Prepared::Concluded(Conclusion::Sandboxed),
-            Ok(mail) => Prepared::Mail(mail),
+            Ok(mail) => {
+                adapters::failpoint!(
+                    "P5_rendered",
+                    Prepared::Concluded(Conclusion::HandedBack(words("Failpoint", "told to fail at P5_rendered")))
+                );
+                Prepared::Mail(mail)
+            }
         }
     }
 
@@ -240,8 +270,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             None => self.mail_config.from.clone(),
             Some(Ok(address)) => address,
             Some(Err(_)) => {
+                // Its own sender's breaker, so that one tenant's mistake holds back nobody else.
                 let error = words("SenderInvalid", "the tenant's from_address is no mail address");
-                return Err(Conclusion::Called(SendOutcome::Held(Reason::ConfigurationMissing, error)));
+                return Err(Conclusion::Called(SendOutcome::Held(Reason::IdentityUnverified, error)));
             }
         };
         let rendered = render_template(source, &template_context(claimed)).map_err(Conclusion::RenderFailed)?;
@@ -267,7 +298,16 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
 
     /// One provider call. A panic on the way may have come after the request went out.
     async fn send(&self, mail: &Mail) -> Conclusion {
-        let sent = AssertUnwindSafe(self.mail.send_mail(mail)).catch_unwind().await;
+        let call = async {
+            adapters::failpoint!("P6_send", SendOutcome::Transient(words("Failpoint", "told to fail at P6_send")));
+            let outcome = self.mail.send_mail(mail).await;
+            adapters::failpoint!(
+                "P8_answered",
+                SendOutcome::Unknown(words("Failpoint", "told to fail at P8_answered"))
+            );
+            outcome
+        };
+        let sent = AssertUnwindSafe(call).catch_unwind().await;
         Conclusion::Called(
             sent.unwrap_or_else(|_| SendOutcome::Unknown(words("Panicked", "sending the message failed"))),
         )
@@ -310,6 +350,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                 }
             }
         }
+        adapters::failpoint!("P11_hide", BatchResponse::failing(records));
         // A message that could not be hidden comes back early, and the claim tells it so.
         let (_, not_buried) = tokio::join!(self.queue.hide(&hidden), self.queue.bury(&dead));
         failing.extend(not_buried.0.iter().filter_map(|place| buried.get(*place)).copied());
@@ -349,6 +390,24 @@ fn dispose<'a>(record: &Record, known: Option<&Known>) -> Disposal<'a> {
             reason: "unknown_delivery",
             detail: "the tenant that the message names has no such delivery".to_owned(),
         },
+    }
+}
+
+/// A metric counts these lines and an alarm watches it: while a breaker is open, mail waits for somebody.
+fn log_breakers(events: &[Event]) {
+    for event in events {
+        let breaker = &event.detail;
+        match event.detail_type.as_str() {
+            "breaker.opened" => tracing::error!(
+                metric = "breaker_opened",
+                breaker = breaker["breaker"].as_str(),
+                reason = breaker["reason"].as_str(),
+                failure_count = breaker["failure_count"].as_i64(),
+                "mail is held back"
+            ),
+            "breaker.closed" => tracing::info!(breaker = breaker["breaker"].as_str(), "mail goes again"),
+            _ => {}
+        }
     }
 }
 
@@ -408,6 +467,7 @@ fn record_of(concluded: &Concluded) -> AttemptRecord {
         key: claimed.key,
         attempt: claimed.attempt,
         attempt_number: claimed.attempt_number,
+        identity: claimed.identity.clone(),
         settlement: settlement.clone(),
         event,
     }

@@ -3,13 +3,14 @@
 //! They cross tenants, as a batch of messages does; each row names its tenant.
 
 use super::database::{Database, StoreError};
+use domain::breaker::{BreakerScope, breaker_scope};
 use domain::category::{DeliveryRules, UnknownPolicy};
-use domain::delivery::{Channel, DeliveryState};
+use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::event::Event;
 use domain::id::{AttemptId, DeliveryId, EventId, NotificationId, TenantId};
 use domain::outcome::{AttemptBudget, Next, Settlement};
 use domain::render::TemplateSource;
-use domain::retry::{self, Wake};
+use domain::retry::{self, LONGEST_EARLY, Wake};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub enum Claim {
         /// How long it still waits.
         wait: Duration,
     },
-    /// Nothing is to be done: it has ended, or another worker has it.
+    /// Nothing is to be done: it has ended, waits in the database, or another worker has it.
     NotOpen,
     /// There is no such delivery of that tenant.
     Missing,
@@ -73,6 +74,8 @@ pub struct ClaimedDelivery {
     pub data: Value,
     /// The caller's own words, for events.
     pub metadata: Value,
+    /// Whose breaker its refusals may open: the tenant's sender in lower case, or `default`.
+    pub identity: String,
     /// The tenant's sender.
     pub from_address: Option<String>,
     /// The sender's name.
@@ -103,6 +106,8 @@ pub struct AttemptRecord {
     pub attempt: AttemptId,
     /// Its number.
     pub attempt_number: u32,
+    /// The claimed delivery's `identity`.
+    pub identity: String,
     /// What became of it.
     pub settlement: Settlement,
     /// What to tell others: the event's id, type and detail.
@@ -129,6 +134,7 @@ pub async fn claim_across_tenants(
     let tenants: Vec<_> = asked.iter().map(|(key, _)| key.tenant.as_uuid()).collect();
     let deliveries: Vec<_> = asked.iter().map(|(key, _)| key.delivery.as_uuid()).collect();
     let attempts: Vec<_> = asked.iter().map(|(_, attempt)| attempt.as_uuid()).collect();
+    crate::failpoint!("P3_claim", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let rows = sqlx::query_file_as!(
         ClaimRow,
@@ -136,12 +142,29 @@ pub async fn claim_across_tenants(
         &tenants,
         &deliveries,
         &attempts,
-        LEASE_SECONDS
+        LEASE_SECONDS,
+        whole_seconds(LONGEST_EARLY),
+        whole_seconds(retry::republish_after(1)),
     )
     .fetch_all(&mut *connection)
     .await?;
     connection.give_back();
+    crate::failpoint!("P4_claimed", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     rows.into_iter().map(ClaimRow::read).collect()
+}
+
+/// Hands back what a claim took whose answer was lost, across tenants. Says how many deliveries are queued again.
+pub async fn hand_back_across_tenants(
+    database: &Database,
+    asked: &[(DeliveryKey, AttemptId)],
+) -> Result<u64, StoreError> {
+    let tenants: Vec<_> = asked.iter().map(|(key, _)| key.tenant.as_uuid()).collect();
+    let attempts: Vec<_> = asked.iter().map(|(_, attempt)| attempt.as_uuid()).collect();
+    let mut connection = database.connection().await?;
+    let done =
+        sqlx::query_file!("src/store/hand_back_claims.sql", &tenants, &attempts).execute(&mut *connection).await?;
+    connection.give_back();
+    Ok(done.rows_affected())
 }
 
 /// Records a batch of attempts, across tenants, in one statement.
@@ -150,6 +173,7 @@ pub async fn record_across_tenants(database: &Database, records: &[AttemptRecord
         return Ok(Recorded::default());
     }
     let columns = RecordColumns::of(records);
+    crate::failpoint!("P9_record", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let rows = sqlx::query_file!(
         "src/store/record_attempts.sql",
@@ -170,10 +194,13 @@ pub async fn record_across_tenants(database: &Database, records: &[AttemptRecord
         &columns.event_ids as &[Option<uuid::Uuid>],
         &columns.event_types as &[Option<String>],
         &columns.event_details as &[Option<Value>],
+        &columns.identity_keys,
+        &columns.breaker_keys as &[Option<String>],
     )
     .fetch_all(&mut *connection)
     .await?;
     connection.give_back();
+    crate::failpoint!("P10_recorded", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
 
     let mut recorded = Recorded::default();
     let mut events = Vec::new();
@@ -217,8 +244,8 @@ struct ClaimRow {
     tenant_id: uuid::Uuid,
     delivery_id: uuid::Uuid,
     state: Option<String>,
+    verdict: Option<String>,
     wait_seconds: Option<i32>,
-    claimed: bool,
     attempt_id: Option<uuid::Uuid>,
     notification_id: Option<uuid::Uuid>,
     channel: Option<String>,
@@ -254,8 +281,11 @@ impl ClaimRow {
             tenant: TenantId::from_uuid(self.tenant_id),
             delivery: DeliveryId::from_uuid(self.delivery_id),
         };
-        if self.claimed {
-            return Ok((key, Claim::Claimed(Box::new(self.read_claimed(key)?))));
+        match self.verdict.as_deref() {
+            Some("claim") => return Ok((key, Claim::Claimed(Box::new(self.read_claimed(key)?)))),
+            Some("skip" | "hold") => return Ok((key, Claim::NotOpen)),
+            // Paced deliveries wait for their time like any other that is early.
+            _ => {}
         }
         let Some(state) = self.state.as_deref() else { return Ok((key, Claim::Missing)) };
         let state = DeliveryState::parse(state).ok_or(StoreError::Corrupt("delivery state"))?;
@@ -304,6 +334,7 @@ impl ClaimRow {
             source,
             data: self.data.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
+            identity: self.from_address.as_deref().map_or_else(|| "default".to_owned(), str::to_lowercase),
             from_address: self.from_address,
             from_name: self.from_name,
         })
@@ -346,12 +377,14 @@ struct RecordColumns {
     event_ids: Vec<Option<uuid::Uuid>>,
     event_types: Vec<Option<String>>,
     event_details: Vec<Option<Value>>,
+    identity_keys: Vec<String>,
+    breaker_keys: Vec<Option<String>>,
 }
 
 impl RecordColumns {
     fn of(records: &[AttemptRecord]) -> Self {
         let mut columns = Self::default();
-        for AttemptRecord { key, attempt, attempt_number, settlement, event } in records {
+        for AttemptRecord { key, attempt, attempt_number, identity, settlement, event } in records {
             let Settlement { state, reason, detail, outcome, error, provider_message_id, counted, next } = settlement;
             let (wait, due) = match *next {
                 Next::Nothing => (None, None),
@@ -364,6 +397,13 @@ impl RecordColumns {
                 Some((id, detail_type, detail)) => (Some(id.as_uuid()), Some(detail_type), Some(detail)),
                 None => (None, None, None),
             };
+            let identity_key = format!("identity:{identity}");
+            let scope = reason.filter(|_| *outcome == AttemptOutcome::Held).and_then(breaker_scope);
+            columns.breaker_keys.push(scope.map(|scope| match scope {
+                BreakerScope::Account => "account".to_owned(),
+                BreakerScope::Identity => identity_key.clone(),
+            }));
+            columns.identity_keys.push(identity_key);
             columns.tenants.push(key.tenant.as_uuid());
             columns.deliveries.push(key.delivery.as_uuid());
             columns.attempts.push(attempt.as_uuid());

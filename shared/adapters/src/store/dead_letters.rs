@@ -2,7 +2,7 @@
 
 use super::claims::DeliveryKey;
 use super::database::{Database, StoreError, TenantTransaction};
-use super::notifications::Page;
+use crate::wire::pages::Page;
 use domain::event::Event;
 use domain::id::{DeadLetterId, DeliveryId, EventId, NotificationId, TenantId};
 use domain::queue::DeliveryMessage;

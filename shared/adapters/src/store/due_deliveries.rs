@@ -11,6 +11,7 @@ use domain::due::{DueDelivery, DueState, DueStep};
 use domain::event::{Event, event_type};
 use domain::id::{DeliveryId, EventId, TenantId};
 use domain::retry;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A due delivery, locked.
@@ -28,30 +29,63 @@ pub struct TakenDelivery {
 
 /// Due deliveries that are locked until they are written.
 pub struct TakenBatch {
-    /// The deliveries, the longest due first.
+    /// The deliveries; each tenant's longest due first.
     pub deliveries: Vec<TakenDelivery>,
+    /// Whether a tenant may have more that is due than its share of this batch.
+    pub leaves_more: bool,
     transaction: Lent,
 }
 
-/// Takes up to `limit` due deliveries across tenants. What another dispatcher has taken is passed over.
+/// Takes about `limit` due deliveries across tenants, the same share of each tenant that has any, so that nobody waits
+/// for another's backlog. What another dispatcher has taken is passed over.
 pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<TakenBatch, StoreError> {
     let mut transaction = database.begin_across_tenants().await?;
     let rows = sqlx::query!(
-        r#"SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
+        r#"-- Steps from tenant to tenant through the index, however many deliveries each has.
+           WITH RECURSIVE open AS (
+               (SELECT d.tenant_id FROM harkara.deliveries d WHERE d.due_at IS NOT NULL ORDER BY d.tenant_id LIMIT 1)
+               UNION ALL
+               SELECT (SELECT d.tenant_id FROM harkara.deliveries d
+                       WHERE d.due_at IS NOT NULL AND d.tenant_id > o.tenant_id ORDER BY d.tenant_id LIMIT 1)
+               FROM open o WHERE o.tenant_id IS NOT NULL
+           ),
+           waiting AS (
+               SELECT o.tenant_id FROM open o
+               -- One look into the index for each; a semi-join would read the whole backlog.
+               CROSS JOIN LATERAL (
+                   SELECT FROM harkara.deliveries d WHERE d.tenant_id = o.tenant_id AND d.due_at <= now()
+                   ORDER BY d.due_at LIMIT 1
+               ) due
+               ORDER BY random()
+               LIMIT $1
+           ),
+           share AS (
+               SELECT ceil($1::bigint / greatest(1, count(*))::numeric)::bigint AS size FROM waiting
+           )
+           SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
                   d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
                   d.unknown_policy, d.reconcile_window_seconds,
                   n.expires_at AS "expires_at: jiff_sqlx::Timestamp", n.traceparent,
-                  now() AS "now!: jiff_sqlx::Timestamp"
-           FROM harkara.deliveries d
-           JOIN harkara.notifications n USING (tenant_id, notification_id)
-           WHERE d.due_at <= now()
-           ORDER BY d.due_at
-           LIMIT $1
-           FOR UPDATE OF d SKIP LOCKED"#,
+                  now() AS "now!: jiff_sqlx::Timestamp", s.size AS "share!"
+           FROM share s
+           CROSS JOIN waiting w
+           CROSS JOIN LATERAL (
+               SELECT * FROM harkara.deliveries d
+               WHERE d.tenant_id = w.tenant_id AND d.due_at <= now()
+               ORDER BY d.due_at
+               LIMIT s.size
+               FOR UPDATE SKIP LOCKED
+           ) d
+           JOIN harkara.notifications n ON n.tenant_id = d.tenant_id AND n.notification_id = d.notification_id"#,
         i64::from(limit),
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let mut taken_by_tenant: HashMap<uuid::Uuid, i64> = HashMap::new();
+    for row in &rows {
+        *taken_by_tenant.entry(row.tenant_id).or_default() += 1;
+    }
+    let leaves_more = rows.iter().any(|row| taken_by_tenant[&row.tenant_id] >= row.share);
     let count = |number: i32| u32::try_from(number).map_err(|_| StoreError::Corrupt("count"));
     let deliveries = rows.into_iter().map(|row| {
         Ok(TakenDelivery {
@@ -79,7 +113,8 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
             reason_detail: row.reason_detail,
         })
     });
-    Ok(TakenBatch { deliveries: deliveries.collect::<Result<_, StoreError>>()?, transaction })
+    crate::failpoint!("S2_taken", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
+    Ok(TakenBatch { deliveries: deliveries.collect::<Result<_, StoreError>>()?, leaves_more, transaction })
 }
 
 impl TakenBatch {
@@ -108,7 +143,10 @@ impl TakenBatch {
         )
         .execute(&mut *self.transaction)
         .await?;
-        commit(self.transaction).await
+        crate::failpoint!("S3_written", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
+        commit(self.transaction).await?;
+        crate::failpoint!("S4_committed", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
+        Ok(())
     }
 }
 

@@ -122,6 +122,7 @@ pub async fn accept_notifications(
     results: &Value,
 ) -> Result<AcceptResult, StoreError> {
     let rows: Value = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
+    crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
         r#"SELECT harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8) AS "outcome!""#,
@@ -137,6 +138,7 @@ pub async fn accept_notifications(
     .fetch_one(&mut *connection)
     .await?;
     connection.give_back();
+    crate::failpoint!("E5_committed", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
 
     #[derive(Deserialize)]
     struct Outcome {

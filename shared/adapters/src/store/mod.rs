@@ -8,6 +8,7 @@ pub mod database;
 pub mod dead_letters;
 pub mod due_deliveries;
 pub mod enqueue;
+pub mod feedback;
 pub mod idempotency;
 pub mod managed;
 pub mod migrations;

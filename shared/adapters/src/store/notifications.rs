@@ -1,30 +1,14 @@
 //! Notifications as `api` shows, lists and cancels them.
 
 use super::database::{StoreError, TenantTransaction};
+use crate::wire::pages::Page;
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
+use domain::feedback::Feedback;
 use domain::id::{AttemptId, DeliveryId, NotificationId};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use std::collections::HashMap;
-
-/// Where a page begins: after a row, in the order of time and id, so that equal times skip nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The row's time.
-    pub at: Timestamp,
-    /// The row's id.
-    pub id: uuid::Uuid,
-}
-
-/// Which page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Where it begins; `None` is the newest.
-    pub after: Option<Cursor>,
-    /// How many rows; one more is read, to know whether there is another page.
-    pub size: u32,
-}
 
 /// A notification with its deliveries and their attempts.
 #[derive(Clone, Debug)]
@@ -84,6 +68,15 @@ pub struct DeliveryView {
     pub attempts: Vec<AttemptView>,
 }
 
+impl DeliveryView {
+    /// How many attempts that may have reached the recipient were followed by another one: as many mails may have come
+    /// more than once, and are declared by it.
+    pub fn resent_after_unknown(&self) -> usize {
+        let followed = self.attempts.split_last().map_or(&[][..], |(_, followed)| followed);
+        followed.iter().filter(|attempt| attempt.outcome == Some(AttemptOutcome::Unknown)).count()
+    }
+}
+
 /// An attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptView {
@@ -99,6 +92,10 @@ pub struct AttemptView {
     pub error_detail: Option<String>,
     /// The provider's id of the message.
     pub provider_message_id: Option<String>,
+    /// The strongest thing that the provider said of the mail afterwards.
+    pub feedback: Option<Feedback>,
+    /// When that was heard.
+    pub feedback_at: Option<Timestamp>,
     /// The version of the template that was rendered.
     pub template_version: Option<i32>,
     /// When it began.
@@ -277,8 +274,8 @@ async fn read_attempts(
 ) -> Result<HashMap<uuid::Uuid, Vec<AttemptView>>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id, delivery_id, attempt_number, outcome, error_code, error_detail, provider_message_id,
-                  template_version, started_at AS "started_at: jiff_sqlx::Timestamp",
-                  finished_at AS "finished_at: jiff_sqlx::Timestamp"
+                  template_version, feedback, feedback_at AS "feedback_at: jiff_sqlx::Timestamp",
+                  started_at AS "started_at: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp"
            FROM harkara.attempts
            WHERE tenant_id = $1 AND delivery_id = ANY ($2)
            ORDER BY attempt_number"#,
@@ -291,6 +288,7 @@ async fn read_attempts(
     for row in rows {
         let outcome =
             row.outcome.as_deref().map(|name| AttemptOutcome::parse(name).ok_or(StoreError::Corrupt("outcome")));
+        let feedback = row.feedback.as_deref().map(|name| Feedback::parse(name).ok_or(StoreError::Corrupt("feedback")));
         attempts.entry(row.delivery_id).or_default().push(AttemptView {
             id: AttemptId::from_uuid(row.attempt_id),
             number: row.attempt_number,
@@ -298,6 +296,8 @@ async fn read_attempts(
             error_code: row.error_code,
             error_detail: row.error_detail,
             provider_message_id: row.provider_message_id,
+            feedback: feedback.transpose()?,
+            feedback_at: row.feedback_at.map(|at| at.to_jiff()),
             template_version: row.template_version,
             started_at: row.started_at.to_jiff(),
             finished_at: row.finished_at.map(|at| at.to_jiff()),

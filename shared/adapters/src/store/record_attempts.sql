@@ -3,10 +3,12 @@ WITH
 given AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[], $12::boolean[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::jsonb[]
+        $10::text[], $11::text[], $12::boolean[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::jsonb[],
+        $18::text[], $19::text[]
     ) AS g (
         tenant_id, delivery_id, attempt_id, attempt_number, state, reason, detail, outcome, error_code,
-        error_detail, provider_message_id, counted, wait_seconds, due_seconds, event_id, event_type, event_detail)
+        error_detail, provider_message_id, counted, wait_seconds, due_seconds, event_id, event_type, event_detail,
+        identity_key, breaker_key)
 ),
 -- Fenced by the attempt's number: a worker that lost its lease changes nothing.
 -- That a mail was sent is news even to a delivery whose lease ended meanwhile, as long as nobody has claimed it since.
@@ -34,6 +36,39 @@ closed AS (
     WHERE a.tenant_id = g.tenant_id AND a.attempt_id = g.attempt_id
       -- Attempts are kept by month: this spares a look into the old ones.
       AND a.started_at > now() - interval '2 days'
+    RETURNING g.outcome, g.reason, g.wait_seconds, g.identity_key, g.breaker_key, a.started_at
+),
+-- A refusal of the account or the sender opens its breaker. What was on its way meanwhile changes nothing more;
+-- an attempt that began after the last refusal was the probe, and each that fails doubles the wait.
+broken AS (
+    INSERT INTO harkara.breakers AS b (tenant_id, breaker_key, reason, opened_at, retry_at)
+    SELECT DISTINCT ON (c.breaker_key) '00000000-0000-0000-0000-000000000000'::uuid, c.breaker_key, c.reason,
+           c.started_at, now() + make_interval(secs => c.wait_seconds)
+    FROM closed c
+    WHERE c.breaker_key IS NOT NULL
+    ORDER BY c.breaker_key, c.started_at DESC
+    ON CONFLICT (tenant_id, breaker_key) DO UPDATE
+        SET reason = excluded.reason, failed_at = now(), failure_count = b.failure_count + 1, held_count = 0,
+            retry_at = now() + least((excluded.retry_at - now()) * 2 ^ least(b.failure_count, 6), interval '1 hour')
+        WHERE excluded.opened_at > b.failed_at
+    RETURNING b.*
+),
+-- A mail that went through, and was begun after the last refusal, closes it.
+mended AS (
+    DELETE FROM harkara.breakers b
+    USING closed c
+    WHERE c.outcome = 'sent' AND b.tenant_id = '00000000-0000-0000-0000-000000000000'
+      AND b.breaker_key IN ('account', c.identity_key) AND c.started_at > b.failed_at
+    RETURNING b.*
+),
+-- The provider wants fewer: nothing goes for about a second more than what a claim may send ahead.
+slowed AS (
+    UPDATE harkara.send_pace s
+    SET next_send_at = least(greatest(s.next_send_at, now() + interval '2 seconds') + interval '1 second', now() + interval '10 seconds')
+    WHERE s.tenant_id = '00000000-0000-0000-0000-000000000000'
+      AND EXISTS (SELECT FROM closed c WHERE c.outcome = 'throttled')
+      -- After the breakers, as claims lock them.
+      AND (SELECT count(*) FROM broken) >= 0
 ),
 told AS (
     INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
@@ -41,6 +76,16 @@ told AS (
     FROM updated u
     JOIN given g USING (tenant_id, delivery_id)
     WHERE g.event_type IS NOT NULL
+    UNION ALL
+    SELECT b.tenant_id, b.event_id, '00000000-0000-0000-0000-000000000000', b.detail_type,
+           jsonb_build_object(
+               'event_id', 'evt_' || replace(b.event_id::text, '-', ''), 'tenant_id', b.tenant_id,
+               'breaker', b.breaker_key, 'reason', b.reason, 'failure_count', b.failure_count, 'retry_at', b.retry_at)
+    FROM (
+        SELECT gen_random_uuid() AS event_id, 'breaker.opened' AS detail_type, * FROM broken
+        UNION ALL
+        SELECT gen_random_uuid(), 'breaker.closed', * FROM mended
+    ) b
     RETURNING tenant_id, event_id, detail_type, detail, created_at
 )
 -- What was recorded, and every event of these notifications that is not on the bus yet.

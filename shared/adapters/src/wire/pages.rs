@@ -2,7 +2,6 @@
 
 use super::fields::FieldError;
 use super::problem::Problem;
-use crate::store::notifications::{Cursor, Page};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -10,6 +9,24 @@ use std::fmt::Display;
 
 /// Rows of a page, where the request does not say; also the most.
 const MAX_PAGE_SIZE: u32 = 50;
+
+/// Where a page begins: after a row, in the order of time and id, so that equal times skip nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The row's time.
+    pub at: Timestamp,
+    /// The row's id.
+    pub id: uuid::Uuid,
+}
+
+/// Which page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where it begins; `None` is the newest.
+    pub after: Option<Cursor>,
+    /// How many rows; one more is read, to know whether there is another page.
+    pub size: u32,
+}
 
 /// A query that is being read; parameters that nobody asked for are errors.
 pub struct Query<'a> {

@@ -1,9 +1,9 @@
 //! What callers read: stored rows as JSON. Each field of a row is named here once, so that a new one is a decision.
 
-use super::pages::print_cursor;
+use super::pages::{Cursor, print_cursor};
 use crate::store::dead_letters::DeadLetter;
 use crate::store::managed::{CategoryRow, RecipientRow, TemplateVersionRow};
-use crate::store::notifications::{AttemptView, Cursor, DeliveryView, NotificationView};
+use crate::store::notifications::{AttemptView, DeliveryView, NotificationView};
 use domain::delivery::notification_state;
 use domain::moment::Window;
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ fn print_delivery(view: &DeliveryView) -> Value {
         "sent_at": sent_at,
         "finished_at": finished_at,
         "updated_at": updated_at,
+        "resent_after_unknown": view.resent_after_unknown(),
         "attempts": attempts.iter().map(print_attempt).collect::<Value>(),
     })
 }
@@ -80,6 +81,8 @@ fn print_attempt(view: &AttemptView) -> Value {
         error_code,
         error_detail,
         provider_message_id,
+        feedback,
+        feedback_at,
         template_version,
         started_at,
         finished_at,
@@ -90,6 +93,8 @@ fn print_attempt(view: &AttemptView) -> Value {
         "outcome": outcome.map(|outcome| outcome.as_str()),
         "error": error_code.as_ref().map(|code| json!({"code": code, "detail": error_detail})),
         "provider_message_id": provider_message_id,
+        "feedback": feedback.map(|feedback| feedback.as_str()),
+        "feedback_at": feedback_at,
         "template_version": template_version,
         "started_at": started_at,
         "finished_at": finished_at,

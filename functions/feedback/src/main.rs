@@ -1,0 +1,33 @@
+//! `feedback`: what SES tells of mails, from its queue; and a schedule that asks it. See `flow::feedback`.
+
+use adapters::aws::AwsConfig;
+use adapters::bus::EventBridgeBus;
+use adapters::clock::instant_of;
+use adapters::ses_account::SesAccount;
+use adapters::sqs::{QueueConfig, SqsQueue};
+use adapters::store::database::{Database, DatabaseConfig};
+use adapters::wire::sqs_event::read_event;
+use flow::feedback::Feedback;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let aws = AwsConfig::from_env()?;
+    let flow = &Feedback {
+        database: Database::new(DatabaseConfig::from_env()?),
+        account: SesAccount::new(aws.clone()),
+        queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
+        bus: EventBridgeBus::from_env(aws)?,
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let deadline = instant_of(event.context.deadline());
+        if event.payload.get("Records").is_none() {
+            return Ok::<_, Error>(Box::pin(flow.reconcile(deadline)).await?.print());
+        }
+        let records = read_event(event.payload)?;
+        Ok(serde_json::to_value(Box::pin(flow.hear_batch(&records, deadline)).await)?)
+    }))
+    .await
+}

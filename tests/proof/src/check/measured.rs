@@ -1,0 +1,58 @@
+//! What was logged, what was measured, and whose clock it was: I13, I15 and I16.
+
+use super::{Found, Invariant};
+use crate::history::History;
+use jiff::Timestamp;
+
+/// I13: no planted word is in the log.
+///
+/// The word itself is not repeated in the report, which is a log too.
+pub(super) fn check_i13(history: &History, found: &mut Found) {
+    for (place, word) in history.planted_words.iter().enumerate().filter(|(_, word)| !word.is_empty()) {
+        if let Some(line) = history.log_lines.iter().position(|line| line.contains(word.as_str())) {
+            found.add(Invariant::I13, format!("planted word {place} is in line {line} of the log"));
+        }
+    }
+}
+
+/// I15: whatever was measured stays within its bound.
+///
+/// Connections, memory and the time that is left of an invocation show in runs of the real functions only; the simulator
+/// measures what waits in flight and how long it took to recover.
+pub(super) fn check_i15(history: &History, found: &mut Found) {
+    for measure in &history.measures {
+        // Not `>`: what is no number is within no bound.
+        if !matches!(
+            measure.value.partial_cmp(&measure.limit),
+            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
+        ) {
+            let what = format!("{}: {} is more than {}", measure.name, measure.value, measure.limit);
+            found.add(Invariant::I15, what);
+        }
+    }
+}
+
+/// I16: every stored time lies within what the database's clock showed during the run.
+///
+/// A time that a worker's clock had decided would lie outside, where the workers' clocks are a day off.
+pub(super) fn check_i16(history: &History, found: &mut Found) {
+    let Some((began_at, ended_at)) = history.database_clock else { return };
+    let is_inside = |at: Timestamp| (began_at..=ended_at).contains(&at);
+    for delivery in &history.deliveries {
+        let times = [Some(delivery.created_at), delivery.sent_at, delivery.finished_at];
+        if !times.into_iter().flatten().all(is_inside) {
+            found.add_of(
+                Invariant::I16,
+                (delivery.tenant, delivery.id),
+                format!("has a time of another clock: {times:?}"),
+            );
+        }
+    }
+    for attempt in &history.attempts {
+        let times = [Some(attempt.started_at), attempt.finished_at, attempt.feedback_at, attempt.declared_unknown_at];
+        if !times.into_iter().flatten().all(is_inside) {
+            let what = format!("attempt {} has a time of another clock: {times:?}", attempt.number);
+            found.add_of(Invariant::I16, (attempt.tenant, attempt.delivery), what);
+        }
+    }
+}
