@@ -88,13 +88,17 @@ pub fn fingerprint_of_all(project: &Project) -> Option<String> {
 pub fn cargo(project: &Project) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(project.root());
-    // Set by the cargo that runs this command, for this package; they would make the build of others begin anew.
+    forget_own_package(&mut command);
+    command
+}
+
+/// Takes out what the cargo that runs this command has set for this package; it would make the build of others begin anew.
+pub fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name.to_string_lossy().starts_with("CARGO_MANIFEST_") {
             command.env_remove(name);
         }
     }
-    command
 }
 
 fn binary(project: &Project, name: &str) -> PathBuf {

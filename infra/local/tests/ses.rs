@@ -11,7 +11,7 @@ use aws_sdk_sesv2::config::{BehaviorVersion, Region};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::{SendEmailError, SendEmailOutput};
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader, MessageTag};
-use local::ses::{Allowed, Answer, Fault, LedgerEntry, Outcome, SesConfig, SesHandle, SesServer};
+use local::ses::{Allowed, Answer, EventSink, Fault, Happening, LedgerEntry, Outcome, SesConfig, SesHandle, SesServer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -415,4 +415,155 @@ async fn stopping_lets_answers_finish_and_does_not_wait_for_those_that_never_com
     hanging.await.expect("no panic").expect_err("never answered");
     let address = url.replace("http://", "");
     TcpStream::connect(address).await.expect_err("nobody listens");
+}
+
+/// The events of an address: what happened, in the order in which it was told.
+fn told(ses: &SesHandle, address: &str) -> Vec<Happening> {
+    ses.events().events_to(address).iter().map(|event| event.happening).collect()
+}
+
+#[tokio::test]
+async fn an_accepted_mail_is_followed_by_the_events_that_its_address_asks_for() {
+    use Happening::{
+        AutomaticAnswer, Complaint, Delivery, DeliveryDelay, GloballySuppressed, HardBounce, Reject, Send,
+    };
+    let ses = start().await;
+    for (to, expected) in [
+        ("asha@example.org", vec![Send, Delivery]),
+        ("accept--a@simulator.harkara.test", vec![Send, Delivery]),
+        ("bounce--a@simulator.harkara.test", vec![Send, HardBounce]),
+        ("complaint.reversed@simulator.harkara.test", vec![Complaint, Delivery, Send]),
+        ("rejected.twice@simulator.harkara.test", vec![Send, Send, Reject, Reject]),
+        ("delayed@simulator.harkara.test", vec![Send, DeliveryDelay, Delivery]),
+        ("silent@simulator.harkara.test", vec![]),
+        ("success+x@simulator.amazonses.com", vec![Send, Delivery]),
+        ("ooto@simulator.amazonses.com", vec![Send, Delivery, AutomaticAnswer]),
+        ("suppressionlist+x@simulator.amazonses.com", vec![Send, GloballySuppressed]),
+    ] {
+        send_to(&ses, to).await.expect("accepted");
+        assert_eq!(told(&ses, to), expected, "{to}");
+    }
+    // Whether the answer arrives makes no difference, and what is refused is told of by nothing.
+    send_to(&ses, "lost@simulator.harkara.test").await.expect_err("the answer is lost");
+    assert_eq!(told(&ses, "lost@simulator.harkara.test"), [Send, Delivery]);
+    send_to(&ses, "lost.silent@simulator.harkara.test").await.expect_err("the answer is lost");
+    send_to(&ses, "reject@simulator.harkara.test").await.expect_err("refused");
+    for to in ["lost.silent@simulator.harkara.test", "reject@simulator.harkara.test"] {
+        assert_eq!(told(&ses, to), []);
+    }
+}
+
+#[tokio::test]
+async fn an_event_names_the_mail_by_its_id_and_tags_in_each_form() {
+    let ses = start().await;
+    let sent = send_to(&ses, "asha@example.org").await.expect("accepted");
+    let events = get_json(&ses, "/events?to=Asha@example.org&at_least=2&within_ms=1000").await;
+    assert_eq!(events.as_array().map(Vec::len), Some(2));
+    let event = &events[1];
+    assert_eq!(event["event_bridge"]["detail-type"], "Email Delivered");
+    assert_eq!(event["event_bridge"]["source"], "aws.ses");
+    let record = &event["event_bridge"]["detail"];
+    assert_eq!(record["mail"]["messageId"], sent.message_id().expect("an id"));
+    assert_eq!(record["mail"]["tags"]["nid"], json!(["ntf_1"]));
+    assert_eq!(record["mail"]["tags"]["ses:configuration-set"], json!(["harkara"]));
+    assert_eq!(record["mail"]["destination"], json!(["asha@example.org"]));
+    let message: Value = serde_json::from_str(event["sns"]["Message"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(&message, record);
+    assert_eq!(&event["record"], record);
+}
+
+#[tokio::test]
+async fn what_bounced_is_on_the_accounts_list_and_swallowed_from_then_on() {
+    let ses = start().await;
+    let client = client(&ses);
+    let bouncing = "bounce+1@simulator.harkara.test";
+    for happening in [Happening::HardBounce, Happening::Suppressed] {
+        send(&client, bouncing).await.expect("accepted");
+        assert_eq!(told(&ses, bouncing).last(), Some(&happening));
+    }
+    send(&client, "complaint@simulator.harkara.test").await.expect("accepted");
+    send(&client, "softbounce@simulator.harkara.test").await.expect("accepted");
+    // The simulator's own addresses never get there.
+    send(&client, "bounce@simulator.amazonses.com").await.expect("accepted");
+
+    let first = client.list_suppressed_destinations().page_size(1).send().await.expect("listed");
+    let [listed] = first.suppressed_destination_summaries() else { panic!("{first:?}") };
+    assert_eq!((listed.email_address(), listed.reason().as_str()), (bouncing, "BOUNCE"));
+    let next = client.list_suppressed_destinations().page_size(1).next_token(first.next_token().expect("more"));
+    let second = next.send().await.expect("listed");
+    let [listed] = second.suppressed_destination_summaries() else { panic!("{second:?}") };
+    assert_eq!((listed.email_address(), listed.reason().as_str()), ("complaint@simulator.harkara.test", "COMPLAINT"));
+    assert_eq!(second.next_token(), None);
+
+    client.delete_suppressed_destination().email_address(bouncing).send().await.expect("taken off");
+    client.delete_suppressed_destination().email_address(bouncing).send().await.expect_err("it is not there");
+    send(&client, bouncing).await.expect("accepted");
+    assert_eq!(told(&ses, bouncing).last(), Some(&Happening::Delivery));
+}
+
+#[tokio::test]
+async fn the_account_is_told_as_the_sdk_reads_it_and_strange_questions_are_refused() {
+    let ses = start_with(SesConfig { max_send_rate: 14.0, ..SesConfig::default() }).await;
+    let client = client(&ses);
+    let rate =
+        async || client.get_account().send().await.expect("told").send_quota().map(|quota| quota.max_send_rate());
+    assert_eq!(rate().await, Some(14.0));
+    ses.set_max_send_rate(2.5);
+    assert_eq!(rate().await, Some(2.5));
+
+    ses.suppress("asha@example.org").expect("an address");
+    let list = || client.list_suppressed_destinations();
+    assert_eq!(list().send().await.expect("listed").suppressed_destination_summaries().len(), 1);
+    for (what, refused) in [
+        ("no page", list().page_size(0).send().await),
+        ("a page too large", list().page_size(1001).send().await),
+        ("a token that nobody gave", list().next_token("x").send().await),
+    ] {
+        assert_eq!(refused.expect_err(what).code(), Some("BadRequestException"), "{what}");
+    }
+    let unsigned = "/v2/email/suppression/addresses?Colour=red";
+    let (answer, _) = exchange(&ses, &http_request("GET", unsigned, "", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let (answer, _) = exchange(&ses, &http_request("GET", unsigned, SIGNED_JSON, "")).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "an unknown member: {answer}");
+    ses.forgive("asha@example.org").expect("an address");
+    assert_eq!(list().send().await.expect("listed").suppressed_destination_summaries().len(), 0);
+}
+
+#[tokio::test]
+async fn events_are_sent_to_the_queue_in_both_forms_whether_it_is_there_or_not() {
+    // A queue that answers two messages and is then gone.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let queue_url = format!("{endpoint}/000000000000/feedback");
+    let ses =
+        start_with(SesConfig { event_sink: Some(EventSink { endpoint, queue_url }), ..SesConfig::default() }).await;
+    let queue = tokio::spawn(async move {
+        let mut bodies = Vec::new();
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut read = Vec::new();
+        while bodies.len() < 2 {
+            let mut buffer = [0; 4096];
+            let count = stream.read(&mut buffer).await.expect("a request");
+            read.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&read).into_owned();
+            let Some((_, body)) = text.split_once("\r\n\r\n") else { continue };
+            let Ok(message) = serde_json::from_str::<Value>(body) else { continue };
+            assert!(text.contains("AmazonSQS.SendMessage"), "{text}");
+            bodies.push(message);
+            read.clear();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("answered");
+        }
+        bodies
+    });
+    send_to(&ses, "asha@example.org").await.expect("accepted");
+    let bodies = in_time("the events", queue).await.expect("no panic");
+    let event: Vec<Value> = bodies
+        .iter()
+        .map(|body| serde_json::from_str(body["MessageBody"].as_str().expect("a body")).expect("JSON"))
+        .collect();
+    assert_eq!((&event[0]["detail-type"], &event[1]["Type"]), (&json!("Email Sent"), &json!("Notification")));
+    // The queue is gone, and sending goes on.
+    send_to(&ses, "bela@example.org").await.expect("accepted");
+    assert_eq!(told(&ses, "bela@example.org").len(), 2);
 }

@@ -259,8 +259,11 @@ fn no_policy_allows_a_star_of_actions() {
         for action in texts(&statement["Action"]) {
             assert!(!action.contains('*'), "{name}: {action}");
         }
-        let is_network = texts(&statement["Action"]).iter().all(|action| action.starts_with("ec2:"));
-        assert!(statement["Resource"] != "*" || is_network, "{name} allows something on every resource");
+        let has_no_resource = texts(&statement["Action"]).iter().all(|action| {
+            // Network interfaces, and two reads of the mail account as a whole: IAM knows nothing narrower for them.
+            action.starts_with("ec2:") || ["ses:ListSuppressedDestinations", "ses:GetAccount"].contains(action)
+        });
+        assert!(statement["Resource"] != "*" || has_no_resource, "{name} allows something on every resource");
     }
 }
 
@@ -269,7 +272,10 @@ fn mail_leaves_only_from_allowed_addresses_and_only_from_the_processor() {
     let template = template();
     let mut seen = 0;
     for (name, statement) in statements(&template) {
-        if texts(&statement["Action"]).iter().any(|action| action.starts_with("ses:")) {
+        let actions = texts(&statement["Action"]);
+        if name == "FeedbackRole" && actions.iter().any(|action| action.starts_with("ses:")) {
+            assert_eq!(actions, ["ses:ListSuppressedDestinations", "ses:GetAccount"], "feedback reads and never sends");
+        } else if actions.iter().any(|action| action.starts_with("ses:")) {
             assert_eq!(name, "ProcessorRole", "only the processor calls a provider");
             assert!(
                 !statement["Condition"]["StringLike"]["ses:FromAddress"].is_null(),
@@ -330,6 +336,9 @@ fn every_rule_says_what_becomes_of_an_event_that_cannot_be_handed_over() {
                 "{name}: an event that is worth retrying is worth keeping"
             );
             let function = logical_name(&target["Arn"]);
+            if template["Resources"][function]["Type"] == "AWS::SQS::Queue" {
+                continue;
+            }
             assert!(
                 of_type(&template, "AWS::Lambda::EventInvokeConfig")
                     .iter()
@@ -356,4 +365,50 @@ fn every_function_has_an_alarm_and_every_alarm_is_in_the_runbook() {
             "nobody hears of errors of {name}"
         );
     }
+}
+
+/// Events are best effort on either way, so both have to be there, and tell the same.
+#[test]
+fn ses_tells_of_mails_on_two_ways_into_one_queue() {
+    let template = template();
+    let destinations: Vec<&Value> = of_type(&template, "AWS::SES::ConfigurationSetEventDestination")
+        .into_iter()
+        .map(|(_, properties)| &properties["EventDestination"])
+        .collect();
+    assert_eq!(destinations.len(), 2);
+    let kinds = texts(&destinations[0]["MatchingEventTypes"]);
+    assert_eq!(kinds, texts(&destinations[1]["MatchingEventTypes"]));
+    assert_eq!(kinds.len(), 7);
+    assert!(destinations.iter().any(|it| !it["EventBridgeDestination"].is_null()));
+    assert!(destinations.iter().any(|it| !it["SnsDestination"].is_null()));
+
+    let rule = &template["Resources"]["MailEventsRule"]["Properties"];
+    assert!(rule["EventBusName"].is_null(), "SES publishes to the default bus only");
+    assert_eq!(texts(&rule["EventPattern"]["detail-type"]).len(), kinds.len());
+    let set = &rule["EventPattern"]["detail"]["mail"]["tags"]["ses:configuration-set"][0];
+    assert_eq!(set["Ref"], "ConfigurationSet", "other applications of the account have mails, too");
+    let subscription = &template["Resources"]["MailEventsSubscription"]["Properties"];
+    for target in [&rule["Targets"][0]["Arn"], &subscription["Endpoint"]] {
+        assert_eq!(logical_name(target), "FeedbackQueue");
+    }
+    assert!(!subscription["RedrivePolicy"]["deadLetterTargetArn"].is_null());
+}
+
+/// The signature of SNS is not checked, because nobody else can write there.
+#[test]
+fn only_our_rule_and_our_topic_put_events_on_the_feedback_queue() {
+    let template = template();
+    let allowed: Vec<&Value> = statements(&template)
+        .into_iter()
+        .filter(|(name, statement)| *name == "FeedbackQueuePolicy" && statement["Effect"] == "Allow")
+        .map(|(_, statement)| statement)
+        .collect();
+    assert_eq!(allowed.len(), 2);
+    for (statement, source) in allowed.iter().zip(["MailEventsRule", "MailEventsTopic"]) {
+        assert_eq!(logical_name(&statement["Condition"]["ArnEquals"]["aws:SourceArn"]), source);
+        assert_eq!(texts(&statement["Action"]), ["sqs:SendMessage"]);
+    }
+    let publish = statements(&template).into_iter().find(|(name, _)| *name == "MailEventsTopicPolicy").unwrap().1;
+    let condition = &publish["Condition"]["StringEquals"];
+    assert!(!condition["AWS:SourceAccount"].is_null() && !condition["AWS:SourceArn"].is_null());
 }

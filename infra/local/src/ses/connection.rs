@@ -21,7 +21,7 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// How a connection ends in the middle of an exchange.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub enum Ending {
     /// An orderly close (FIN) without a byte.
     Close,
     /// A reset (RST).
@@ -32,11 +32,11 @@ pub(super) enum Ending {
 
 /// A handler's means to end the connection that its request came on.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionEnd(mpsc::Sender<Ending>);
+pub struct ConnectionEnd(mpsc::Sender<Ending>);
 
 impl ConnectionEnd {
     /// Ends the connection. Never returns: the caller's request is gone with it.
-    pub(super) async fn end(self, ending: Ending) -> Infallible {
+    pub async fn end(self, ending: Ending) -> Infallible {
         // A closed channel means that the connection has ended already.
         let _ = self.0.send(ending).await;
         std::future::pending().await
@@ -44,7 +44,7 @@ impl ConnectionEnd {
 }
 
 /// Serves one connection until the peer leaves, a handler ends it, or the server stops.
-pub(super) async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     let (sender, mut endings) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);

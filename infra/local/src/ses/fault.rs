@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::event_script::EventScript;
 use super::ledger::Answer;
 use super::refusal::Refusal;
 
@@ -44,6 +45,8 @@ pub enum Fault {
     Missing,
     /// 403, credentials expired.
     Expired,
+    /// 403, a signature of another time: the caller's clock is wrong.
+    Skewed,
     /// 500.
     Fail,
     /// 503.
@@ -58,6 +61,8 @@ pub enum Fault {
     Hang,
     /// Accepted, answered 200 with a page of HTML.
     Garbled,
+    /// Accepted, answered 200 with half a JSON document that claims to be whole.
+    Malformed,
     /// Accepted, answered 200 without a body.
     Empty,
     /// Accepted, answered after this time. Whole milliseconds.
@@ -65,7 +70,7 @@ pub enum Fault {
 }
 
 /// Each fault that is one word; `slow` carries a number and is read apart.
-const WORDS: [(&str, Fault); 22] = [
+const WORDS: [(&str, Fault); 24] = [
     ("accept", Fault::Accept),
     ("reject", Fault::Reject),
     ("sandbox", Fault::Sandbox),
@@ -80,6 +85,7 @@ const WORDS: [(&str, Fault); 22] = [
     ("unverified", Fault::Unverified),
     ("missing", Fault::Missing),
     ("expired", Fault::Expired),
+    ("skewed", Fault::Skewed),
     ("fail", Fault::Fail),
     ("unavailable", Fault::Unavailable),
     ("lost", Fault::Lost),
@@ -87,6 +93,7 @@ const WORDS: [(&str, Fault); 22] = [
     ("truncated", Fault::Truncated),
     ("hang", Fault::Hang),
     ("garbled", Fault::Garbled),
+    ("malformed", Fault::Malformed),
     ("empty", Fault::Empty),
 ];
 const SLOW: &str = "slow";
@@ -118,6 +125,7 @@ impl Fault {
             Self::Unverified => Effect::Refuse(Refusal::mail_from_not_verified()),
             Self::Missing => Effect::Refuse(Refusal::unknown_configuration_set("gone")),
             Self::Expired => Effect::Refuse(Refusal::expired_token()),
+            Self::Skewed => Effect::Refuse(Refusal::skewed_signature()),
             Self::Fail => Effect::Refuse(Refusal::internal()),
             Self::Unavailable => Effect::Refuse(Refusal::unavailable()),
             Self::Lost => accept(Answer::Lost),
@@ -125,6 +133,7 @@ impl Fault {
             Self::Truncated => accept(Answer::Truncated),
             Self::Hang => accept(Answer::Never),
             Self::Garbled => accept(Answer::Garbled),
+            Self::Malformed => accept(Answer::Malformed),
             Self::Empty => accept(Answer::Empty),
             Self::Slow(delay) => Effect::Accept(Answer::Whole, delay),
         }
@@ -157,27 +166,51 @@ impl fmt::Display for FaultError {
 
 impl std::error::Error for FaultError {}
 
-/// The local part of an address of the simulator: a fault, and for how many requests it lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The local part of an address of the simulator: a fault, for how many requests it lasts, and which events follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Label {
     pub(super) fault: Fault,
-    /// First requests that meet the fault; `None`: every one.
+    /// What follows an accepted mail.
+    pub(super) events: EventScript,
+    /// First requests that the label is about, an ordinary address afterwards; `None`: every one.
     pub(super) times: Option<u32>,
+    /// Whether `times` ends the events, too, because the label begins with them.
+    pub(super) events_end: bool,
 }
 
 impl Label {
-    /// Reads `word`, `word+N` or `slow+MS`; whatever follows `--` only makes the address unique.
+    /// Reads `word`, `word+N` or `slow+MS`, where the word is a fault's or an events', and after it any number of
+    /// further words of events behind dots: `lost+1.silent`, `complaint.reversed.twice`.
+    /// Whatever follows `--` only makes the address unique.
     pub(super) fn parse(local: &str) -> Result<Self, FaultError> {
         let label = local.split_once("--").map_or(local, |(label, _)| label);
-        let (word, number) = match label.split_once('+') {
-            None => (label, None),
+        let mut words = label.split('.');
+        let first = words.next().unwrap_or_default();
+        let mut label = Self::parse_first(first)?;
+        for word in words {
+            match EventScript::of_word(word) {
+                _ if label.events.change(word) => {}
+                Some(script) => label.events = script,
+                None => return Err(FaultError::UnknownWord(word.to_owned())),
+            }
+        }
+        Ok(label)
+    }
+
+    fn parse_first(text: &str) -> Result<Self, FaultError> {
+        let (word, number) = match text.split_once('+') {
+            None => (text, None),
             Some((word, digits)) => (word, Some(parse_number(digits)?)),
         };
+        let of_fault = |fault, times| Self { fault, events: EventScript::default(), times, events_end: false };
         if word == SLOW {
-            let milliseconds = number.ok_or_else(|| FaultError::WrongForm(label.to_owned()))?;
-            return Ok(Self { fault: Fault::Slow(Duration::from_millis(milliseconds.into())), times: None });
+            let milliseconds = number.ok_or_else(|| FaultError::WrongForm(text.to_owned()))?;
+            return Ok(of_fault(Fault::Slow(Duration::from_millis(milliseconds.into())), None));
         }
-        Ok(Self { fault: fault_of_word(word)?, times: number })
+        if let Some(events) = EventScript::of_word(word) {
+            return Ok(Self { fault: Fault::Accept, events, times: number, events_end: true });
+        }
+        Ok(of_fault(fault_of_word(word)?, number))
     }
 }
 
@@ -186,7 +219,7 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let label = Label::parse(text)?;
-        if text.contains("--") || label.times.is_some() {
+        if text.contains("--") || text.contains('.') || label.times.is_some() || label.events_end {
             return Err(FaultError::WrongForm(text.to_owned()));
         }
         Ok(label.fault)
@@ -253,16 +286,34 @@ mod tests {
             ("lost--a--b", Fault::Lost, None),
             ("slow+250--x", Fault::Slow(Duration::from_millis(250)), None),
         ] {
-            assert_eq!(Label::parse(local), Ok(Label { fault, times }), "{local}");
+            let events = EventScript::default();
+            assert_eq!(Label::parse(local), Ok(Label { fault, events, times, events_end: false }), "{local}");
         }
     }
 
     #[test]
+    fn a_label_names_the_events_that_follow() {
+        let label = Label::parse("bounce+1--x").expect("a label");
+        assert_eq!((label.fault, label.times, label.events_end), (Fault::Accept, Some(1), true));
+        assert_eq!(Some(label.events), EventScript::of_word("bounce"));
+        let label = Label::parse("lost+1.complaint.reversed--x").expect("a label");
+        assert_eq!((label.fault, label.times, label.events_end), (Fault::Lost, Some(1), false));
+        let mut events = EventScript::of_word("complaint").expect("a word");
+        assert!(events.change("reversed"));
+        assert_eq!(label.events, events);
+        let label = Label::parse("lost.bounce.silent").expect("a label");
+        assert!(label.events.told().is_empty() && !label.events.reaches_recipient);
+    }
+
+    #[test]
     fn a_mistyped_label_is_no_fault() {
+        for local in ["lost.slent", "bounce.", "bounce.lost", "bounce+0"] {
+            assert!(Label::parse(local).is_err(), "{local:?}");
+        }
         for local in ["trottle", "", "fail+", "fail+0", "fail++3", "fail+x", "fail-3", "slow", "FAIL"] {
             assert!(Label::parse(local).is_err(), "{local:?}");
         }
-        for script_word in ["fail+3", "fail--x", "slow"] {
+        for script_word in ["fail+3", "fail--x", "slow", "bounce", "lost.silent"] {
             assert!(script_word.parse::<Fault>().is_err(), "{script_word:?}");
         }
     }

@@ -1,9 +1,24 @@
-//! Which fault the next send to an address meets.
+//! Which fault the next send to an address meets, and which events follow it.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::address::Address;
+use super::event_script::EventScript;
 use super::fault::{Fault, FaultError, Label, SIMULATOR_DOMAIN};
+
+/// What becomes of one send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) fault: Option<Fault>,
+    pub(super) events: EventScript,
+}
+
+impl Plan {
+    /// The fault, or that there is none.
+    pub(super) fn fault(&self) -> Fault {
+        self.fault.unwrap_or(Fault::Accept)
+    }
+}
 
 /// Scripts by address, and how often each address of the simulator has been sent to.
 ///
@@ -20,18 +35,21 @@ impl FaultBook {
         self.scripts.insert(address.key(), script.into());
     }
 
-    /// Takes the fault for one send: of the first recipient that has any.
+    /// Takes the plan for one send: the fault and the events of the first recipient that has any.
     ///
-    /// Errors: a recipient at the simulator's domain whose local part names none, because a mistyped fault would
+    /// Errors: a recipient at a simulator's domain whose local part names nothing, because a mistyped fault would
     /// otherwise pass for a success.
-    pub(super) fn take_fault<'a>(
+    pub(super) fn take_plan<'a>(
         &mut self,
         recipients: impl IntoIterator<Item = &'a Address>,
-    ) -> Result<Fault, FaultError> {
+    ) -> Result<Plan, FaultError> {
         for recipient in recipients {
             let key = recipient.key();
             if let Some(fault) = self.scripts.get_mut(&key).and_then(VecDeque::pop_front) {
-                return Ok(fault);
+                return Ok(Plan { fault: Some(fault), events: EventScript::default() });
+            }
+            if let Some(events) = EventScript::of_ses_simulator(recipient).map_err(FaultError::UnknownWord)? {
+                return Ok(Plan { fault: None, events });
             }
             if recipient.domain() != SIMULATOR_DOMAIN {
                 continue;
@@ -40,10 +58,13 @@ impl FaultBook {
             let count = self.counts.entry(key).or_default();
             *count = count.saturating_add(1);
             if label.times.is_none_or(|times| *count <= times) {
-                return Ok(label.fault);
+                return Ok(Plan { fault: Some(label.fault), events: label.events });
+            }
+            if !label.events_end {
+                return Ok(Plan { fault: None, events: label.events });
             }
         }
-        Ok(Fault::Accept)
+        Ok(Plan::default())
     }
 
     /// Starts to count from nothing again. Scripts stay.
@@ -61,7 +82,7 @@ mod tests {
     }
 
     fn take(book: &mut FaultBook, text: &str) -> Fault {
-        book.take_fault([&address(text)]).expect("the label is sound")
+        book.take_plan([&address(text)]).expect("the label is sound").fault()
     }
 
     #[test]
@@ -97,8 +118,12 @@ mod tests {
 
     #[test]
     fn a_mistyped_address_of_the_simulator_is_an_error() {
-        let answer = FaultBook::default().take_fault([&address("trottle+1@simulator.harkara.test")]);
-        assert_eq!(answer, Err(FaultError::UnknownWord("trottle".into())));
+        for (text, word) in
+            [("trottle+1@simulator.harkara.test", "trottle"), ("bonce@simulator.amazonses.com", "bonce")]
+        {
+            let answer = FaultBook::default().take_plan([&address(text)]);
+            assert_eq!(answer, Err(FaultError::UnknownWord(word.into())));
+        }
     }
 
     #[test]
@@ -108,7 +133,19 @@ mod tests {
             address("lost@simulator.harkara.test"),
             address("fail@simulator.harkara.test"),
         ];
-        assert_eq!(FaultBook::default().take_fault(&recipients), Ok(Fault::Lost));
+        assert_eq!(FaultBook::default().take_plan(&recipients).map(|plan| plan.fault()), Ok(Fault::Lost));
+    }
+
+    #[test]
+    fn a_label_of_events_ends_with_its_count_and_one_of_a_fault_keeps_its_events() {
+        let mut book = FaultBook::default();
+        let mut events = |text: &str| book.take_plan([&address(text)]).expect("the label is sound").events;
+        let bounce = EventScript::of_word("bounce").expect("a word");
+        assert_eq!(events("bounce+1@simulator.harkara.test"), bounce);
+        assert_eq!(events("bounce+1@simulator.harkara.test"), EventScript::default());
+        for _ in 0..2 {
+            assert!(events("lost+1.silent@simulator.harkara.test").told().is_empty());
+        }
     }
 
     #[test]

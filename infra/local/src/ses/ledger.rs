@@ -69,6 +69,8 @@ pub enum Answer {
     Empty,
     /// A 200 with HTML.
     Garbled,
+    /// A 200 with JSON that cannot be read.
+    Malformed,
     /// The first half of a 200.
     Truncated,
     /// A closed connection.

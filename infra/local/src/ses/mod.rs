@@ -13,12 +13,20 @@
 //!
 //! It does not verify signatures (it only wants one to be there), and keeps nothing on disk.
 //!
-//! Beside SES's route it answers `GET /ledger`, `DELETE /ledger` and `POST /faults`, for tests in other processes.
+//! What was accepted is followed by events, as SES publishes them ([`Happening`]): sent and delivered, unless the
+//! recipient's address asks for others. They are kept ([`EventBook`]), and sent to a queue where there is one.
+//!
+//! Beside SES's routes it answers `GET` and `DELETE` of `/ledger` and `/events`, `POST /faults`, `PUT /event-sink` and
+//! `PUT /account`, for tests in other processes.
 
+mod account;
 mod address;
-mod connection;
+pub mod connection;
+mod event_book;
+mod event_script;
 mod fault;
 mod fault_book;
+mod happening;
 mod ledger;
 mod mailbox;
 mod refusal;
@@ -27,7 +35,9 @@ mod routes;
 mod rules;
 mod server;
 
+pub use event_book::{EventBook, EventSink, ToldEvent};
 pub use fault::{Fault, FaultError, SIMULATOR_DOMAIN};
+pub use happening::{Happening, MailFacts};
 pub use ledger::{Answer, Ledger, LedgerEntry, Outcome};
 pub use refusal::Refusal;
 pub use server::{Allowed, SesConfig, SesHandle, SesServer};

@@ -49,6 +49,11 @@ impl Refusal {
         Self::new(404, "NotFoundException", format!("Configuration set <{name}> does not exist."))
     }
 
+    /// An address that is not on the account's list.
+    pub(super) fn not_suppressed(address: &str) -> Self {
+        Self::new(404, "NotFoundException", format!("Email address {address} does not exist on your suppression list."))
+    }
+
     /// A request without a signature.
     pub(super) fn unsigned() -> Self {
         Self::new(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -57,6 +62,15 @@ impl Refusal {
     /// A signature with credentials that are no longer valid.
     pub(super) fn expired_token() -> Self {
         Self::new(403, "ExpiredTokenException", "The security token included in the request is expired")
+    }
+
+    /// A signature whose time is too far from the server's.
+    pub(super) fn skewed_signature() -> Self {
+        Self::new(
+            403,
+            "InvalidSignatureException",
+            "Signature not yet current: 20261121T100000Z is still later than 20261121T094500Z (20261121T094000Z + 5 min.)",
+        )
     }
 
     /// A failure inside SES; whether the mail was accepted is not documented for it.

@@ -11,8 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::account::AccountBook;
 use super::address::Address;
 use super::connection::serve_connection;
+use super::event_book::{EventBook, EventSink};
 use super::fault::Fault;
 use super::fault_book::FaultBook;
 use super::ledger::Ledger;
@@ -38,8 +40,9 @@ impl Allowed {
     }
 }
 
-/// How the stand-in is set up. The default: any port, any identity, any configuration set, no mailbox, no latency.
-#[derive(Clone, Debug, Default)]
+/// How the stand-in is set up. The default: any port, any identity, any configuration set, no mailbox, no latency, no
+/// sink for events, a rate that nobody reaches.
+#[derive(Clone, Debug)]
 pub struct SesConfig {
     /// Port on 127.0.0.1; 0 takes any that is free.
     pub port: u16,
@@ -51,6 +54,24 @@ pub struct SesConfig {
     pub mailbox_url: Option<Uri>,
     /// Every send is answered this long after its arrival, at the earliest.
     pub latency: Duration,
+    /// Where events are sent beside [`SesHandle::events`].
+    pub event_sink: Option<EventSink>,
+    /// What `GetAccount` tells. It is told only: nothing is throttled by it.
+    pub max_send_rate: f64,
+}
+
+impl Default for SesConfig {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            identities: Allowed::Any,
+            configuration_sets: Allowed::Any,
+            mailbox_url: None,
+            latency: Duration::ZERO,
+            event_sink: None,
+            max_send_rate: 1000.0,
+        }
+    }
 }
 
 /// The stand-in itself; see the module.
@@ -68,6 +89,8 @@ impl SesServer {
             account: Account { identities: config.identities, configuration_sets: config.configuration_sets },
             ledger: Ledger::new(),
             faults: Mutex::new(FaultBook::default()),
+            events: EventBook::new(config.event_sink),
+            book: AccountBook::new(config.max_send_rate),
             mailbox: config.mailbox_url.as_ref().map(Mailbox::new),
             latency: config.latency,
             in_flight: InFlight::default(),
@@ -115,6 +138,32 @@ impl SesHandle {
     /// What has reached the server.
     pub fn ledger(&self) -> &Ledger {
         &self.desk.ledger
+    }
+
+    /// The events of accepted mails, which whoever tests delivers as it likes: late, twice, in another order, never.
+    pub fn events(&self) -> &EventBook {
+        &self.desk.events
+    }
+
+    /// Puts an address on the account's own list, as SES does by itself after a bounce.
+    ///
+    /// Errors: the address is none in SES's eyes.
+    pub fn suppress(&self, address: &str) -> Result<(), Refusal> {
+        self.desk.book.add(&Address::parse(address)?, "BOUNCE");
+        Ok(())
+    }
+
+    /// Takes an address off the account's own list.
+    ///
+    /// Errors: the address is none in SES's eyes.
+    pub fn forgive(&self, address: &str) -> Result<(), Refusal> {
+        self.desk.book.remove(&Address::parse(address)?);
+        Ok(())
+    }
+
+    /// Sets what `GetAccount` tells of the rate.
+    pub fn set_max_send_rate(&self, rate: f64) {
+        self.desk.book.set_max_send_rate(rate);
     }
 
     /// Sets the faults of the next sends to an address, the first send the first fault; then the address is ordinary
