@@ -152,3 +152,29 @@ async fn die_after_claim(stage: &Stage, body: &str) {
     let attempt = domain::id::AttemptId::from_uuid(adapters::ids::new_uuid());
     claim_across_tenants(&stage.processor.database, &[(key, attempt)]).await.expect("claimed");
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn one_tenants_backlog_does_not_stand_before_anothers_delivery(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    // The queue takes nothing, so that all of it is due again.
+    stage.queue.refuse(true);
+    for _ in 0..12 {
+        let bodies: Vec<_> = (0..100).map(|number| Stage::greeting(&format!("r{number}@example.org"))).collect();
+        stage.post(json!({"notifications": bodies})).await;
+    }
+    stage.post_as(tests::OTHER_TENANT, Stage::greeting("ada@example.org"), &[]).await;
+    stage.queue.refuse(false);
+    stage.pass(Duration::from_secs(60)).await;
+
+    let batch =
+        adapters::store::due_deliveries::take_due_across_tenants(&stage.dispatcher.database, 500).await.expect("taken");
+    let of_the_other = batch.deliveries.iter().filter(|taken| taken.key.tenant.to_string().ends_with("02")).count();
+    assert_eq!(of_the_other, 1, "the first batch holds it, although 1,200 were due before");
+    assert_eq!(batch.deliveries.len(), 251, "a tenant takes its share only");
+    assert!(batch.leaves_more);
+    drop(batch);
+
+    assert_eq!(stage.dispatch().await.published, 1201, "one run takes all the same");
+    stage.drain().await;
+    stage.finish().await;
+}

@@ -2,7 +2,9 @@
 
 use adapters::store::database::RoleLogins;
 use adapters::wire::http::Request;
+use adapters::wire::ses_event::read_ses_event;
 use adapters::wire::sqs_event::read_event;
+use domain::feedback::MailEvent;
 use serde_json::Value;
 use sqlx::PgPool;
 use tests::{Stage, TENANT};
@@ -30,6 +32,11 @@ fn requests_and_batches_are_read() {
     for name in ["processor", "dead_letter"] {
         assert_eq!(read_event(fixture(name)).expect("a batch").len(), 1, "{name}");
     }
+    for record in read_event(fixture("feedback")).expect("a batch") {
+        let event = read_ses_event(&record.body).unwrap_or_else(|error| panic!("{error}: {}", record.body));
+        assert_eq!(event.event, MailEvent::Delivered, "as from EventBridge, and as from SNS");
+    }
+    assert!(fixture("feedback_schedule").get("Records").is_none());
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -1,9 +1,11 @@
 //! Every integration test, in one binary. Each test has a database of its own.
 
+mod admission;
 mod api;
 mod dead_letter;
 mod dispatcher;
 mod enqueue;
+mod feedback;
 mod migrate;
 mod processor;
 

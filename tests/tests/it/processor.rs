@@ -329,7 +329,7 @@ async fn a_worker_that_lost_its_lease_changes_nothing(pool: PgPool) {
         &DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 },
         Jitter::new(0.0),
     );
-    let late = AttemptRecord { key, attempt, attempt_number: 1, settlement, event: None };
+    let late = AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
     let recorded = record_across_tenants(database, &[late]).await.expect("asked");
     assert!(recorded.deliveries.is_empty());
     assert_eq!(stage.outcome(&answer.id()).await.0, "sent");

@@ -111,6 +111,14 @@ impl Caller {
         until(&format!("{id} becomes {state}"), || self.in_state(id, state))
     }
 
+    /// Waits until it is sent. Its events are quick, so that it may be delivered by the time that somebody looks.
+    fn until_sent(&self, id: &str) -> Value {
+        until(&format!("{id} is sent"), || {
+            let delivery = self.delivery(id);
+            if delivery["state"] == "delivered" { Some(delivery) } else { self.in_state(id, "sent") }
+        })
+    }
+
     /// The delivery if it is in this state; fails where it has ended in another, which no patience changes.
     fn in_state(&self, id: &str, state: &str) -> Option<Value> {
         let delivery = self.delivery(id);
@@ -125,6 +133,35 @@ impl Caller {
     fn requests(&self, to: &str) -> Vec<Value> {
         let to: String = url::form_urlencoded::byte_serialize(to.as_bytes()).collect();
         read(&format!("{}/ledger?to={to}", self.stack.ses_url)).as_array().expect("a list").clone()
+    }
+
+    /// The events that SES told of mails to an address.
+    fn events(&self, to: &str) -> Vec<Value> {
+        let to: String = url::form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        read(&format!("{}/events?to={to}", self.stack.ses_url)).as_array().expect("a list").clone()
+    }
+
+    /// Puts a message on the queue of SES's events.
+    fn put_feedback(&self, body: &str) {
+        let form = [("Action", "SendMessage"), ("QueueUrl", &self.stack.feedback_queue_url), ("MessageBody", body)];
+        let sent = agent().post(&self.stack.aws_endpoint_url).send_form(form).expect("answered");
+        assert_eq!(sent.status(), 200);
+    }
+
+    /// How many messages wait on the queue of SES's events, or are in work.
+    fn count_feedback(&self) -> usize {
+        let form = [
+            ("Action", "GetQueueAttributes"),
+            ("QueueUrl", &self.stack.feedback_queue_url),
+            ("AttributeName.1", "ApproximateNumberOfMessages"),
+            ("AttributeName.2", "ApproximateNumberOfMessagesNotVisible"),
+        ];
+        let mut answer = agent().post(&self.stack.aws_endpoint_url).send_form(form).expect("answered");
+        let text = answer.body_mut().read_to_string().expect("text");
+        let counts = text.split("<Value>").skip(1).filter_map(|rest| rest.split('<').next()?.parse::<usize>().ok());
+        let counts: Vec<usize> = counts.collect();
+        assert_eq!(counts.len(), 2, "{text}");
+        counts.iter().sum()
     }
 
     /// The mails for an address in the mailbox.
@@ -187,7 +224,7 @@ fn a_post_is_answered_202_and_the_mail_is_in_the_mailbox_with_its_headers() {
     let id = answer.body["id"].as_str().expect("an id");
     assert_eq!(answer.headers["location"], format!("/v1/notifications/{id}").as_str());
 
-    caller.until_state(id, "sent");
+    caller.until_sent(id);
     let mails = caller.mails(&to);
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0]["subject"], "Observation 42");
@@ -205,7 +242,7 @@ fn the_same_key_gives_the_same_answer_and_no_second_mail() {
     let post = || caller.send("POST", "/v1/notifications", Some(&mail(&to)), Some(&to));
     let (first, again) = (post(), post());
     assert_eq!((again.status, &again.body), (202, &first.body));
-    caller.until_state(first.body["id"].as_str().expect("an id"), "sent");
+    caller.until_sent(first.body["id"].as_str().expect("an id"));
     let other = caller.send("POST", "/v1/notifications", Some(&mail("eve@example.org")), Some(&to));
     assert_eq!(other.status, 422);
     assert_eq!(caller.requests(&to).len(), 1);
@@ -221,7 +258,7 @@ fn another_tenants_notification_is_not_there() {
     assert_eq!(theirs.headers["content-type"], "application/problem+json");
     let theirs = other_caller().send("POST", &format!("/v1/notifications/{id}/cancel"), None, None);
     assert_eq!(theirs.status, 404);
-    caller.until_state(&id, "sent");
+    caller.until_sent(&id);
 }
 
 #[test]
@@ -249,7 +286,7 @@ fn an_address_that_ses_rejects_ends_failed_with_the_reason() {
 fn a_throttled_send_is_retried_and_arrives() {
     let _queue = shared();
     let (caller, to) = (caller(), address("throttle+2"));
-    let delivery = caller.until_state(&caller.accepted(&to), "sent");
+    let delivery = caller.until_sent(&caller.accepted(&to));
     assert_eq!(delivery["attempt_count"], 1, "throttling costs no attempt");
     assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (3, 1));
 }
@@ -258,7 +295,7 @@ fn a_throttled_send_is_retried_and_arrives() {
 fn a_send_that_fails_at_first_is_retried_until_it_succeeds() {
     let _queue = shared();
     let (caller, to) = (caller(), address("fail+2"));
-    let delivery = caller.until_state(&caller.accepted(&to), "sent");
+    let delivery = caller.until_sent(&caller.accepted(&to));
     assert_eq!(delivery["attempt_count"], 3);
     assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (3, 1));
 }
@@ -277,7 +314,7 @@ fn a_send_that_always_fails_is_a_dead_letter_after_max_attempts_and_a_redrive_de
     let body = json!({"ids": [letter["id"]]});
     let redriven = caller.send("POST", "/v1/dead-letters/redrive", Some(&body), None);
     assert_eq!((redriven.status, &redriven.body["redriven_count"]), (200, &json!(1)), "{}", redriven.body);
-    caller.until_state(&id, "sent");
+    caller.until_sent(&id);
     assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (4, 1));
 }
 
@@ -285,11 +322,82 @@ fn a_send_that_always_fails_is_a_dead_letter_after_max_attempts_and_a_redrive_de
 fn an_answer_that_is_lost_is_known_as_unknown_and_not_sent_again_at_once() {
     let _queue = shared();
     for label in ["lost", "truncated", "garbled"] {
-        let (caller, to) = (caller(), address(&format!("{label}+1")));
+        let (caller, to) = (caller(), address(&format!("{label}+1.silent")));
         let delivery = caller.until_state(&caller.accepted(&to), "unknown");
         assert_eq!(delivery["attempts"][0]["outcome"], "unknown", "{label}");
         assert_eq!(caller.requests(&to).len(), 1, "{label}: one attempt is one request");
     }
+}
+
+#[test]
+fn an_accepted_mail_becomes_delivered_by_its_events_though_each_comes_twice() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("accept"));
+    let delivery = caller.until_state(&caller.accepted(&to), "delivered");
+    assert_eq!((&delivery["reason"], &delivery["attempts"][0]["feedback"]), (&Value::Null, &json!("delivered")));
+    let events = caller.events(&to);
+    assert_eq!(events[0]["record"]["mail"]["messageId"], delivery["provider_message_id"]);
+    assert_eq!(caller.requests(&to).len(), 1);
+}
+
+#[test]
+fn a_mail_whose_acceptance_was_never_answered_becomes_delivered_by_its_event() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("lost+1"));
+    let id = caller.accepted(&to);
+    caller.until_state(&id, "delivered");
+    // The event may even be quicker than the record of the attempt.
+    let delivery = until("the attempt is recorded", || {
+        Some(caller.delivery(&id)).filter(|delivery| delivery["attempts"][0]["outcome"] == "unknown")
+    });
+    let attempts = delivery["attempts"].as_array().expect("a list");
+    assert_eq!((attempts.len(), &attempts[0]["feedback"]), (1, &json!("delivered")), "it is not sent again");
+    assert_eq!(delivery["resent_after_unknown"], 0);
+    assert_eq!(caller.requests(&to).len(), 1);
+}
+
+#[test]
+fn an_address_that_bounced_is_not_sent_to_again_by_its_tenant() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("bounce.reversed.twice"));
+    let delivery = caller.until_state(&caller.accepted(&to), "bounced");
+    assert_eq!(delivery["reason"], "hard_bounce");
+    let next = caller.until_state(&caller.accepted(&to), "skipped");
+    assert_eq!((&next["reason"], &next["attempts"]), (&json!("address_suppressed"), &json!([])));
+    assert_eq!((caller.requests(&to).len(), caller.mails(&to).len()), (1, 0));
+}
+
+#[test]
+fn a_complaint_ends_it_whatever_order_the_events_come_in() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("complaint.reversed"));
+    let delivery = caller.until_state(&caller.accepted(&to), "complained");
+    assert_eq!(
+        (&delivery["reason"], &delivery["attempts"][0]["feedback"]),
+        (&json!("complaint"), &json!("complained"))
+    );
+    assert_eq!(caller.mails(&to).len(), 1);
+}
+
+#[test]
+fn a_forged_event_on_the_queue_itself_changes_nothing() {
+    let _queue = shared();
+    let (caller, to) = (caller(), address("accept.silent"));
+    let id = caller.accepted(&to);
+    let sent = caller.until_sent(&id);
+    // A neighbour's mail, whose event tells when the queue has got so far.
+    let forge = |tenant: &str, message_id: &str| {
+        let record = json!({"eventType": "Bounce", "bounce": {"bounceType": "Permanent", "bounceSubType": "General"},
+            "mail": {"messageId": message_id, "destination": [to], "tags": {"nid": [id], "att": ["1"], "t": [tenant]}}});
+        caller.put_feedback(&record.to_string());
+    };
+    forge(&caller.stack.tenant_id, "forged");
+    forge(&caller.stack.other_tenant_id, sent["provider_message_id"].as_str().expect("an id"));
+    caller.put_feedback("{\"eventType\": \"Open\", \"mail\": {\"messageId\": \"m\"}}");
+    caller.until_state(&caller.accepted(&address("accept")), "delivered");
+    until("the queue of events is worked off", || (caller.count_feedback() == 0).then_some(()));
+    assert_eq!(caller.delivery(&id)["state"], "sent");
+    caller.until_sent(&caller.accepted(&to));
 }
 
 #[test]
@@ -307,7 +415,7 @@ fn a_canceled_notification_is_not_sent() {
     body["send_at"] = (now + jiff::SignedDuration::from_secs(4)).to_string().into();
     let later =
         caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
-    caller.until_state(&later, "sent");
+    caller.until_sent(&later);
     assert_eq!(caller.delivery(&id)["state"], "canceled");
     assert_eq!(caller.requests(&to).len(), 0);
 }
@@ -323,7 +431,7 @@ fn a_poison_message_is_buried_while_its_neighbours_are_delivered() {
     let form = [("Action", "SendMessage"), ("QueueUrl", &caller.stack.queue_url), ("MessageBody", &body)];
     let sent = agent().post(&caller.stack.aws_endpoint_url).send_form(form).expect("answered");
     assert_eq!(sent.status(), 200);
-    caller.until_state(&caller.accepted(&to), "sent");
+    caller.until_sent(&caller.accepted(&to));
     let letter = until("the poison is a dead letter", || {
         let letters = operator.send("GET", "/v1/dead-letters?reason=poison", None, None).body;
         letters["dead_letters"].as_array()?.iter().find(|letter| letter["body"] == body.as_str()).cloned()
@@ -366,6 +474,6 @@ fn stopping_the_queue_during_a_post_loses_nothing() {
     let id = answer.body["id"].as_str().expect("an id");
     assert_eq!(caller.delivery(id)["state"], "queued");
     drop(shut);
-    caller.until_state(id, "sent");
+    caller.until_sent(id);
     assert_eq!(caller.mails(&to).len(), 1);
 }

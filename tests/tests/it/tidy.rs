@@ -3,6 +3,7 @@
 //! Sources are read as Rust's tokens, so that neither a comment nor a text can break a rule, nor hide that one is broken.
 
 mod files;
+mod fuzz;
 mod layers;
 mod migrations;
 mod prose;

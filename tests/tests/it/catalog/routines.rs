@@ -28,7 +28,10 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
             "accept_notifications current_actor current_tenant describe_delivery enter_tenant may_become \
              read_enqueue_context set_tenant",
         ),
-        ("harkara_worker", "current_actor current_tenant describe_delivery may_become set_tenant"),
+        (
+            "harkara_worker",
+            "address_lock admit_sends current_actor current_tenant describe_delivery may_become set_tenant",
+        ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));
 }

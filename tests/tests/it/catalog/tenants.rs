@@ -68,7 +68,26 @@ const ROWS: &[(&str, &str)] = &[
          VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000e', 'message-1',
                  '018f0000-0000-7000-8000-00000000000b', '{}', 'attempts_used_up', 1)",
     ),
+    (
+        "suppressions",
+        "INSERT INTO harkara.suppressions (tenant_id, address, reason, source)
+         VALUES ($1::uuid, 'ada@example.org', 'manual', 'api')",
+    ),
+    (
+        "soft_bounces",
+        "INSERT INTO harkara.soft_bounces (tenant_id, address, bounce_count) VALUES ($1::uuid, 'ada@example.org', 1)",
+    ),
+    // The operator's, in the product; walled like everything else.
+    (
+        "breakers",
+        "INSERT INTO harkara.breakers (tenant_id, breaker_key, reason, opened_at, retry_at)
+         VALUES ($1::uuid, 'account', 'quota_reached', now(), now())",
+    ),
+    ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
 ];
+
+/// The tables that only the worker's role reads.
+const WORKERS_ALONE: &[&str] = &["breakers", "send_pace", "soft_bounces", "suppressions"];
 
 /// Every change that the API's role may make to a row that is there, made to the other tenant's rows.
 const CHANGES: &[&str] = &[
@@ -152,7 +171,8 @@ async fn a_tenant_sees_its_own_rows_and_no_others_in_any_table(pool: PgPool) {
 
     let mut transaction = begin_of(&pool, TENANT).await;
     let seen = count_rows(&mut transaction, TENANT).await;
-    assert_eq!(seen.len(), all.len(), "the API's role reads every table");
+    let unread: Vec<_> = all.keys().filter(|table| !seen.contains_key(*table)).collect();
+    assert_eq!(unread, WORKERS_ALONE, "the API's role reads every table but these");
     let leaking: Vec<_> = seen.iter().filter(|(_, (own, others))| *own == 0 || *others > 0).collect();
     assert!(leaking.is_empty(), "(own, others') rows that a tenant sees: {leaking:?}");
 }
@@ -264,8 +284,13 @@ async fn the_worker_serves_every_tenant(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn no_hand_moves_a_delivery_against_the_state_machine(pool: PgPool) {
     insert_rows(&pool, TENANT).await;
-    let back = "UPDATE harkara.deliveries SET state = 'sent', sent_at = now(), due_at = NULL";
-    let mut transaction = begin_as(&pool, WORKER).await;
-    let result = sqlx::query(back).execute(&mut *transaction).await;
-    assert_eq!(refusal(result), ("23514".to_owned(), "delivery_moves_forward".to_owned()));
+    for back in [
+        // It was never tried.
+        "UPDATE harkara.deliveries SET state = 'sent', sent_at = now(), due_at = NULL",
+        "UPDATE harkara.deliveries SET state = 'scheduled'",
+    ] {
+        let mut transaction = begin_as(&pool, WORKER).await;
+        let result = sqlx::query(back).execute(&mut *transaction).await;
+        assert_eq!(refusal(result), ("23514".to_owned(), "delivery_moves_forward".to_owned()), "{back}");
+    }
 }

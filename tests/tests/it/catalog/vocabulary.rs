@@ -6,6 +6,7 @@ use domain::category::{
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
+use domain::feedback::{Feedback, SuppressionReason};
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
     let channels = words(Channel::ALL, Channel::as_str);
     let text = |list: &[&str]| -> Words { list.iter().map(|word| (*word).to_owned()).collect() };
     let expected = BTreeMap::from([
+        ("attempts.feedback_is_known", words(Feedback::ALL, Feedback::as_str)),
         ("attempts.outcome_is_known", words(AttemptOutcome::ALL, AttemptOutcome::as_str)),
         // What a trigger can report: TG_OP, which is Postgres's word.
         ("audit_log.operation_is_known", text(&["INSERT", "UPDATE", "DELETE"])),
@@ -48,6 +50,8 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),
         ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
+        ("suppressions.suppression_reason_is_known", words(SuppressionReason::ALL, SuppressionReason::as_str)),
+        ("suppressions.suppression_source_is_known", text(&["feedback", "provider_list", "api"])),
         ("template_versions.channel_is_known", channels),
         // Set by an operator's hand only; `enqueue` asks whether it is active.
         ("tenants.state_is_known", text(&["active", "suspended"])),
@@ -87,6 +91,31 @@ async fn the_database_allows_exactly_the_transitions_of_domain(pool: PgPool) {
         .map(|(old, new)| (old.as_str().to_owned(), new.as_str().to_owned()))
         .collect();
     assert_eq!(allowed, expected);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn feedback_gets_stronger_in_the_order_of_domain_and_never_weaker(pool: PgPool) {
+    let insert = "
+        INSERT INTO harkara.attempts (tenant_id, attempt_id, delivery_id, attempt_number, feedback, feedback_at)
+        VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid(), gen_random_uuid(), 1, $1, now())
+        RETURNING attempt_id";
+    let update = "UPDATE harkara.attempts SET feedback = $2 WHERE attempt_id = $1";
+    for old in Feedback::ALL {
+        for new in Feedback::ALL {
+            let attempt: uuid::Uuid =
+                sqlx::query_scalar(insert).bind(old.as_str()).fetch_one(&pool).await.expect("an attempt");
+            let result = sqlx::query(update).bind(attempt).bind(new.as_str()).execute(&pool).await;
+            if new >= old {
+                assert!(result.is_ok(), "{old} to {new}: {result:?}");
+            } else {
+                assert_eq!(
+                    refusal(result),
+                    ("23514".to_owned(), "feedback_gets_stronger".to_owned()),
+                    "{old} to {new}"
+                );
+            }
+        }
+    }
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -62,7 +62,9 @@ fn domain_knows_nobody_adapters_know_domain_flow_knows_both_functions_know_flow(
             folder if folder.starts_with("functions/") => set(&["adapters", "flow"]),
             // The local stack runs the functions as they are deployed, and knows none of their code.
             "infra/local" => set(&[]),
-            "tests" => set(&["adapters", "domain", "flow"]),
+            "tests" => set(&["adapters", "domain", "flow", "local", "proof"]),
+            // The proof takes every decision from domain, and knows nothing of how it is stored.
+            "tests/proof" => set(&["domain"]),
             "tests/benches/hello" => set(&[]),
             folder => panic!("{folder}: a new package needs its place in the layers"),
         };

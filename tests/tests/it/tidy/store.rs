@@ -12,6 +12,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("database.rs", "opens the way in; Database::begin is where a tenant is set"),
     ("migrations.rs", "what a deploy does, as the admin, to the schema and the list of tenants"),
     ("due_deliveries.rs TakenBatch::write_steps", "ends what take_due_across_tenants has begun"),
+    ("feedback.rs TakenFeedback::write_feedback", "ends what take_feedback_across_tenants has begun"),
 ];
 
 /// The asynchronous functions that others can call, as `Type::name` or `name`.
@@ -78,7 +79,7 @@ fn every_store_function_takes_a_tenant_or_says_that_it_crosses_tenants() {
 fn nobody_calls_a_function_that_crosses_tenants_for_one_tenant() {
     for source in read_sources().iter().filter(|source| source.is_in(&["shared/flow/src/"])) {
         let crosses = source.text.contains("_across_tenants(");
-        let serves_all = ["processor.rs", "dispatcher.rs", "dead_letter.rs", "outbox.rs"];
+        let serves_all = ["processor.rs", "dispatcher.rs", "feedback.rs", "dead_letter.rs", "outbox.rs"];
         assert!(
             !crosses || serves_all.iter().any(|file| source.path.ends_with(file)),
             "{}: a caller of the API stays within its tenant",

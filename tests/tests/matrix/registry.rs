@@ -1,0 +1,106 @@
+//! Whether every row of the matrix has a test. A row without one is a promise that nobody keeps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const ROWS: std::ops::RangeInclusive<u32> = 1..=51;
+
+/// Rows about something that the product does not have yet, and how it shows that it has it.
+const WAITING: &[(u32, &str, Sign)] = &[
+    (45, "escalations", Sign::Function("escalation")),
+    (46, "webhooks", Sign::Channel("webhook")),
+    (47, "webhooks", Sign::Channel("webhook")),
+    (48, "action links", Sign::Table("tokens")),
+];
+
+/// What tells that a row's subject is there.
+#[derive(Clone, Copy)]
+enum Sign {
+    /// A function of this name.
+    Function(&'static str),
+    /// A channel of this name, in the migrations' list of them.
+    Channel(&'static str),
+    /// A table whose name ends like this.
+    Table(&'static str),
+}
+
+impl Sign {
+    fn is_there(self) -> bool {
+        match self {
+            Self::Function(name) => root().join("functions").join(name).exists(),
+            Self::Channel(name) => migrations().contains(&format!("'{name}'")),
+            Self::Table(end) => migrations()
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("CREATE TABLE harkara."))
+                .any(|rest| rest.split([' ', '(']).next().is_some_and(|name| name.ends_with(end))),
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read_folder(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder of ours").filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            read_folder(&path, text);
+        } else {
+            text.push_str(&std::fs::read_to_string(&path).expect("a text"));
+            text.push('\n');
+        }
+    }
+}
+
+fn migrations() -> String {
+    let mut text = String::new();
+    read_folder(&root().join("migrations"), &mut text);
+    text
+}
+
+/// The names of the tests of each row: here, and those of the simulator and the model, which are in the crate `proof`.
+fn tests_of_rows() -> BTreeMap<u32, Vec<String>> {
+    let mut text = String::new();
+    for folder in ["tests/tests/matrix", "tests/proof/src", "tests/proof/tests"] {
+        let folder = root().join(folder);
+        if folder.exists() {
+            read_folder(&folder, &mut text);
+        }
+    }
+    let mut rows: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let names = text.split("fn row_").skip(1).filter_map(|rest| rest.split('(').next());
+    for name in names {
+        if let Some(row) = name.split('_').next().and_then(|number| number.parse().ok()) {
+            rows.entry(row).or_default().push(format!("row_{name}"));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_row_of_the_matrix_has_a_test_or_waits_for_its_subject() {
+    let rows = tests_of_rows();
+    let missing: Vec<String> = ROWS
+        .filter(|row| !rows.contains_key(row))
+        .filter_map(|row| match WAITING.iter().find(|(waiting, _, _)| *waiting == row) {
+            Some((_, _, sign)) if !sign.is_there() => None,
+            Some((_, subject, _)) => Some(format!("{row} (there are {subject} now)")),
+            None => Some(row.to_string()),
+        })
+        .collect();
+    assert!(missing.is_empty(), "no test has the name row_NN_… of rows {}", missing.join(", "));
+}
+
+#[test]
+fn no_test_is_named_for_a_row_that_is_not_in_the_matrix() {
+    let strangers: Vec<_> = tests_of_rows().into_iter().filter(|(row, _)| !ROWS.contains(row)).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+#[test]
+fn a_row_that_waits_for_its_subject_has_no_test_yet() {
+    let rows = tests_of_rows();
+    let stale: Vec<_> = WAITING.iter().filter(|(row, _, _)| rows.contains_key(row)).map(|(row, _, _)| row).collect();
+    assert!(stale.is_empty(), "take {stale:?} off the list of those that wait");
+}

@@ -1,0 +1,13 @@
+//! The rows of the matrix, by what they strike.
+
+mod enqueue;
+mod outage;
+mod processor;
+mod provider_is_silent;
+mod provider_refuses;
+mod queue_misbehaves;
+mod record_fails;
+mod schedule;
+mod suppression;
+mod time_runs_out;
+mod unknown;
