@@ -443,8 +443,11 @@ mod tests {
         prop_oneof![1 => refused, 4 => tried]
     }
 
+    /// Events, each with the place of its attempt.
+    type Told = Vec<(usize, MailEvent)>;
+
     /// The events of up to three attempts, each once or twice, in two orders.
-    fn two_orders() -> impl Strategy<Value = (usize, Vec<(usize, MailEvent)>, Vec<(usize, MailEvent)>)> {
+    fn two_orders() -> impl Strategy<Value = (usize, Told, Told)> {
         let mails = proptest::collection::vec(events_of_a_mail(), 1..=3);
         mails.prop_flat_map(|mails| {
             let count = mails.len();

@@ -309,10 +309,9 @@ fn tag_of(event: &SesEvent) -> AttemptTag {
 
 /// Whether the event can be of the attempt's mail, as far as the row tells.
 fn check_sender(attempt: &TakenAttempt, event: &SesEvent) -> Result<(), &'static str> {
-    match attempt.outcome {
+    if matches!(attempt.outcome, Some(AttemptOutcome::Sandboxed | AttemptOutcome::NotSent)) {
         // The provider was never called, so somebody else put our tags on a mail.
-        Some(AttemptOutcome::Sandboxed | AttemptOutcome::NotSent) => return Err("attempt_not_sent"),
-        _ => {}
+        return Err("attempt_not_sent");
     }
     match attempt.provider_message_id.as_deref() {
         Some(known) if known != event.message_id => Err("other_message_id"),

@@ -32,31 +32,7 @@ impl World {
         let calls = self.ses.ledger().entries();
         let (claims, transitions) = read_changes(&self.admin).await;
         let now = read_now(&self.admin).await;
-        let log = self.log();
-        let past = |at: Timestamp| {
-            let moved = log.shifts.iter().filter(|(moved_at, _)| *moved_at >= at).map(|(_, by)| *by);
-            at - SignedDuration::try_from(moved.sum::<Duration>()).expect("tests last less than that")
-        };
-        let recovery = log.recovery.map(|time| Measure {
-            name: "seconds from the end of the faults until nothing was left to do".to_owned(),
-            value: time.as_secs_f64(),
-            limit: RECOVERY_MAX.as_secs_f64(),
-        });
-        let mut history = History {
-            requests: log.exchanges.iter().map(|exchange| exchange.read(past(exchange.sent_at))).collect(),
-            calls: calls.iter().map(|entry| read_call(entry, past(entry.at))).collect(),
-            claims,
-            transitions,
-            batches: log.batches.clone(),
-            log_lines: self.output(),
-            planted_words: planted_words(&calls),
-            measures: recovery.into_iter().collect(),
-            database_clock: Some((past(log.began_at), now)),
-            faults_cleared_at: log.faults_cleared_at.map(past),
-            quiet_at: log.quiet_at.map(past),
-            ..History::default()
-        };
-        drop(log);
+        let mut history = self.read_logs(claims, transitions, now, &calls);
         history.deliveries = read_deliveries(&self.admin).await;
         history.attempts = read_attempts(&self.admin, &calls, &history.deliveries).await;
         history.dead_letters = read_dead_letters(&self.admin).await;
@@ -70,6 +46,40 @@ impl World {
             }));
         }
         history
+    }
+
+    /// What the harness itself wrote down.
+    fn read_logs(
+        &self,
+        claims: Vec<Claim>,
+        transitions: Vec<Transition>,
+        now: Timestamp,
+        calls: &[LedgerEntry],
+    ) -> History {
+        let log = self.log();
+        let past = |at: Timestamp| {
+            let moved = log.shifts.iter().filter(|(moved_at, _)| *moved_at >= at).map(|(_, by)| *by);
+            at - SignedDuration::try_from(moved.sum::<Duration>()).expect("tests last less than that")
+        };
+        let recovery = log.recovery.map(|time| Measure {
+            name: "seconds from the end of the faults until nothing was left to do".to_owned(),
+            value: time.as_secs_f64(),
+            limit: RECOVERY_MAX.as_secs_f64(),
+        });
+        History {
+            requests: log.exchanges.iter().map(|exchange| exchange.read(past(exchange.sent_at))).collect(),
+            calls: calls.iter().map(|entry| read_call(entry, past(entry.at))).collect(),
+            claims,
+            transitions,
+            batches: log.batches.clone(),
+            log_lines: self.output(),
+            planted_words: planted_words(calls),
+            measures: recovery.into_iter().collect(),
+            database_clock: Some((past(log.began_at), now)),
+            faults_cleared_at: log.faults_cleared_at.map(past),
+            quiet_at: log.quiet_at.map(past),
+            ..History::default()
+        }
     }
 }
 

@@ -14,7 +14,7 @@ const MOST_PUBLICATIONS: u32 = 2;
 
 /// A delivery, with everything outside of its row that concerns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lane {
+pub(super) struct Lane {
     pub(super) row: Row,
     /// Its messages in the queue.
     pub(super) messages: u8,
@@ -31,7 +31,7 @@ pub struct Lane {
 
 /// What a worker has in its hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hand {
+pub(super) enum Hand {
     /// Nothing.
     Free,
     /// An attempt that it may make.

@@ -100,6 +100,9 @@ pub(super) fn tenant_id(number: usize) -> TenantId {
     TenantId::from_uuid(uuid::Uuid::from_u128(number as u128 + 1))
 }
 
+/// A dead letter: its message, the delivery that it names by tenant and place, and the reason.
+pub(super) type Letter = (u64, Option<(usize, usize)>, &'static str);
+
 impl Database {
     pub(super) fn new(address_names: Vec<String>, sends_per_second: Option<f64>, keeps_history: bool) -> Self {
         Self {
@@ -261,7 +264,7 @@ impl Database {
         let verdicts: HashMap<usize, Verdict> = ready.into_iter().zip(verdicts).collect();
 
         let claim = |this: &mut Self, key: (usize, usize)| {
-            if !this.deliveries.get(key.1).is_some_and(|delivery| delivery.tenant == key.0) {
+            if this.deliveries.get(key.1).is_none_or(|delivery| delivery.tenant != key.0) {
                 return Claim::Missing;
             }
             let verdict = match verdicts.get(&key.1) {
@@ -380,12 +383,7 @@ impl Database {
     }
 
     /// `store_dead_letters`.
-    pub(super) fn store_dead_letters(
-        &mut self,
-        letters: &[(u64, Option<(usize, usize)>, &'static str)],
-        at: Micros,
-        now: Timestamp,
-    ) -> Result<(), Blocked> {
+    pub(super) fn store_dead_letters(&mut self, letters: &[Letter], at: Micros, now: Timestamp) -> Result<(), Blocked> {
         let numbers = letters.iter().filter_map(|(_, named, _)| *named);
         let there: Vec<_> = numbers
             .filter(|(tenant, number)| self.deliveries.get(*number).is_some_and(|delivery| delivery.tenant == *tenant))
@@ -517,7 +515,7 @@ impl Database {
 
 /// Every second tenant has a sender of its own.
 pub(super) fn identity_of(tenant: usize) -> Identity {
-    if tenant % 2 == 0 { Identity::Default } else { Identity::Of(tenant_id(tenant)) }
+    if tenant.is_multiple_of(2) { Identity::Default } else { Identity::Of(tenant_id(tenant)) }
 }
 
 fn micros(wait: Micros) -> SignedDuration {

@@ -149,11 +149,14 @@ impl Future for UntilWoken<'_> {
     }
 }
 
+/// A future on the heap.
+pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
 /// Runs futures of one task side by side, at most `width` at a time, and gives their outputs in order.
-pub(super) async fn join_bounded<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>, width: usize) -> Vec<T> {
+pub(super) async fn join_bounded<T>(futures: Vec<Boxed<'_, T>>, width: usize) -> Vec<T> {
     let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     let mut waiting = futures.into_iter().enumerate();
-    let mut running: Vec<(usize, Pin<Box<dyn Future<Output = T> + '_>>)> = waiting.by_ref().take(width).collect();
+    let mut running: Vec<(usize, Boxed<'_, T>)> = waiting.by_ref().take(width).collect();
     std::future::poll_fn(|context| {
         let mut place = 0;
         while place < running.len() {

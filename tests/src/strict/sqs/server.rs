@@ -87,9 +87,7 @@ impl Sqs {
     /// Is there again, and does everything that is asked.
     pub async fn mend(&mut self) {
         lock(&self.desk.faults).clear();
-        let mut queues = lock(&self.desk.queues);
-        queues.entries_refused = 0;
-        drop(queues);
+        lock(&self.desk.queues).entries_refused = 0;
         self.door.reopen().await.expect("its port is free, for it has not been given away");
     }
 
