@@ -19,6 +19,10 @@ use std::time::Duration;
 /// The most entries of a batch request.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html>
 const BATCH: usize = 10;
+/// The most bytes of a batch request, bodies and attributes together.
+const BATCH_SIZE: usize = 1_048_576;
+/// What the notes on a dead message may take beside its body: four bytes for each character of the detail, and the rest.
+const NOTES_SIZE: usize = 4 * MAX_DETAIL_CHARS + 1024;
 /// Publishing calls at a time: a request's hundred notifications in one go, a backlog in several.
 const SIDE_BY_SIDE: usize = 16;
 /// A message attribute holds what a batch of them may hold together; details are cut far below that.
@@ -110,7 +114,7 @@ impl Queue for SqsQueue {
         let Some(url) = self.config.dlq_url.as_deref() else {
             return NotTaken((0..dead.len()).collect());
         };
-        let batches = dead.chunks(BATCH).map(|batch| async move {
+        let batches = split_dead(dead).into_iter().map(|(begin, batch)| async move {
             let entries = batch.iter().enumerate().map(|(place, message)| {
                 let detail: String =
                     message.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
@@ -121,8 +125,9 @@ impl Queue for SqsQueue {
                     ("receive_count", message.receive_count.to_string()),
                     ("sent_at_millis", sent_at),
                 ];
-                // SQS refuses an empty attribute.
-                let notes = notes.into_iter().filter(|(_, text)| !text.is_empty());
+                // SQS refuses an empty attribute, and attributes beside a body that leaves them no room.
+                let has_room = message.body.len() + NOTES_SIZE <= BATCH_SIZE;
+                let notes = notes.into_iter().filter(|(_, text)| has_room && !text.is_empty());
                 notes
                     .fold(SendMessageBatchRequestEntry::builder(), |entry, (name, text)| {
                         entry.message_attributes(name, text_attribute(&text))
@@ -132,9 +137,10 @@ impl Queue for SqsQueue {
                     .build()
                     .expect("id and body are set")
             });
-            self.send_batch(url, entries.collect()).await
+            let failed = self.send_batch(url, entries.collect()).await;
+            failed.into_iter().map(|place| begin + place).collect::<Vec<_>>()
         });
-        gather(join_all(batches).await)
+        NotTaken(join_all(batches).await.concat())
     }
 
     async fn hide(&self, hidden: &[(String, Duration)]) -> NotTaken {
@@ -178,6 +184,23 @@ fn failed_places(failed: &[BatchResultErrorEntry], action: &str) -> Vec<usize> {
     failed.iter().filter_map(|entry| entry.id().parse().ok()).collect()
 }
 
+/// Dead messages in batches that SQS takes whole, each with its place: somebody else's body may be as large as a batch.
+fn split_dead(dead: &[DeadMessage]) -> Vec<(usize, &[DeadMessage])> {
+    let (mut batches, mut begin, mut size) = (Vec::new(), 0, 0);
+    for (place, message) in dead.iter().enumerate() {
+        let more = message.body.len() + NOTES_SIZE;
+        if place > begin && (place - begin == BATCH || size + more > BATCH_SIZE) {
+            batches.push((begin, &dead[begin..place]));
+            (begin, size) = (place, 0);
+        }
+        size += more;
+    }
+    if begin < dead.len() {
+        batches.push((begin, &dead[begin..]));
+    }
+    batches
+}
+
 fn gather(batches: Vec<Vec<usize>>) -> NotTaken {
     let places = batches.into_iter().enumerate();
     NotTaken(places.flat_map(|(batch, failed)| failed.into_iter().map(move |place| batch * BATCH + place)).collect())
@@ -185,4 +208,27 @@ fn gather(batches: Vec<Vec<usize>>) -> NotTaken {
 
 fn text_attribute(text: &str) -> MessageAttributeValue {
     MessageAttributeValue::builder().data_type("String").string_value(text).build().expect("the data type is set")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_messages_go_in_batches_that_the_queue_takes() {
+        let dead = |size: usize| DeadMessage {
+            body: "a".repeat(size),
+            reason: "poison".to_owned(),
+            detail: String::new(),
+            receive_count: 1,
+            sent_at_millis: None,
+        };
+        let split = |sizes: &[usize]| -> Vec<(usize, usize)> {
+            let dead: Vec<_> = sizes.iter().map(|size| dead(*size)).collect();
+            split_dead(&dead).into_iter().map(|(begin, batch)| (begin, batch.len())).collect()
+        };
+        assert_eq!(split(&[]), []);
+        assert_eq!(split(&[10; 23]), [(0, 10), (10, 10), (20, 3)]);
+        assert_eq!(split(&[10, BATCH_SIZE, 10, 600_000, 600_000]), [(0, 1), (1, 1), (2, 2), (4, 1)]);
+    }
 }

@@ -16,6 +16,8 @@ use domain::id::{DeadLetterId, EventId};
 
 /// The reason of a message that the queue itself gave up on.
 const RECEIVED_TOO_OFTEN: &str = "received_too_often";
+/// The reason of a message that nobody can read, where it came without one: a body may leave no room for it.
+const POISON: &str = "poison";
 
 /// The flow with what it needs.
 pub struct DeadLetter<B> {
@@ -50,13 +52,14 @@ impl<B: EventBus> DeadLetter<B> {
 
 fn read_letter(record: &Record) -> NewDeadLetter {
     let named = read_message(&record.body).ok();
+    let unsaid = if named.is_some() { RECEIVED_TOO_OFTEN } else { POISON };
     NewDeadLetter {
         id: DeadLetterId::from_uuid(new_uuid()),
         event_id: EventId::from_uuid(new_uuid()),
         queue_message_id: record.message_id.clone(),
         named: named.map(|message| DeliveryKey { tenant: message.tenant, delivery: message.delivery }),
         body: record.body.clone(),
-        reason: record.reason.clone().unwrap_or_else(|| RECEIVED_TOO_OFTEN.to_owned()),
+        reason: record.reason.clone().unwrap_or_else(|| unsaid.to_owned()),
         reason_detail: record.reason_detail.clone(),
         receive_count: record.receive_count,
         sent_at_millis: record.sent_at_millis,
