@@ -8,6 +8,10 @@ use adapters::store::database::{Database, DatabaseConfig};
 use flow::dispatcher::Dispatcher;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use std::time::Duration;
+
+/// As `template.yaml` has it.
+const TIMEOUT: Duration = Duration::from_secs(55);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -19,7 +23,7 @@ async fn main() -> Result<(), Error> {
         bus: EventBridgeBus::from_env(aws)?,
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let counts = Box::pin(flow.dispatch_due(instant_of(event.context.deadline()))).await?;
+        let counts = Box::pin(flow.dispatch_due(instant_of(event.context.deadline(), TIMEOUT))).await?;
         Ok::<_, Error>(counts.print())
     }))
     .await

@@ -10,6 +10,10 @@ use adapters::wire::sqs_event::read_event;
 use flow::feedback::Feedback;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use std::time::Duration;
+
+/// As `template.yaml` has it.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -22,7 +26,7 @@ async fn main() -> Result<(), Error> {
         bus: EventBridgeBus::from_env(aws)?,
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let deadline = instant_of(event.context.deadline());
+        let deadline = instant_of(event.context.deadline(), TIMEOUT);
         if event.payload.get("Records").is_none() {
             return Ok::<_, Error>(Box::pin(flow.reconcile(deadline)).await?.print());
         }

@@ -10,6 +10,10 @@ use adapters::wire::sqs_event::read_event;
 use flow::processor::Processor;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use std::time::Duration;
+
+/// As `template.yaml` has it.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -25,7 +29,7 @@ async fn main() -> Result<(), Error> {
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let records = read_event(event.payload)?;
-        let deadline = instant_of(event.context.deadline());
+        let deadline = instant_of(event.context.deadline(), TIMEOUT);
         Ok::<_, Error>(Box::pin(flow.process_batch(&records, deadline)).await)
     }))
     .await

@@ -1,6 +1,6 @@
 //! A function's folder is a shell: it boots, and hands each event to the flow of the same name.
 
-use super::sources::{list_files, read_sources};
+use super::sources::{list_files, read_sources, read_text};
 use crate::project::root;
 
 /// About a page; a shell that needs more has begun to decide.
@@ -63,5 +63,26 @@ fn a_function_its_flow_and_its_tests_share_one_name() {
         for file in [format!("shared/flow/src/{name}.rs"), format!("tests/tests/it/{name}.rs")] {
             assert!(root().join(&file).is_file(), "functions/{name} has no {file}");
         }
+    }
+}
+
+#[test]
+fn a_shell_knows_the_timeout_that_the_template_gives_it() {
+    let template = read_text("template.yaml").expect("the template is text");
+    let timeout_of = |text: &str| -> Option<u64> {
+        let (_, rest) = text.split_once("Timeout: ")?;
+        rest.lines().next()?.trim().parse().ok()
+    };
+    for source in read_sources().iter().filter(|source| source.is_in(&["functions/"])) {
+        let Some((_, rest)) = source.text.split_once("const TIMEOUT: Duration = Duration::from_secs(") else {
+            continue;
+        };
+        let known: u64 = rest.split(')').next().and_then(|number| number.parse().ok()).expect("a number of seconds");
+        let name = source.path.split('/').nth(1).expect("a function's folder");
+        let (_, own) = template.split_once(&format!("FunctionName: !Sub \"${{AWS::StackName}}-{name}\"")).expect(name);
+        // What comes before the next function; who says nothing has what all have.
+        let own = own.split("AWS::Serverless::Function").next().unwrap_or_default();
+        let given = timeout_of(own).or_else(|| timeout_of(&template)).expect("a timeout");
+        assert_eq!(known, given, "{}: the template says {given}", source.path);
     }
 }
