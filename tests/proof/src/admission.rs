@@ -170,8 +170,8 @@ impl Account {
             let Some(breaker) = self.breakers.get_mut(&key) else { continue };
             if breaker.retry_at > now {
                 let step = if spacing.is_zero() { UNKNOWN_STEP } else { spacing };
-                let until = breaker.retry_at + step * i32::try_from(breaker.held_count).unwrap_or(i32::MAX);
                 breaker.held_count += 1;
+                let until = breaker.retry_at + step * i32::try_from(breaker.held_count).unwrap_or(i32::MAX);
                 return Some(Verdict::Hold { reason: breaker.reason, until });
             }
             breaker.retry_at = now + PROBING;

@@ -21,7 +21,7 @@ use domain::outcome::{AttemptBudget, Conclusion, Next, ProviderError, SendOutcom
 use domain::retry::{Jitter, Wake};
 use serde::Serialize;
 use state::{Hand, Lane, NOW, State};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, Expectation, Model, Property};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,6 +48,8 @@ pub enum Answer {
     Failed,
     /// Was not reached.
     Unreached,
+    /// Does not believe who asks.
+    Unauthorized,
     /// Wants fewer requests.
     Throttled,
     /// Cannot send for now.
@@ -57,13 +59,14 @@ pub enum Answer {
 }
 
 impl Answer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Sent,
         Self::Lost,
         Self::Silent,
         Self::FailedAfter,
         Self::Failed,
         Self::Unreached,
+        Self::Unauthorized,
         Self::Throttled,
         Self::Held,
         Self::Rejected,
@@ -75,7 +78,7 @@ impl Answer {
 
     /// Whether it could happen for ever, because it spends no attempt.
     const fn is_free(self) -> bool {
-        matches!(self, Self::Throttled | Self::Held)
+        matches!(self, Self::Unauthorized | Self::Throttled | Self::Held)
     }
 
     fn outcome(self) -> SendOutcome {
@@ -85,6 +88,7 @@ impl Answer {
             Self::Lost | Self::Silent => SendOutcome::Unknown(error),
             Self::FailedAfter | Self::Failed => SendOutcome::ServerFailed(error),
             Self::Unreached => SendOutcome::Transient(error),
+            Self::Unauthorized => SendOutcome::Unauthorized(error),
             Self::Throttled => SendOutcome::Throttled(error),
             Self::Held => SendOutcome::Held(Reason::SendingPaused, error),
             Self::Rejected => SendOutcome::Rejected(error),
@@ -99,6 +103,8 @@ pub enum Action {
     Receive(usize, usize),
     /// A worker receives a message, claims, and never hears of it: the message comes back.
     ClaimUnheard(usize),
+    /// The same, and the worker hands back what it may have claimed.
+    ClaimHandedBack(usize),
     /// A worker calls the provider.
     Call(usize, Answer),
     /// A worker records what it knows.
@@ -129,10 +135,39 @@ pub enum Action {
     Pass,
 }
 
+/// What may happen at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// What the provider may do with a mail.
+    pub answers: &'static [Answer],
+    /// What it may tell of one that it took.
+    pub events: &'static [MailEvent],
+}
+
+impl Scope {
+    /// Everything.
+    pub const WHOLE: Self = Self { answers: &Answer::ALL, events: &[MailEvent::Sent, MailEvent::Complained] };
+    /// One of each kind, for more than one delivery.
+    pub const SMALL: Self = Self {
+        answers: &[Answer::Sent, Answer::Lost, Answer::FailedAfter, Answer::Unreached],
+        events: &[MailEvent::Sent],
+    };
+}
+
+/// What could otherwise happen for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// Crashes, lost replies, repeated and lost messages, suppressions, cancels.
+    pub misfortunes: u8,
+    /// What makes further attempts possible: throttlings, holds, redrives.
+    pub refusals: u8,
+}
+
 /// The model, with what bounds it.
 pub struct ProofModel {
     policies: Vec<UnknownPolicy>,
-    misfortunes: u8,
+    scope: Scope,
+    bounds: Bounds,
     drained: Mutex<HashSet<Lane>>,
 }
 
@@ -163,22 +198,33 @@ impl Explored {
 /// Looks at every state within each bound.
 pub fn explore_all() -> Vec<Explored> {
     let (least, most) = (UnknownPolicy::AtLeastOnce, UnknownPolicy::AtMostOnce);
+    let (whole, small) = (Scope::WHOLE, Scope::SMALL);
+    let bounds = |misfortunes, refusals| Bounds { misfortunes, refusals };
     vec![
-        explore("one delivery at least once, 4 misfortunes", vec![least], 4),
-        explore("one delivery at most once, 4 misfortunes", vec![most], 4),
-        explore("two deliveries, one of each policy, 1 misfortune", vec![least, most], 1),
+        explore("one delivery, at least once, six misfortunes", &[least], whole, bounds(6, 0)),
+        explore("one delivery, at least once, a misfortune and a refusal", &[least], whole, bounds(1, 1)),
+        explore("one delivery, at most once, four misfortunes and two refusals", &[most], whole, bounds(4, 2)),
+        explore("two deliveries, one of each policy, one misfortune", &[least, most], small, bounds(1, 0)),
     ]
 }
 
 /// Looks at every state within one bound.
-pub fn explore(name: &'static str, policies: Vec<UnknownPolicy>, misfortunes: u8) -> Explored {
+pub fn explore(name: &'static str, policies: &[UnknownPolicy], scope: Scope, bounds: Bounds) -> Explored {
     let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let model = ProofModel { policies, misfortunes, drained: Mutex::default() };
+    let model = ProofModel { policies: policies.to_vec(), scope, bounds, drained: Mutex::default() };
     let checker = model.checker().threads(threads).spawn_bfs().join();
-    let broken = checker.discoveries().into_iter().map(|(property, path)| {
-        let steps: Vec<String> = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
-        format!("{property}: {}", steps.join(", "))
+    let mut discoveries = checker.discoveries();
+    let properties = checker.model().properties();
+    let broken = properties.iter().filter_map(|property| {
+        let found = discoveries.remove(property.name);
+        match property.expectation {
+            Expectation::Sometimes => found.is_none().then(|| format!("{}: never", property.name)),
+            Expectation::Always | Expectation::Eventually => found.map(|path| {
+                let steps: Vec<String> = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
+                format!("{}: not after {}", property.name, steps.join(", "))
+            }),
+        }
     });
     Explored {
         name,
@@ -205,11 +251,11 @@ impl Model for ProofModel {
             Lane { row, messages: 1, dead_messages: 0, called: 0, accepted: 0, is_suppressed: false, broken: None }
         };
         let lanes = self.policies.iter().map(lane).collect();
-        vec![State { lanes, hands: [Hand::Free; 2], misfortunes: self.misfortunes }]
+        vec![State { lanes, hands: [Hand::Free; 2], left: self.bounds }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let has_luck_left = state.misfortunes > 0;
+        let (has_misfortunes, has_refusals) = (state.left.misfortunes > 0, state.left.refusals > 0);
         for (place, lane) in state.lanes.iter().enumerate() {
             if lane.messages > 0 {
                 // Two free workers are alike.
@@ -225,17 +271,17 @@ impl Model for ProofModel {
             }
             for attempt in &lane.row.attempts {
                 if lane.accepted & bit(attempt.number) != 0 {
-                    for event in [MailEvent::Sent, MailEvent::Delivered, MailEvent::Complained] {
-                        actions.push(Action::Hear(place, attempt.number, event));
+                    for event in self.scope.events {
+                        actions.push(Action::Hear(place, attempt.number, *event));
                     }
                 }
             }
-            if !lane.is_suppressed {
-                actions.push(Action::Suppress(place));
-            }
-            if has_luck_left {
+            if has_misfortunes {
+                if !lane.is_suppressed {
+                    actions.push(Action::Suppress(place));
+                }
                 if lane.messages > 0 {
-                    actions.extend([Action::ClaimUnheard(place), Action::Lose(place)]);
+                    actions.extend([Action::ClaimUnheard(place), Action::ClaimHandedBack(place), Action::Lose(place)]);
                     if lane.messages < MOST_COPIES {
                         actions.push(Action::Duplicate(place));
                     }
@@ -243,28 +289,29 @@ impl Model for ProofModel {
                 if lane.row.due_at.is_some_and(|at| at <= NOW) {
                     actions.push(Action::DispatchUnpublished(place));
                 }
-                match lane.row.state {
-                    DeliveryState::Queued | DeliveryState::Held => actions.push(Action::Cancel(place)),
-                    DeliveryState::Dead => actions.push(Action::Redrive(place)),
-                    _ => {}
+                if matches!(lane.row.state, DeliveryState::Queued | DeliveryState::Held) {
+                    actions.push(Action::Cancel(place));
                 }
+            }
+            if has_refusals && lane.row.state == DeliveryState::Dead {
+                actions.push(Action::Redrive(place));
             }
         }
         for (worker, hand) in state.hands.iter().enumerate() {
             match hand {
                 Hand::Free => {}
                 Hand::Claimed { .. } => {
-                    let answers = Answer::ALL.into_iter().filter(|answer| has_luck_left || !answer.is_free());
-                    actions.extend(answers.map(|answer| Action::Call(worker, answer)));
+                    let answers = self.scope.answers.iter().filter(|answer| has_refusals || !answer.is_free());
+                    actions.extend(answers.map(|answer| Action::Call(worker, *answer)));
                 }
                 Hand::Answered { .. } => {
                     actions.push(Action::Record(worker));
-                    if has_luck_left {
+                    if has_misfortunes {
                         actions.push(Action::RecordUnheard(worker));
                     }
                 }
             }
-            if *hand != Hand::Free && has_luck_left {
+            if *hand != Hand::Free && has_misfortunes {
                 actions.push(Action::Crash(worker));
             }
         }
@@ -273,7 +320,8 @@ impl Model for ProofModel {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
-        let misfortune = |next: &mut State| next.misfortunes = next.misfortunes.saturating_sub(1);
+        let misfortune = |next: &mut State| next.left.misfortunes = next.left.misfortunes.saturating_sub(1);
+        let refusal = |next: &mut State| next.left.refusals = next.left.refusals.saturating_sub(1);
         match action {
             Action::Receive(worker, place) => {
                 let lane = &mut next.lanes[place];
@@ -295,12 +343,20 @@ impl Model for ProofModel {
                 claim(lane, verdict);
                 misfortune(&mut next);
             }
+            Action::ClaimHandedBack(place) => {
+                let lane = &mut next.lanes[place];
+                let verdict = if lane.is_suppressed { Verdict::Skip } else { Verdict::Claim };
+                claim(lane, verdict);
+                let id = u64::from(lane.row.attempt_count);
+                lane.apply(&Input::HandBack { id });
+                misfortune(&mut next);
+            }
             Action::Call(worker, answer) => {
                 let Hand::Claimed { place, attempt, spent, made } = last.hands[worker] else { return None };
                 next.lanes[place].call(attempt, answer.was_accepted());
                 next.hands[worker] = Hand::Answered { place, attempt, spent, made, answer };
                 if answer.is_free() {
-                    misfortune(&mut next);
+                    refusal(&mut next);
                 }
             }
             Action::Record(worker) => {
@@ -340,7 +396,10 @@ impl Model for ProofModel {
             Action::Hear(place, attempt, event) => {
                 next.lanes[place].apply(&Input::Feedback { attempt, event });
             }
-            Action::Suppress(place) => next.lanes[place].is_suppressed = true,
+            Action::Suppress(place) => {
+                next.lanes[place].is_suppressed = true;
+                misfortune(&mut next);
+            }
             Action::Cancel(place) => {
                 next.lanes[place].apply(&Input::Cancel);
                 misfortune(&mut next);
@@ -348,7 +407,7 @@ impl Model for ProofModel {
             Action::Redrive(place) => {
                 let effects = next.lanes[place].apply(&Input::Redrive);
                 next.lanes[place].publish(&effects);
-                misfortune(&mut next);
+                refusal(&mut next);
             }
             Action::Pass => next.pass()?,
         }
@@ -360,7 +419,7 @@ impl Model for ProofModel {
         fn holds(state: &State, invariant: Invariant) -> bool {
             state.lanes.iter().all(|lane| lane.broken != Some(invariant))
         }
-        vec![
+        let mut properties = vec![
             Property::always("I1: every delivery ends once nothing fails any more", |model: &Self, state: &State| {
                 state.lanes.iter().enumerate().all(|(place, _)| model.ends(state, place))
             }),
@@ -370,9 +429,6 @@ impl Model for ProofModel {
             Property::always("I6: attempts are bounded, and holds cost none", |_, state| holds(state, Invariant::I6)),
             Property::always("I7: no claim after a suppression", |_, state| holds(state, Invariant::I7)),
             // What never happens proves nothing: these have to be seen.
-            Property::sometimes("a delivery is sent twice, and says so", |_, state: &State| {
-                state.lanes.iter().any(|lane| lane.accepted.count_ones() > 1)
-            }),
             Property::sometimes("a worker outlives its lease", |_, state: &State| {
                 state.hands.iter().any(|hand| match *hand {
                     Hand::Claimed { place, .. } => state.lanes[place].row.state == DeliveryState::Unknown,
@@ -382,7 +438,13 @@ impl Model for ProofModel {
             Property::sometimes("a delivery is dead", |_, state: &State| {
                 state.lanes.iter().any(|lane| lane.row.state == DeliveryState::Dead && lane.row.due_at.is_none())
             }),
-        ]
+        ];
+        if self.policies.contains(&UnknownPolicy::AtLeastOnce) {
+            properties.push(Property::sometimes("a delivery is sent twice, and says so", |_, state: &State| {
+                state.lanes.iter().any(|lane| lane.accepted.count_ones() > 1)
+            }));
+        }
+        properties
     }
 }
 
@@ -407,7 +469,7 @@ impl ProofModel {
 /// Claims, and holds the claim to I3 and I7.
 fn claim(lane: &mut Lane, verdict: Verdict) -> Vec<Effect> {
     let before = lane.clone();
-    let effects = lane.apply(&Input::Claim(verdict));
+    let effects = lane.apply(&Input::Claim { id: u64::from(before.row.attempt_count) + 1, verdict });
     if effects.iter().any(|effect| matches!(effect, Effect::Claimed(_))) {
         if before.is_suppressed {
             lane.break_rule(Invariant::I7);

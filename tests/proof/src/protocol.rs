@@ -64,6 +64,8 @@ pub struct Row {
 pub struct AttemptRow {
     /// Its number, from 1.
     pub number: u32,
+    /// Its id, which the worker made before it claimed.
+    pub id: u64,
     /// How it ended; `None` while it runs.
     pub outcome: Option<AttemptOutcome>,
     /// When `unknown` was first written as its outcome; the audit log shows it.
@@ -131,7 +133,17 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// `claim_deliveries`: claim it, where it is ready; the verdict holds for a ready one.
-    Claim(Verdict),
+    Claim {
+        /// An id for the attempt.
+        id: u64,
+        /// What may be done with it.
+        verdict: Verdict,
+    },
+    /// `hand_back_claims`: the claim with this id was never answered; nothing was sent for it.
+    HandBack {
+        /// The attempt's id.
+        id: u64,
+    },
     /// `record_attempts`: write what an attempt came to.
     Record {
         /// The attempt's number.
@@ -143,7 +155,7 @@ pub enum Input {
     Due,
     /// `release`: the queue did not take its message.
     Release,
-    /// `record_feedback`: the provider said something of an attempt's mail.
+    /// `take_feedback` and `write_feedback`: the provider said something of an attempt's mail.
     Feedback {
         /// The attempt's number.
         attempt: u32,
@@ -232,7 +244,8 @@ pub fn accept(asked: &Asked, now: Timestamp) -> (Row, Option<Duration>) {
 pub fn step(row: &Row, input: &Input, now: Timestamp) -> (Row, Vec<Effect>) {
     let mut next = row.clone();
     let mut effects = match input {
-        Input::Claim(verdict) => claim(&mut next, *verdict, now),
+        Input::Claim { id, verdict } => claim(&mut next, *id, *verdict, now),
+        Input::HandBack { id } => hand_back(&mut next, *id, now),
         Input::Record { attempt, settlement } => record(&mut next, *attempt, settlement, now),
         Input::Due => see_to(&mut next, now),
         Input::Release => release(&mut next, now),
@@ -291,7 +304,7 @@ impl Row {
     }
 }
 
-fn claim(row: &mut Row, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
+fn claim(row: &mut Row, id: u64, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
     if !row.is_ready(now) {
         let wait = whole_seconds_up(row.not_before.duration_since(now));
         let is_early = matches!(row.state, DeliveryState::Queued | DeliveryState::Held) && !wait.is_zero();
@@ -308,6 +321,7 @@ fn claim(row: &mut Row, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
             row.due_at = Some(after(now, LEASE));
             row.attempts.push(AttemptRow {
                 number: row.attempt_count,
+                id,
                 outcome: None,
                 declared_unknown_at: None,
                 has_server_failed: false,
@@ -348,6 +362,20 @@ fn claim(row: &mut Row, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
             vec![Effect::TooEarly(whole_seconds_up(until.duration_since(now)))]
         }
     }
+}
+
+fn hand_back(row: &mut Row, id: u64, now: Timestamp) -> Vec<Effect> {
+    let open = row.attempts.iter_mut().find(|attempt| attempt.id == id && attempt.finished_at.is_none());
+    let Some(attempt) = open else { return vec![Effect::NotOpen] };
+    attempt.outcome = Some(AttemptOutcome::NotSent);
+    attempt.finished_at = Some(now);
+    if row.state != DeliveryState::Sending || row.attempt_count != attempt.number {
+        return vec![Effect::Fenced];
+    }
+    row.state = DeliveryState::Queued;
+    row.uncounted_attempt_count += 1;
+    row.due_at = Some(now);
+    vec![Effect::Recorded]
 }
 
 fn record(row: &mut Row, number: u32, settlement: &Settlement, now: Timestamp) -> Vec<Effect> {
@@ -457,16 +485,24 @@ fn hear(row: &mut Row, number: u32, event: MailEvent, now: Timestamp) -> Vec<Eff
     let Some(attempt) = row.attempts.iter_mut().find(|attempt| attempt.number == number) else {
         return vec![Effect::NotOpen];
     };
+    // The provider was never called: somebody else put our tags on a mail.
+    if matches!(attempt.outcome, Some(AttemptOutcome::Sandboxed | AttemptOutcome::NotSent)) {
+        return vec![Effect::NotOpen];
+    }
     let known = AttemptStanding { feedback: attempt.feedback, is_latest };
     let Some(step) = decide_feedback(standing, known, event) else { return vec![Effect::NotOpen] };
     attempt.feedback = Some(step.feedback);
     attempt.feedback_at = attempt.feedback_at.or(Some(now));
+    attempt.outcome = attempt.outcome.or(Some(AttemptOutcome::Sent));
+    attempt.finished_at = attempt.finished_at.or(Some(now));
     let mut effects = vec![Effect::Address(step.address)];
     if let Some(DeliveryStanding { state, reason }) = step.delivery {
         let has_moved = state != row.state;
         row.state = state;
         row.reason = reason;
         row.due_at = None;
+        row.slot_at = None;
+        row.publish_count = 0;
         row.sent_at = if state == DeliveryState::Failed { None } else { row.sent_at.or(Some(now)) };
         row.finished_at = (state != DeliveryState::Sent).then_some(now);
         if has_moved {

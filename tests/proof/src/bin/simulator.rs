@@ -4,14 +4,18 @@ fn main() {
     let arg: Vec<String> = std::env::args().collect();
     if arg[1] == "model" {
         use domain::category::UnknownPolicy::*;
-        for m in 0..6 {
-            for p in [vec![AtLeastOnce], vec![AtMostOnce]] {
-                println!("{m} {:?}", proof::model::explore("x", p, m));
-            }
-        }
-        for m in 0..2 {
-            println!("{m} {:?}", proof::model::explore("two", vec![AtLeastOnce, AtMostOnce], m));
-        }
+        use proof::model::*;
+        let e = |p: &[_], s, m, r| {
+            println!(
+                "{m} {r} {:?}",
+                proof::model::explore("x", p, s, proof::model::Bounds { misfortunes: m, refusals: r })
+            )
+        };
+        e(&[AtLeastOnce, AtMostOnce], Scope::SMALL, 0, 0);
+        e(&[AtLeastOnce], Scope::WHOLE, 6, 0);
+        e(&[AtMostOnce], Scope::WHOLE, 4, 2);
+        e(&[AtLeastOnce], Scope::WHOLE, 1, 1);
+        e(&[AtLeastOnce, AtMostOnce], Scope::SMALL, 1, 0);
         return;
     }
     if arg.len() > 2 {

@@ -1,1 +1,1 @@
-//! Each check finds what is planted.
+

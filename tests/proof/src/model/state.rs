@@ -1,6 +1,6 @@
 //! A state of the model: each delivery with its messages and its mails, and what each worker has in its hands.
 
-use super::{Answer, MOST_COPIES, bit, seconds};
+use super::{Answer, Bounds, MOST_COPIES, bit, seconds};
 use crate::check::Invariant;
 use crate::protocol::{Effect, Input, Row, step};
 use domain::category::UnknownPolicy;
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The present: all times of a state are relative to it.
 pub(super) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// Publications after which no further one changes anything but its spacing.
-const MOST_PUBLICATIONS: u32 = 2;
+const MOST_PUBLICATIONS: u32 = 1;
 
 /// A delivery, with everything outside of its row that concerns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +74,7 @@ impl Hand {
 pub struct State {
     pub(super) lanes: Vec<Lane>,
     pub(super) hands: [Hand; 2],
-    pub(super) misfortunes: u8,
+    pub(super) left: Bounds,
 }
 
 impl Lane {
@@ -180,11 +180,21 @@ impl Lane {
         row.sent_at = row.sent_at.map(|_| NOW);
         row.finished_at = row.finished_at.map(|_| NOW);
         row.publish_count = row.publish_count.min(MOST_PUBLICATIONS);
+        let latest = row.attempt_count;
         for attempt in &mut row.attempts {
             attempt.started_at = NOW;
-            attempt.finished_at = attempt.finished_at.map(|_| NOW);
             attempt.feedback_at = attempt.feedback_at.map(|_| NOW);
-            attempt.declared_unknown_at = attempt.declared_unknown_at.map(|at| at.max(NOW - window));
+            // Whether it has an outcome matters to the end of a lease, and which one to nothing.
+            attempt.outcome = None;
+            attempt.finished_at = attempt.finished_at.map(|_| NOW).or_else(|| (attempt.number < latest).then_some(NOW));
+            // Only of a mail that was taken, or may be yet, it matters what was declared.
+            let declared_at = attempt
+                .declared_unknown_at
+                .filter(|_| self.accepted & bit(attempt.number) != 0 || self.called & bit(attempt.number) == 0);
+            // A repetition that need not wait is like one that has waited.
+            attempt.declared_unknown_at =
+                declared_at.map(|at| if attempt.has_server_failed { NOW - window } else { at.max(NOW - window) });
+            attempt.has_server_failed = false;
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A database as Postgres is: each statement happens whole or not at all, rows can be locked, commits have an order.
 //!
-//! What a statement does to a delivery is [`protocol::step`]; what is here is the rest of the
+//! What a statement does to a delivery is [`protocol::step`](crate::protocol::step); what is here is the rest of the
 //! tables: keys, the outbox, breakers and pace, and the audit log that the history is made of.
 
 use super::dice::Dice;
 use super::executor::Micros;
 use super::plan::PlannedNotification;
+use super::provider::ProviderEvent;
 use crate::admission::{Account, Identity, Ready, RecordedAttempt};
 use crate::history;
 use crate::protocol::{self, Asked, Claimed, Effect, Input, Row, Verdict};
@@ -57,6 +58,14 @@ pub(super) enum Accepted {
     KeyReused,
 }
 
+/// What there is under the tags of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Taken,
+    Busy,
+    Missing,
+}
+
 /// What a claim came to, for one delivery that was asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Claim {
@@ -79,7 +88,9 @@ pub(super) struct Database {
     pub(super) keeps_history: bool,
     keys: HashMap<(usize, u64), Answered>,
     soft_bounces: HashMap<(usize, usize), u32>,
-    due: BTreeSet<(Timestamp, usize)>,
+    suppressed_softly: BTreeSet<(usize, usize)>,
+    /// What is due, by tenant.
+    due: BTreeMap<usize, BTreeSet<(Timestamp, usize)>>,
     locks: HashMap<usize, Lock>,
     transactions: HashMap<u64, Timestamp>,
     address_names: Vec<String>,
@@ -117,7 +128,8 @@ impl Database {
             keeps_history,
             keys: HashMap::new(),
             soft_bounces: HashMap::new(),
-            due: BTreeSet::new(),
+            suppressed_softly: BTreeSet::new(),
+            due: BTreeMap::new(),
             locks: HashMap::new(),
             transactions: HashMap::new(),
             address_names,
@@ -128,14 +140,14 @@ impl Database {
 
     /// How many rows the dispatcher has to look at some time.
     pub(super) fn due_count(&self) -> usize {
-        self.due.len()
+        self.due.values().map(BTreeSet::len).sum()
     }
 
     /// When the dispatcher has something to do next.
     pub(super) fn next_due_at(&self) -> Option<Timestamp> {
         let told = self.outbox.values().next().map(|told| told.at + SignedDuration::from_secs(10));
-        let due = self.due.first().map(|(at, _)| *at);
-        told.into_iter().chain(due).min()
+        let due = self.due.values().filter_map(|due| due.first()).map(|(at, _)| *at);
+        due.chain(told).min()
     }
 
     fn number(&mut self) -> u64 {
@@ -165,8 +177,9 @@ impl Database {
             self.broken.push((Some(number), format!("{constraint} is broken by {input:?}: {row:?}")));
         }
         if delivery.row.due_at != row.due_at {
-            delivery.row.due_at.map(|at| self.due.remove(&(at, number)));
-            row.due_at.map(|at| self.due.insert((at, number)));
+            let due = self.due.entry(delivery.tenant).or_default();
+            delivery.row.due_at.map(|at| due.remove(&(at, number)));
+            row.due_at.map(|at| due.insert((at, number)));
         }
         let (tenant, attempt_count) = (delivery.tenant, row.attempt_count);
         delivery.row = row;
@@ -230,7 +243,7 @@ impl Database {
             };
             let (row, delay) = protocol::accept(&asked, now);
             let number = self.deliveries.len();
-            row.due_at.map(|at| self.due.insert((at, number)));
+            row.due_at.map(|at| self.due.entry(tenant).or_default().insert((at, number)));
             self.log_transition(number, tenant, None, row.state, 0, now);
             self.deliveries.push(Delivery { tenant, address: planned.address, row, created_at: now });
             self.tell(Some(number), now);
@@ -246,15 +259,15 @@ impl Database {
     /// `claim_deliveries`, for deliveries that are each asked for once.
     pub(super) fn claim(
         &mut self,
-        asked: &[(usize, usize)],
+        asked: &[((usize, usize), u64)],
         at: Micros,
         now: Timestamp,
         dice: &Dice,
     ) -> Vec<((usize, usize), Claim)> {
-        let is_there = |&&(tenant, number): &&(usize, usize)| {
+        let is_there = |&&((tenant, number), _): &&((usize, usize), u64)| {
             self.deliveries.get(number).is_some_and(|delivery| delivery.tenant == tenant)
         };
-        let mut ready: Vec<usize> = asked.iter().filter(is_there).map(|(_, number)| *number).collect();
+        let mut ready: Vec<usize> = asked.iter().filter(is_there).map(|((_, number), _)| *number).collect();
         ready.retain(|&number| self.deliveries[number].row.is_ready(now) && !self.is_locked(number, at));
         ready.sort_unstable();
         let mut account = std::mem::take(&mut self.account);
@@ -263,7 +276,7 @@ impl Database {
         self.account = account;
         let verdicts: HashMap<usize, Verdict> = ready.into_iter().zip(verdicts).collect();
 
-        let claim = |this: &mut Self, key: (usize, usize)| {
+        let claim = |this: &mut Self, key: (usize, usize), id: u64| {
             if this.deliveries.get(key.1).is_none_or(|delivery| delivery.tenant != key.0) {
                 return Claim::Missing;
             }
@@ -273,7 +286,7 @@ impl Database {
                 None if this.deliveries[key.1].row.is_ready(now) => return Claim::NotOpen,
                 None => Verdict::Claim,
             };
-            let effects = this.apply(key.1, &Input::Claim(verdict), now);
+            let effects = this.apply(key.1, &Input::Claim { id, verdict }, now);
             let answer = effects.into_iter().find_map(|effect| match effect {
                 Effect::Claimed(claimed) => Some(Claim::Claimed(claimed)),
                 Effect::TooEarly(wait) => Some(Claim::TooEarly(wait)),
@@ -281,7 +294,7 @@ impl Database {
             });
             answer.unwrap_or(Claim::NotOpen)
         };
-        let answers: Vec<_> = asked.iter().map(|&key| (key, claim(self, key))).collect();
+        let answers: Vec<_> = asked.iter().map(|&(key, id)| (key, claim(self, key, id))).collect();
         let committed_at = self.commit(now);
         if self.keeps_history {
             let claimed = answers.iter().filter_map(|(key, claim)| match claim {
@@ -342,16 +355,28 @@ impl Database {
         Ok(recorded)
     }
 
-    /// `take_due`: up to `limit` rows whose time has come, locked by a new transaction.
-    pub(super) fn take_due(&mut self, limit: usize, at: Micros, now: Timestamp) -> (u64, Vec<usize>) {
+    /// `take_due`: about `limit` rows whose time has come, the same share of each tenant, locked by a new transaction;
+    /// and whether a tenant may have more.
+    pub(super) fn take_due(&mut self, limit: usize, at: Micros, now: Timestamp) -> (u64, Vec<usize>, bool) {
+        let is_waiting = |due: &&BTreeSet<(Timestamp, usize)>| due.first().is_some_and(|(at, _)| *at <= now);
+        let share = limit.div_ceil(self.due.values().filter(is_waiting).count().max(1));
+        let (mut taken, mut leaves_more) = (Vec::new(), false);
+        for due in self.due.values().filter(is_waiting) {
+            let due = due.iter().take_while(|(due_at, _)| *due_at <= now).map(|(_, number)| *number);
+            let before = taken.len();
+            taken.extend(due.filter(|number| !self.is_locked(*number, at)).take(share));
+            leaves_more |= taken.len() - before >= share;
+        }
+        (self.lock(&taken, now), taken, leaves_more)
+    }
+
+    fn lock(&mut self, numbers: &[usize], now: Timestamp) -> u64 {
         let transaction = self.number();
-        let due = self.due.iter().take_while(|(due_at, _)| *due_at <= now).map(|(_, number)| *number);
-        let taken: Vec<usize> = due.filter(|number| !self.is_locked(*number, at)).take(limit).collect();
-        for number in &taken {
+        for number in numbers {
             self.locks.insert(*number, Lock { transaction, until: None });
         }
         self.transactions.insert(transaction, now);
-        (transaction, taken)
+        transaction
     }
 
     /// `write_due_steps`, and the commit: what follows for each. `None` where the server has ended the transaction.
@@ -403,31 +428,58 @@ impl Database {
         Ok(())
     }
 
-    /// `record_feedback`: what an event says, where it names an attempt of the tenant's.
-    pub(super) fn hear(
+    /// `take_feedback`: locks what events speak of and nobody else is writing. For each event, whether it was taken.
+    pub(super) fn take_feedback(&mut self, events: &[ProviderEvent], at: Micros, now: Timestamp) -> (u64, Vec<Heard>) {
+        let heard: Vec<Heard> =
+            events
+                .iter()
+                .map(|event| match self.deliveries.get(event.delivery) {
+                    Some(delivery)
+                        if delivery.tenant == event.tenant
+                            && (1..=delivery.row.attempt_count).contains(&event.attempt) =>
+                    {
+                        if self.is_locked(event.delivery, at) { Heard::Busy } else { Heard::Taken }
+                    }
+                    _ => Heard::Missing,
+                })
+                .collect();
+        let taken = events.iter().zip(&heard).filter(|(_, heard)| **heard == Heard::Taken);
+        let taken: Vec<usize> = taken.map(|(event, _)| event.delivery).collect();
+        (self.lock(&taken, now), heard)
+    }
+
+    /// `write_feedback`, and the commit. `None` where the server has ended the transaction.
+    pub(super) fn write_feedback(&mut self, transaction: u64, events: &[&ProviderEvent]) -> Option<()> {
+        let began_at = self.transactions.remove(&transaction)?;
+        for event in events {
+            let input = Input::Feedback { attempt: event.attempt, event: event.event };
+            for effect in self.apply(event.delivery, &input, began_at) {
+                if let Effect::Address(step) = effect {
+                    let address = self.deliveries[event.delivery].address;
+                    self.move_address(event.tenant, address, step, began_at);
+                }
+            }
+        }
+        self.locks.retain(|_, lock| lock.transaction != transaction);
+        self.commit(began_at);
+        Some(())
+    }
+
+    /// `hand_back_claims`: claims with these ids were never answered.
+    pub(super) fn hand_back(
         &mut self,
-        events: &[super::provider::ProviderEvent],
+        asked: &[((usize, usize), u64)],
         at: Micros,
         now: Timestamp,
     ) -> Result<(), Blocked> {
-        let is_there = |event: &super::provider::ProviderEvent| {
-            self.deliveries.get(event.delivery).is_some_and(|delivery| {
-                delivery.tenant == event.tenant
-                    && delivery.address == event.address
-                    && event.attempt <= delivery.row.attempt_count
-                    && event.attempt > 0
-            })
-        };
-        let known: Vec<_> = events.iter().filter(|event| is_there(event)).collect();
-        known.iter().try_for_each(|event| self.wait_for(event.delivery, at))?;
-        for event in known {
-            let input = Input::Feedback { attempt: event.attempt, event: event.event };
-            let effects = self.apply(event.delivery, &input, now);
-            for effect in effects {
-                if let Effect::Address(step) = effect {
-                    self.move_address(event.tenant, event.address, step, now);
-                }
-            }
+        let claimed: Vec<_> = asked
+            .iter()
+            .filter(|((tenant, number), _)| self.deliveries.get(*number).is_some_and(|it| it.tenant == *tenant))
+            .map(|((_, number), id)| (*number, *id))
+            .collect();
+        claimed.iter().try_for_each(|(number, _)| self.wait_for(*number, at))?;
+        for (number, id) in claimed {
+            self.apply(number, &Input::HandBack { id }, now);
         }
         self.commit(now);
         Ok(())
@@ -439,12 +491,34 @@ impl Database {
             AddressStep::CountSoftBounce => {
                 let count = self.soft_bounces.entry((tenant, address)).or_default();
                 *count += 1;
-                if suppresses_after(*count) {
+                if suppresses_after(*count)
+                    && !self.account.is_suppressed(tenant_id(tenant), &self.address_names[address])
+                {
                     self.suppress(Some(tenant), address, now);
+                    self.suppressed_softly.insert((tenant, address));
                 }
             }
-            AddressStep::ForgetSoftBounces => drop(self.soft_bounces.remove(&(tenant, address))),
+            AddressStep::ForgetSoftBounces => {
+                self.soft_bounces.remove(&(tenant, address));
+                self.lift_soft_bounces(tenant, address, now);
+            }
             AddressStep::Suppress(_) => self.suppress(Some(tenant), address, now),
+        }
+    }
+
+    /// A suppression that soft bounces led to ends with the first mail that arrives.
+    fn lift_soft_bounces(&mut self, tenant: usize, address: usize, now: Timestamp) {
+        if !self.suppressed_softly.remove(&(tenant, address)) {
+            return;
+        }
+        let lifted_at = self.commit(now);
+        let (tenant, address) = (Some(tenant_id(tenant)), &self.address_names[address]);
+        if let Some(by) = self.account.suppressions.get_mut(address) {
+            by.remove(&tenant);
+        }
+        let row = self.suppressions.iter_mut().rev().find(|row| row.tenant == tenant && row.address == *address);
+        if let Some(row) = row {
+            row.lifted_at = Some(lifted_at);
         }
     }
 

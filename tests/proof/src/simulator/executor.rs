@@ -149,7 +149,7 @@ impl Future for UntilWoken<'_> {
     }
 }
 
-/// A future on the heap.
+/// A future of a task, whatever it is.
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Runs futures of one task side by side, at most `width` at a time, and gives their outputs in order.

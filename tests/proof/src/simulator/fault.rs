@@ -38,6 +38,8 @@ faults! {
     CommitLost = "commit_reset",
     /// The commit is applied, and its reply lost.
     CommitReplyLost = "commit_reply_lost",
+    /// A statement is given up, and happens later all the same.
+    CommitLate = "commit_late",
     /// A statement is cut off by the server.
     StatementTimeout = "statement_timed_out",
     /// The queue takes nothing of a call.
@@ -72,8 +74,10 @@ faults! {
     SendingPaused = "provider_sending_paused",
     /// One sender is not verified.
     IdentityUnverified = "provider_identity_unverified",
-    /// No connection to the provider, or refused credentials.
+    /// No connection to the provider.
     ProviderUnreachable = "provider_unreachable",
+    /// The provider does not believe who asks.
+    CredentialsExpired = "provider_credentials_expired",
     /// The provider refuses a mail's content.
     MailRejected = "provider_mail_rejected",
     /// An event of the provider is never published.

@@ -3,7 +3,7 @@
 
 use super::executor::{MILLI, Micros, SECOND};
 use super::fault::Fault;
-use super::plan::HOUR;
+use super::plan::{HOUR, MINUTE};
 use super::queue::Record;
 use super::workers;
 use super::world::{Busy, QUEUES, Worker, World, next_minute};
@@ -52,8 +52,7 @@ impl World {
     }
 
     fn invoke(self: &Rc<Self>, queue: QueueName, records: Vec<Record>) {
-        self.next_invocation.set(self.next_invocation.get() + 1);
-        let id = self.next_invocation.get();
+        let id = self.new_id();
         self.running.borrow_mut().insert(id, Invocation { queue, records: records.clone() });
         let worker = self.worker(
             match queue {
@@ -154,7 +153,7 @@ impl Drop for Ending {
 async fn poll_queue(world: Rc<World>, name: QueueName) {
     let concurrency = match name {
         QueueName::Deliveries => world.plan.processor_concurrency,
-        _ => 1,
+        _ => 2,
     };
     loop {
         let now = world.now();
@@ -168,7 +167,10 @@ async fn poll_queue(world: Rc<World>, name: QueueName) {
         let duplicate = || world.fails(Fault::MessageDuplicated);
         let (records, dead) = world.with_queue(name, |queue| queue.receive(now, &world.dice, duplicate));
         for dead in dead {
-            let queue = QueueName::DeadLetters;
+            let queue = match name {
+                QueueName::Feedback => QueueName::FeedbackDeadLetters,
+                _ => QueueName::DeadLetters,
+            };
             world.with_queue(queue, |queue| queue.put(dead.id, dead.group, dead.body, None, 0, now));
             world.wake_poller(queue);
         }
@@ -205,10 +207,10 @@ async fn tick(world: Rc<World>) {
     }
 }
 
-/// The hourly look at the provider's own list of addresses.
+/// The look, every quarter of an hour, at the provider's own list of addresses.
 async fn reconcile(world: Rc<World>) {
     loop {
-        world.pause(HOUR).await;
+        world.pause(15 * MINUTE).await;
         let worker = world.worker("reconcile", BATCH_TIMEOUT);
         let (inner, busy) = (Rc::clone(&world), world.busy());
         world.executor.spawn(async move {

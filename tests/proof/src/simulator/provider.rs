@@ -33,7 +33,6 @@ pub(super) struct ProviderEvent {
     pub(super) tenant: usize,
     pub(super) delivery: usize,
     pub(super) attempt: u32,
-    pub(super) address: usize,
     pub(super) event: MailEvent,
 }
 

@@ -58,7 +58,7 @@ pub(super) struct World {
     pub(super) trace: RefCell<Trace>,
     /// Callers, people and provider events that are still to come, and functions that run.
     pub(super) busy: Cell<usize>,
-    pub(super) next_invocation: Cell<u64>,
+    next_id: Cell<u64>,
     pub(super) running: RefCell<BTreeMap<u64, super::lambda::Invocation>>,
 }
 
@@ -71,6 +71,19 @@ impl Drop for Busy {
     }
 }
 
+/// A transaction that is open until it is committed, or its client dies.
+pub(super) struct Open<'a> {
+    pub(super) world: &'a World,
+    pub(super) transaction: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.world.abandon(self.transaction);
+    }
+}
+
+/// The queues whose messages a function gets.
 pub(super) const QUEUES: [QueueName; 3] = [QueueName::Deliveries, QueueName::DeadLetters, QueueName::Feedback];
 
 impl World {
@@ -78,15 +91,16 @@ impl World {
         let names = plan.addresses.iter().map(|address| address.name.clone()).collect();
         let database = Database::new(names, plan.sends_per_second, keeps_history);
         let queue = |name: QueueName| {
-            let max_receive_count = match name {
-                QueueName::Deliveries => plan.max_receive_count,
+            let (visibility, max_receive_count) = match name {
+                QueueName::Deliveries => (180, plan.max_receive_count),
+                QueueName::Feedback => (360, plan.max_receive_count.max(10)),
                 // What is dead already has nowhere to go.
-                _ => u32::MAX,
+                QueueName::DeadLetters | QueueName::FeedbackDeadLetters => (180, u32::MAX),
             };
             // The ids of the queues must not meet: a dead letter is known by its message's.
-            (name, FakeQueue::new((name as u64) << 32, 180 * SECOND, max_receive_count))
+            (name, FakeQueue::new((name as u64) << 32, visibility * SECOND, max_receive_count))
         };
-        let queues = QUEUES.map(queue).into_iter().collect();
+        let queues = QUEUES.into_iter().chain([QueueName::FeedbackDeadLetters]).map(queue).collect();
         Rc::new(Self {
             executor: Executor::default(),
             // What the plan drew must not shift what happens in it.
@@ -101,7 +115,7 @@ impl World {
             counts: RefCell::default(),
             trace: RefCell::new(trace),
             busy: Cell::new(0),
-            next_invocation: Cell::new(0),
+            next_id: Cell::new(0),
             running: RefCell::default(),
         })
     }
@@ -224,9 +238,25 @@ impl World {
     }
 
     /// A transaction whose client has died.
-    pub(super) fn abandon(&self, transaction: u64) {
+    fn abandon(&self, transaction: u64) {
         let until = self.now() + self.dice.within(0..LONGEST_LINGER);
         self.database.borrow_mut().abandon(transaction, until);
+    }
+
+    /// A statement whose client has given up, and which the server gets to all the same.
+    pub(super) fn later(self: &Rc<Self>, statement: impl FnOnce(Micros, Timestamp) + 'static) {
+        let (world, busy, clock) = (Rc::clone(self), self.busy(), self.clock());
+        self.executor.spawn(async move {
+            world.pause(world.dice.within(0..STATEMENT_TIMEOUT)).await;
+            statement(world.now(), clock);
+            drop(busy);
+        });
+    }
+
+    /// An id that nothing else has.
+    pub(super) fn new_id(&self) -> u64 {
+        self.next_id.set(self.next_id.get() + 1);
+        self.next_id.get()
     }
 
     /// Puts a message on a queue.
@@ -313,7 +343,7 @@ impl World {
     }
 
     /// Hides received messages for longer.
-    pub(super) async fn hide(&self, worker: &Worker, hidden: &[(u64, u64, Micros)]) {
+    pub(super) async fn hide(&self, worker: &Worker, name: QueueName, hidden: &[(u64, u64, Micros)]) {
         if hidden.is_empty() {
             return;
         }
@@ -325,10 +355,10 @@ impl World {
         let now = self.now();
         for &(id, receipt, wait) in hidden {
             if !self.fails(Fault::QueueEntryFailed) {
-                self.with_queue(QueueName::Deliveries, |queue| queue.hide(id, receipt, wait, now));
+                self.with_queue(name, |queue| queue.hide(id, receipt, wait, now));
             }
         }
-        self.wake_poller(QueueName::Deliveries);
+        self.wake_poller(name);
     }
 
     /// Puts events on the bus: whether it took them.
@@ -345,6 +375,9 @@ impl World {
         self.pause(self.dice.within(1..self.plan.provider_latency)).await;
         if self.is_on(IncidentKind::ProviderDown) || self.fails(Fault::ProviderUnreachable) {
             return SendOutcome::Transient(words("ConnectFailed"));
+        }
+        if self.fails(Fault::CredentialsExpired) {
+            return SendOutcome::Unauthorized(words("ExpiredToken"));
         }
         let number = mail.delivery;
         self.tell(Some(number), || format!("the provider gets attempt {}", mail.attempt));
@@ -391,7 +424,9 @@ impl World {
 
     fn schedule_event(self: &Rc<Self>, mail: &Mail, event: MailEvent, delay: Micros) {
         let (world, busy, mut mail) = (Rc::clone(self), self.busy(), mail.clone());
-        if self.fails(Fault::EventForged) {
+        let is_forged = self.fails(Fault::EventForged);
+        let is_poison = is_forged && self.dice.happens(0.1);
+        if is_forged {
             match self.dice.within(0..3) {
                 0 => mail.tenant += 1,
                 1 => mail.attempt += 100,
@@ -400,8 +435,9 @@ impl World {
         }
         self.executor.spawn(async move {
             world.pause(delay).await;
-            let Mail { tenant, delivery, attempt, address } = mail;
-            let body = Body::Event(ProviderEvent { tenant, delivery, attempt, address, event });
+            let Mail { tenant, delivery, attempt, .. } = mail;
+            let event = ProviderEvent { tenant, delivery, attempt, event };
+            let body = if is_poison { Body::Poison } else { Body::Event(event) };
             world.send(QueueName::Feedback, tenant, body, None, 0);
             drop(busy);
         });
@@ -415,7 +451,7 @@ impl World {
         let database = self.database.borrow();
         database.due_count() == 0
             && database.untold_count() == 0
-            && self.queues.borrow().values().all(|queue| queue.len() == 0)
+            && QUEUES.iter().all(|name| self.queues.borrow()[name].len() == 0)
     }
 }
 

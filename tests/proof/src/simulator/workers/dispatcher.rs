@@ -2,7 +2,7 @@
 
 use super::super::executor::{Micros, SECOND};
 use super::super::queue::Body;
-use super::super::world::{Worker, World};
+use super::super::world::{Open, Worker, World};
 use super::processor::tell;
 use crate::history::QueueName;
 use crate::protocol::Effect;
@@ -12,18 +12,6 @@ use std::rc::Rc;
 const BATCH: usize = 500;
 /// Nothing new is taken with less time than this left.
 const RESERVE: Micros = 10 * SECOND;
-
-/// A transaction that is open until it is committed, or its client dies.
-struct Open<'a> {
-    world: &'a World,
-    transaction: u64,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.world.abandon(self.transaction);
-    }
-}
 
 /// Works until nothing is due or the deadline is near.
 pub(in super::super) async fn dispatch_due(world: &Rc<World>, worker: &Worker) {
@@ -43,10 +31,10 @@ pub(in super::super) async fn dispatch_due(world: &Rc<World>, worker: &Worker) {
 /// One batch; whether it leaves more. `None` where the database failed.
 async fn dispatch_deliveries(world: &Rc<World>, worker: &Worker) -> Option<bool> {
     let taking = world.query(worker, |database, at, now| {
-        let (transaction, taken) = database.take_due(BATCH, at, now);
-        Ok((Open { world, transaction }, taken))
+        let (transaction, taken, leaves_more) = database.take_due(BATCH, at, now);
+        Ok((Open { world, transaction }, taken, leaves_more))
     });
-    let (open, taken) = taking.await.ok()?;
+    let (open, taken, leaves_more) = taking.await.ok()?;
     if taken.is_empty() {
         return Some(false);
     }
@@ -83,7 +71,7 @@ async fn dispatch_deliveries(world: &Rc<World>, worker: &Worker) -> Option<bool>
     if !refused.is_empty() {
         world.query(worker, |database, at, now| database.release(&refused, at, now)).await.ok()?;
     }
-    Some(taken.len() == BATCH && refused.len() * 2 < taken.len())
+    Some(leaves_more && refused.len() * 2 < taken.len())
 }
 
 async fn dispatch_events(world: &Rc<World>, worker: &Worker) -> Option<bool> {

@@ -2,6 +2,7 @@
 
 use super::super::database::{Claim, delivery_id};
 use super::super::executor::{MILLI, Micros, SECOND, join_bounded};
+use super::super::fault::Fault;
 use super::super::provider::Mail;
 use super::super::queue::{Body, Record};
 use super::super::world::{Worker, World, words};
@@ -24,6 +25,8 @@ const ANSWER_RESERVE: Micros = SECOND;
 /// A message for a delivery that is not there is tried this often.
 const MISSING_RECEIVES: u32 = 3;
 const MISSING_WAIT: Duration = Duration::from_secs(5);
+/// How long is waited before each try to hand back a claim.
+const HAND_BACK_PAUSES: [Micros; 3] = [100 * MILLI, 400 * MILLI, 1600 * MILLI];
 /// Tries to record a batch.
 const RECORD_TRIES: u64 = 3;
 
@@ -51,16 +54,10 @@ pub(in super::super) async fn process_batch(world: &Rc<World>, worker: &Worker, 
         Body::Poison | Body::Event(_) => None,
     };
     let asked: BTreeSet<Key> = records.iter().filter_map(key_of).collect();
-    let asked: Vec<Key> = asked.into_iter().collect();
     let mut events = Vec::new();
-    let claimed = if asked.is_empty() {
-        Ok(Vec::new())
-    } else {
-        world.query(worker, |database, at, now| Ok(database.claim(&asked, at, now, &world.dice))).await
-    };
-    let known = match claimed {
-        Ok(claims) => Some(conclude_claims(world, worker, claims, &mut events).await),
-        Err(_) => None,
+    let known = match claim(world, worker, asked).await {
+        Some(claims) => Some(conclude_claims(world, worker, claims, &mut events).await),
+        None => None,
     };
     let mut seen = BTreeSet::new();
     let disposals: Vec<Disposal> = records
@@ -77,6 +74,32 @@ pub(in super::super) async fn process_batch(world: &Rc<World>, worker: &Worker, 
         tell(world, worker, &events).await;
     }
     failing
+}
+
+/// Claims; what may have been claimed without an answer is handed back.
+async fn claim(world: &Rc<World>, worker: &Worker, asked: BTreeSet<Key>) -> Option<Vec<(Key, Claim)>> {
+    if asked.is_empty() {
+        return Some(Vec::new());
+    }
+    let asked: Vec<(Key, u64)> = asked.into_iter().map(|key| (key, world.new_id())).collect();
+    let is_late = world.fails(Fault::CommitLate);
+    if is_late {
+        let (late, asked) = (Rc::clone(world), asked.clone());
+        world.later(move |at, now| drop(late.database.borrow_mut().claim(&asked, at, now, &late.dice)));
+    } else {
+        let claiming = world.query(worker, |database, at, now| Ok(database.claim(&asked, at, now, &world.dice)));
+        if let Ok(claims) = claiming.await {
+            return Some(claims);
+        }
+    }
+    for pause in HAND_BACK_PAUSES {
+        world.pause(pause).await;
+        if world.query(worker, |database, at, now| database.hand_back(&asked, at, now)).await.is_ok() {
+            world.tell(None, || format!("what an unanswered claim had taken is handed back: {asked:?}"));
+            break;
+        }
+    }
+    None
 }
 
 /// Puts events on the bus and takes them off the outbox.
@@ -161,6 +184,11 @@ async fn record(
     records: &[(usize, u32, Settlement)],
 ) -> Option<(BTreeSet<usize>, Vec<u64>)> {
     for wait in 1..=RECORD_TRIES {
+        if world.fails(Fault::CommitLate) {
+            let (late, records) = (Rc::clone(world), records.to_vec());
+            world.later(move |at, now| drop(late.database.borrow_mut().record(&records, at, now)));
+            continue;
+        }
         let recorded = world.query(worker, |database, at, now| {
             let recorded = database.record(records, at, now)?;
             let events = database.events_of(&recorded);
@@ -207,7 +235,7 @@ async fn dispose_records(world: &Rc<World>, worker: &Worker, records: &[Record],
             }
         }
     }
-    world.hide(worker, &hidden).await;
+    world.hide(worker, QueueName::Deliveries, &hidden).await;
     let not_buried = world.publish(worker, QueueName::DeadLetters, dead).await;
     failing.extend(not_buried.into_iter().filter_map(|place| buried.get(place)));
     failing
