@@ -34,10 +34,10 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// Starts the proxy before `upstream` with its rules, and waits until it listens.
+    /// Starts the proxy before `upstream` with its rules, and waits until it is ready.
     ///
     /// It blocks for about a second, which is Python's start.
-    pub fn start(before: Before, upstream: SocketAddr, rules: &Value) -> Self {
+    pub async fn start(before: Before, upstream: SocketAddr, rules: &Value) -> Self {
         let program = program();
         assert!(program.exists(), "{} is missing: run `cargo local up` once", program.display());
         let protocol = match before {
@@ -61,7 +61,31 @@ impl Burst {
             TcpStream::connect(address).is_ok() && TcpStream::connect(control).is_ok()
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
-        Self { address, control: format!("http://{control}/_microburst"), process, files }
+        let burst = Self { address, control: format!("http://{control}/_microburst"), process, files };
+        if before == Before::Aws {
+            burst.warm_up(rules).await;
+        }
+        burst
+    }
+
+    /// Lets the proxy see one call, of an action that nobody uses: it learns what an AWS service is at its first, which
+    /// takes it longer than the functions wait.
+    async fn warm_up(&self, rules: &Value) {
+        self.set_rules(&serde_json::json!([]));
+        let url = format!("http://{}/", self.address);
+        // The stand-in behind it is on this thread, which must not wait for the answer.
+        let called = tokio::task::spawn_blocking(move || {
+            ureq::post(&url)
+                .header("x-amz-target", "AmazonSQS.ListQueues")
+                .header("authorization", "AWS4-HMAC-SHA256 Credential=A/20260101/ap-south-1/sqs/aws4_request")
+                .config()
+                .http_status_as_error(false)
+                .build()
+                .send("{}")
+                .map(drop)
+        });
+        called.await.expect("it does not panic").expect("the stand-in is reached");
+        self.set_rules(rules);
     }
 
     /// Where it listens.

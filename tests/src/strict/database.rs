@@ -26,8 +26,22 @@ BEGIN
 END
 $$";
 
+/// The server's own patience with a session that holds a transaction open and does nothing, as the roles have it.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+
 /// Moves the database's time. Wants a superuser.
 pub(super) async fn shift_time(admin: &PgPool, time: Duration) {
+    if time >= IDLE_IN_TRANSACTION {
+        // In that time the server would have ended them, and with them their locks.
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'harkara'
+               AND state IN ('idle in transaction', 'idle in transaction (aborted)')",
+        )
+        .execute(admin)
+        .await
+        .expect("sessions are ended");
+    }
     let mut transaction = admin.begin().await.expect("the database is there");
     let seconds = format!("{} seconds", time.as_secs_f64());
     sqlx::query("SELECT set_config('strict.shift', $1, true), set_config('lock_timeout', '5s', true)")

@@ -20,7 +20,7 @@ use serde_json::Value;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use super::world::{DEAD_LETTERS, DELIVERIES, World};
+use super::world::{DEAD_LETTERS, DELIVERIES, FEEDBACK, FEEDBACK_DEAD_LETTERS, World};
 
 /// The bound of row 49: how long it may take from the end of the faults until nothing is left to do, not counting the
 /// waits that the product promises. Those are hours where a quota or a backoff says so.
@@ -38,7 +38,13 @@ impl World {
         history.dead_letters = read_dead_letters(&self.admin).await;
         history.suppressions = read_suppressions(&self.admin).await;
         history.untold_events = usize::try_from(self.count("SELECT count(*) FROM harkara.events").await).unwrap_or(0);
-        for (name, queue) in [(DELIVERIES, QueueName::Deliveries), (DEAD_LETTERS, QueueName::DeadLetters)] {
+        let queues = [
+            (DELIVERIES, QueueName::Deliveries),
+            (DEAD_LETTERS, QueueName::DeadLetters),
+            (FEEDBACK, QueueName::Feedback),
+            (FEEDBACK_DEAD_LETTERS, QueueName::FeedbackDeadLetters),
+        ];
+        for (name, queue) in queues {
             history.left_messages.extend(self.sqs.waiting(name).into_iter().map(|message| LeftMessage {
                 queue,
                 message_id: message.id,

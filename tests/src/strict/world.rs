@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adapters::store::migrations::{NewTenant, upsert_tenants};
+use adapters::wire::queue_message::read_message;
+use adapters::wire::ses_event::read_ses_event;
 use domain::id::TenantId;
 use flow::api::Api;
 use jiff::Timestamp;
@@ -32,8 +34,14 @@ use crate::stage::{OTHER_TENANT, TENANT, database_as, database_of, gateway_event
 pub const DELIVERIES: &str = "deliveries";
 /// Its dead-letter queue.
 pub const DEAD_LETTERS: &str = "deliveries-dead";
+/// What SES tells of mails.
+pub const FEEDBACK: &str = "feedback";
+/// What of that was no event of SES.
+pub const FEEDBACK_DEAD_LETTERS: &str = "feedback-dead";
 /// As `template.yaml` has it.
 const BATCH_SIZE: usize = 10;
+/// As `template.yaml` has it for `feedback`.
+const FEEDBACK_BATCH_SIZE: usize = 50;
 /// Rounds after which a world that has not come to rest never will. An hour of backoff and quota is some dozens.
 const ROUNDS_MAX: usize = 400;
 /// The longest wait for a process to come to a point: one that is not struck by then never will be.
@@ -81,6 +89,8 @@ pub(super) struct Log {
     pub(super) quiet_at: Option<Timestamp>,
     /// From the end of the faults until nothing was left to do.
     pub(super) recovery: Option<Duration>,
+    /// The last event of SES that was put on the queue of `feedback`; `None` where none is, unless a test does it.
+    pub(super) told_until: Option<u64>,
 }
 
 impl World {
@@ -114,7 +124,7 @@ impl World {
                 ("AWS_ENDPOINT_URL_SESV2".to_owned(), ses.url()),
                 ("AWS_ENDPOINT_URL_EVENTBRIDGE".to_owned(), bus.url()),
                 ("DATABASE_URL".to_owned(), url_of_role(&admin, role).await.to_string()),
-                ("QUEUE_URL".to_owned(), sqs.queue_url(DELIVERIES)),
+                ("QUEUE_URL".to_owned(), sqs.queue_url(if name == "feedback" { FEEDBACK } else { DELIVERIES })),
                 ("DLQ_URL".to_owned(), sqs.queue_url(DEAD_LETTERS)),
                 ("EVENT_BUS_NAME".to_owned(), "harkara".to_owned()),
                 ("SES_CONFIGURATION_SET".to_owned(), "harkara".to_owned()),
@@ -125,6 +135,7 @@ impl World {
             let limit = Duration::from_secs(match name.as_str() {
                 "enqueue" | "api" => 10,
                 "dispatcher" => 55,
+                "feedback" => 60,
                 _ => 30,
             });
             let sandboxes = Sandboxes::new(&name, binary(build, &name), env, limit, Arc::clone(&points));
@@ -256,7 +267,7 @@ impl World {
         self.invoke("dispatcher", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
     }
 
-    async fn poll_all(&self, queue: &'static str, function: &str) -> usize {
+    pub(super) async fn poll_all(&self, queue: &'static str, function: &str) -> usize {
         let mut count = 0;
         loop {
             let delivered = self.poll(queue, function).await;
@@ -269,11 +280,13 @@ impl World {
 
     /// Receives a batch, invokes, and deletes what the answer lets go of. Nothing is done where nothing is visible.
     pub async fn poll(&self, queue: &'static str, function: &str) -> Delivered {
-        let messages = match self.sqs.receive(queue, BATCH_SIZE) {
+        let batch_size = if queue == FEEDBACK { FEEDBACK_BATCH_SIZE } else { BATCH_SIZE };
+        let messages = match self.sqs.receive(queue, batch_size) {
             Ok(messages) if !messages.is_empty() => messages,
             _ => return Delivered { received: Vec::new(), answer: Ok(Value::Null), verdict: Verdict::Success },
         };
         let event = print_batch(queue, &messages, &self.clock);
+        let struck = self.strike_count();
         let answer = self.invoke(function, &event).await;
         let received: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
         let ids: Vec<&str> = received.iter().map(String::as_str).collect();
@@ -281,7 +294,10 @@ impl World {
         for message in messages.iter().filter(|message| verdict.deletes(&message.id)) {
             self.sqs.delete(queue, &message.receipt_handle);
         }
-        let is_poison = |body: &str| adapters::wire::queue_message::read_message(body).is_err();
+        let is_poison = |body: &str| match queue {
+            FEEDBACK => read_ses_event(body).is_err_and(|error| !error.is_ignored()),
+            _ => read_message(body).is_err(),
+        };
         self.log().batches.push(BatchAnswer {
             received: received.clone(),
             failed: match &verdict {
@@ -289,8 +305,8 @@ impl World {
                 Verdict::Success | Verdict::Failure(_) => Vec::new(),
             },
             poison: messages.iter().filter(|it| is_poison(&it.body)).map(|it| it.id.clone()).collect(),
-            // That a sandbox died says nothing about what it read.
-            has_failed: matches!(answer, Err(FunctionError::Failed { .. })),
+            // That a sandbox died, or was struck, says nothing about what it read.
+            has_failed: matches!(answer, Err(FunctionError::Failed { .. })) && self.strike_count() == struck,
         });
         Delivered { received, answer, verdict }
     }
@@ -322,6 +338,10 @@ impl World {
     /// Forgets the strikes that are still to come, and lets go who is held.
     pub fn release(&self) {
         self.points.disarm();
+    }
+
+    fn strike_count(&self) -> usize {
+        self.points.arrivals().iter().filter(|arrival| arrival.strike.is_some()).count()
     }
 
     /// Every point that a process came to, in order, and what it met there.
@@ -422,6 +442,7 @@ impl World {
         self.log().faults_cleared_at = Some(Timestamp::now());
         for _ in 0..ROUNDS_MAX {
             self.deliver_all().await;
+            self.hear_all().await;
             self.collect_dead_letters().await;
             let Some(wait) = self.next_change().await else {
                 let recovery = self.clock.now().saturating_sub(cleared);
@@ -443,7 +464,7 @@ impl World {
 
     /// How long it is until something can happen; `None` where nothing ever will.
     async fn next_change(&self) -> Option<Duration> {
-        let queues = [DELIVERIES, DEAD_LETTERS];
+        let queues = [DELIVERIES, DEAD_LETTERS, FEEDBACK];
         let waits = queues.iter().flat_map(|queue| self.sqs.waiting(queue)).map(|message| message.wait);
         let due = next_due(&self.admin).await.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
         let next = waits.chain(due).min()?;
@@ -456,7 +477,11 @@ impl World {
         self.is_checked = true;
         let history = self.read_history().await;
         match check_history(&history) {
-            Ok(figures) => figures,
+            Ok(figures) => {
+                // Counted together by whoever publishes them.
+                println!("figures {}", serde_json::to_string(&figures).expect("numbers print"));
+                figures
+            }
             Err(violations) => {
                 let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
                 panic!("\n{}\n{}", violations.join("\n"), self.output().join("\n"));
@@ -490,14 +515,19 @@ impl Drop for World {
 /// The queues, as `template.yaml` has them.
 fn queues() -> Vec<QueueSetup> {
     let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
-    let queue = |name, retention, redrive| QueueSetup {
+    let queue = |name, seconds, retention, redrive| QueueSetup {
         name,
-        visibility: Duration::from_secs(180),
+        visibility: Duration::from_secs(seconds),
         retention,
         redrive,
         in_flight_max: 120_000,
     };
-    vec![queue(DELIVERIES, days(4), Some((DEAD_LETTERS, 25))), queue(DEAD_LETTERS, days(14), None)]
+    vec![
+        queue(DELIVERIES, 180, days(4), Some((DEAD_LETTERS, 25))),
+        queue(DEAD_LETTERS, 180, days(14), None),
+        queue(FEEDBACK, 360, days(4), Some((FEEDBACK_DEAD_LETTERS, 25))),
+        queue(FEEDBACK_DEAD_LETTERS, 30, days(14), None),
+    ]
 }
 
 /// Two tenants, each with category `greeting`, template `greeting` and recipient `ada`.

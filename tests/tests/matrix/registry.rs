@@ -59,10 +59,11 @@ fn migrations() -> String {
     text
 }
 
-/// The names of the tests of each row: here, and those of the simulator and the model, which are in the crate `proof`.
+/// The names of the tests of each row: here, among the tests of a single flow, and those of the simulator and the model,
+/// which are in the crate `proof`.
 fn tests_of_rows() -> BTreeMap<u32, Vec<String>> {
     let mut text = String::new();
-    for folder in ["tests/tests/matrix", "tests/proof/src", "tests/proof/tests"] {
+    for folder in ["tests/tests/matrix", "tests/tests/it", "tests/proof/src", "tests/proof/tests"] {
         let folder = root().join(folder);
         if folder.exists() {
             read_folder(&folder, &mut text);
@@ -84,7 +85,10 @@ fn every_row_of_the_matrix_has_a_test_or_waits_for_its_subject() {
     let missing: Vec<String> = ROWS
         .filter(|row| !rows.contains_key(row))
         .filter_map(|row| match WAITING.iter().find(|(waiting, _, _)| *waiting == row) {
-            Some((_, _, sign)) if !sign.is_there() => None,
+            Some((_, subject, sign)) if !sign.is_there() => {
+                println!("row {row} waits for {subject}");
+                None
+            }
             Some((_, subject, _)) => Some(format!("{row} (there are {subject} now)")),
             None => Some(row.to_string()),
         })

@@ -1,6 +1,6 @@
 //! What a release binary must not hold.
 
-use tests::strict::{failpoints_binary, functions, release_binary, require_binaries};
+use tests::strict::{failpoints_binary, release_binary, require_binaries};
 
 /// Names as they stand in the code.
 const NAMES: [&[u8]; 6] = [b"FAILPOINTS", b"E5_committed", b"P4_claimed", b"P8_answered", b"S3_written", b"D2_stored"];
@@ -11,8 +11,7 @@ fn holds(binary: &[u8], name: &[u8]) -> bool {
 
 #[test]
 fn a_release_binary_holds_no_failpoint() {
-    require_binaries();
-    for function in functions() {
+    for function in require_binaries() {
         let release = std::fs::read(release_binary(&function)).expect("it was built");
         let held: Vec<_> = NAMES.iter().filter(|name| holds(&release, name)).collect();
         assert!(held.is_empty(), "{function} holds {held:?}");

@@ -7,6 +7,7 @@ mod provider_is_silent;
 mod provider_refuses;
 mod queue_misbehaves;
 mod record_fails;
+mod rolling;
 mod schedule;
 mod suppression;
 mod time_runs_out;

@@ -86,7 +86,7 @@ async fn assert_audited_once(world: &World) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn row_29_a_failover_before_the_record_commits_is_outlived_by_recording_again(admin: PgPool) {
     let mut world = World::begin(admin).await;
-    let burst = Burst::start(Before::Postgres, world.database_address(), &json!([]));
+    let burst = Burst::start(Before::Postgres, world.database_address(), &json!([])).await;
     world.reach_database_by("processor", burst.address()).await;
     let faults = [
         ("57p01", json!({"code": "57P01", "severity": "FATAL", "message": "terminating connection"})),

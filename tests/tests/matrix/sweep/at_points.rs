@@ -2,6 +2,7 @@
 
 use super::{add_policy, leave_unpublished, request, settle};
 use sqlx::PgPool;
+use std::time::Duration;
 use tests::strict::{DELIVERIES, Strike, World};
 
 /// What brings a function to its points.
@@ -17,6 +18,8 @@ enum Work {
     Tick,
     /// A dead letter.
     DeadLetter,
+    /// What SES tells of two mails of which nobody knows whether they were taken.
+    Feedback,
 }
 
 async fn sweep(admin: PgPool, point: &str, work: Work) {
@@ -46,12 +49,25 @@ async fn sweep(admin: PgPool, point: &str, work: Work) {
                 world.strike(point, strike);
                 // It fails, or its answer is lost; the next minute comes anyway.
                 let _ = world.dispatch().await;
+                // A sandbox that panicked lives on and holds its locks, until the server loses its patience with it.
+                world.advance(Duration::from_secs(10)).await;
             }
             Work::DeadLetter => {
                 world.sqs.put(DELIVERIES, &cell).expect("SQS takes any text");
                 world.deliver().await;
                 world.strike(point, strike);
                 world.collect_dead_letters().await;
+            }
+            Work::Feedback => {
+                world.let_events_come();
+                for address in addresses(&cell) {
+                    world.ses.script(&address, vec![local::ses::Fault::Lost]).expect("an address");
+                }
+                world.post_until_answered(&key, &request(&cell)).await;
+                world.deliver().await;
+                world.strike(point, strike);
+                world.hear_all().await;
+                world.advance(Duration::from_secs(10)).await;
             }
         }
         let struck = world.trail().iter().any(|arrival| arrival.point == point && arrival.strike == Some(strike));
@@ -103,6 +119,11 @@ points! {
     every_fault_at_s5_publish_loses_nothing: "S5_publish", Tick;
     every_fault_at_s5_published_loses_nothing: "S5_published", Tick;
     every_fault_at_s6_done_loses_nothing: "S6_done", Tick;
+    every_fault_at_v1_batch_loses_nothing: "V1_batch", Feedback;
+    every_fault_at_v2_taken_loses_nothing: "V2_taken", Feedback;
+    every_fault_at_v3_written_loses_nothing: "V3_written", Feedback;
+    every_fault_at_v4_committed_loses_nothing: "V4_committed", Feedback;
+    every_fault_at_v5_reply_loses_nothing: "V5_reply", Feedback;
     every_fault_at_d1_batch_loses_nothing: "D1_batch", DeadLetter;
     every_fault_at_d2_stored_loses_nothing: "D2_stored", DeadLetter;
 }

@@ -71,6 +71,7 @@ async fn work(world: &World, function: &str, cell: &str) {
         "processor" => drop(world.deliver().await),
         // It fails, or not; the next minute comes anyway.
         "dispatcher" => drop(world.dispatch().await),
+        "feedback" => drop(world.hear_all().await),
         other => panic!("no work for {other}"),
     }
 }
@@ -80,6 +81,11 @@ async fn prepare(world: &World, function: &str, cell: &str) {
     match function {
         "processor" => drop(world.post_until_answered(&format!("key {cell}"), &request(cell)).await),
         "dispatcher" => leave_unpublished(world, cell).await,
+        "feedback" => {
+            world.let_events_come();
+            world.post_until_answered(&format!("key {cell}"), &request(cell)).await;
+            world.deliver().await;
+        }
         _ => {}
     }
 }
@@ -178,6 +184,11 @@ async fn every_fault_at_p9_while_the_record_is_under_way_loses_nothing(admin: Pg
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn every_fault_at_s4_while_the_commit_is_under_way_loses_nothing(admin: PgPool) {
     sweep_statement(admin, "S4", "dispatcher", "COMMIT").await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn every_fault_at_v3_while_the_commit_is_under_way_loses_nothing(admin: PgPool) {
+    sweep_statement(admin, "V3", "feedback", "COMMIT").await;
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
