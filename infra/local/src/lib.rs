@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod lint;
 pub mod logs;
 pub mod mutants;
+pub mod proof;
 pub mod sql;
 pub mod testing;
 pub mod up;

@@ -11,6 +11,7 @@ use local::gate::GateState;
 use local::issuer::TokenRequest;
 use local::progress::Progress;
 use local::project::{FUNCTIONS, Project};
+use local::proof::{LEAST_SEEDS, ProofRequest, prove, soak};
 use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
@@ -88,6 +89,24 @@ enum Request {
     },
     /// Hold template.yaml to cfn-lint and sam validate --lint
     Lint,
+    /// Run the crash matrix, the simulator and the model, and write infra/proof.md and the README's figures
+    Proof {
+        /// How many seeds the simulator runs
+        #[arg(long, default_value_t = LEAST_SEEDS)]
+        seeds: u64,
+        /// The first seed; drawn, when absent
+        #[arg(long)]
+        base_seed: Option<u64>,
+        /// Write the page here, and leave the README as it is
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// Let the simulator go on with new seeds
+    Soak {
+        /// For how long
+        #[arg(long)]
+        minutes: u32,
+    },
     /// Feed what reads foreign input with made-up input
     Fuzz {
         /// One target; all, when absent
@@ -157,6 +176,8 @@ fn run(request: Request) -> Outcome<()> {
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
         Request::Lint => lint::lint(&project),
+        Request::Proof { seeds, base_seed, page } => prove(&project, &ProofRequest { seeds, base_seed, page }),
+        Request::Soak { minutes } => soak(&project, minutes),
         Request::Fuzz { target, seconds, input } => fuzz(&project, &FuzzRequest { target, seconds, input }),
         Request::Mutants { files } => mutants::run_mutants(&project, &files),
         Request::Serve { ports } => {
@@ -211,4 +232,16 @@ fn running(project: &Project) -> Outcome<serve::Servers> {
         .servers
         .filter(serve::Servers::is_alive)
         .ok_or_else(|| Failure::new("the stack is not up").with_advice("Run `cargo local up` first."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_both_pairs_of_dashes_goes_to_the_tests_themselves() {
+        let words = ["cargo local", "test", "--", "--", "--skip", "rows::"];
+        let Request::Test { arguments } = Arguments::parse_from(words).command else { panic!("it is `test`") };
+        assert_eq!(arguments, ["--", "--skip", "rows::"]);
+    }
 }
