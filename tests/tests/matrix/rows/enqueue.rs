@@ -115,7 +115,7 @@ async fn row_05_a_queue_that_is_down_for_ten_minutes_costs_no_request_and_no_mai
     let burst = Burst::start(Before::Aws, world.sqs.address(), &throttle).await;
     world.redeploy("enqueue", &[("AWS_ENDPOINT_URL_SQS", &format!("http://{}", burst.address()))]);
     assert_eq!(world.post(&World::greeting("throttled@example.org")).await.status, 202);
-    assert!(burst.fired().len() >= 2, "the client tries twice");
+    assert!(!burst.fired().is_empty(), "the queue was asked, and wanted fewer requests");
     burst.set_rules(&json!([]));
 
     world.sqs.fail("SendMessageBatch", SqsFault::InternalError, 2);

@@ -280,8 +280,10 @@ async fn send(world: &World, row: &PgRow) -> Outcome {
     let url = format!("{}/v2/email/outbound-emails", world.ses.url());
     let answer = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer =
-            agent.post(url).header("authorization", "AWS4-HMAC-SHA256 of the release before").send_json(mail)?;
+        let mut answer = agent
+            .post(url)
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=A/20260101/ap-south-1/ses/aws4_request")
+            .send_json(mail)?;
         let body: Value = answer.body_mut().read_json().unwrap_or_default();
         Ok::<_, ureq::Error>((answer.status().as_u16(), body))
     });
