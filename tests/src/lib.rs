@@ -6,9 +6,13 @@
 
 mod clock;
 mod doubles;
+mod exchange;
 mod stage;
+mod stored;
 pub mod strict;
 
 pub use clock::shift_time;
 pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
+pub use exchange::Exchange;
 pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};
+pub use stored::{read_call, read_stored};

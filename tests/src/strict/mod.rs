@@ -45,7 +45,6 @@ mod bus;
 mod clock;
 mod database;
 mod door;
-mod gateway;
 mod hearing;
 mod history;
 mod mapping;

@@ -22,12 +22,12 @@ use super::binaries::{self, Build, binary};
 use super::bus::Bus;
 use super::clock::Clock;
 use super::database::{describe_open, next_due, shift_time, url_of_role};
-use super::gateway::Exchange;
 use super::mapping::{Verdict, print_batch, read_verdict};
 use super::points::{Arrival, Points, Strike};
 use super::sandboxes::Sandboxes;
 use super::sqs::{QueueSetup, Sqs};
 use crate::doubles::RecordingQueue;
+use crate::exchange::Exchange;
 use crate::stage::{OTHER_TENANT, TENANT, database_as, database_of, gateway_event, read_printed};
 
 /// The deliveries queue.

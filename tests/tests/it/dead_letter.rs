@@ -12,7 +12,7 @@ async fn a_message_that_comes_twice_is_one_dead_letter(pool: PgPool) {
     for _ in 0..2 {
         stage.dead_letter.store_batch(std::slice::from_ref(&record)).await.expect("stored");
     }
-    assert_eq!(stage.count("SELECT count(*) FROM harkara.dead_letters WHERE reason = 'received_too_often'").await, 1);
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.dead_letters WHERE reason = 'poison'").await, 1);
     assert_eq!(stage.bus.detail_types(), ["dead_letter.added"]);
     stage.finish().await;
 }

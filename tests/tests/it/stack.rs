@@ -2,10 +2,13 @@
 //!
 //! `cargo local test` starts the stack and names its page in `HARKARA_STACK`.
 
+mod checked;
+
 use local::stack::Stack;
 use serde_json::{Value, json};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tests::Exchange;
 
 /// Tests share the stack's queue; the one that breaks it has it alone.
 static QUEUE: RwLock<()> = RwLock::new(());
@@ -14,7 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Caller {
     stack: Stack,
+    tenant: String,
     token: String,
+    /// What it has asked for. All of it is held to the invariants when the caller is done.
+    exchanges: Mutex<Vec<Exchange>>,
 }
 
 struct Answer {
@@ -31,12 +37,12 @@ fn stack() -> Stack {
 
 fn caller() -> Caller {
     let stack = stack();
-    Caller { token: stack.token.clone(), stack }
+    Caller::new(stack.tenant_id.clone(), stack.token.clone(), stack)
 }
 
 fn other_caller() -> Caller {
     let stack = stack();
-    Caller { token: stack.other_token.clone(), stack }
+    Caller::new(stack.other_tenant_id.clone(), stack.other_token.clone(), stack)
 }
 
 /// An address that no other test and no earlier run has used. The label tells the provider's stand-in what to do.
@@ -76,6 +82,10 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Caller {
+    fn new(tenant: String, token: String, stack: Stack) -> Self {
+        Self { stack, tenant, token, exchanges: Mutex::default() }
+    }
+
     fn send(&self, method: &str, path: &str, body: Option<&Value>, key: Option<&str>) -> Answer {
         let mut request = ureq::http::Request::builder()
             .method(method)
@@ -85,10 +95,17 @@ impl Caller {
             request = request.header("idempotency-key", key);
         }
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.header("content-type", "application/json").body(text).expect("a request");
+        let sent_at = jiff::Timestamp::now();
+        let request = request.header("content-type", "application/json").body(text.clone()).expect("a request");
         let mut response = agent().run(request).expect("the API answers");
-        let body = response.body_mut().read_json().unwrap_or_default();
-        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+        let body: Value = response.body_mut().read_json().unwrap_or_default();
+        let status = response.status().as_u16();
+        if (method, path) == ("POST", "/v1/notifications") {
+            let (tenant, key) = (self.tenant.clone(), key.map(str::to_owned));
+            let exchange = Exchange { sent_at, tenant, key, body: text, status: status.into(), answer: body.clone() };
+            self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
+        }
+        Answer { status, headers: response.headers().clone(), body }
     }
 
     fn post(&self, to: &str) -> Answer {
@@ -176,6 +193,15 @@ impl Caller {
             let letters = self.send("GET", "/v1/dead-letters", None, None).body;
             letters["dead_letters"].as_array()?.iter().find(|letter| letter["notification_id"] == id).cloned()
         })
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let exchanges = self.exchanges.get_mut().unwrap_or_else(PoisonError::into_inner);
+            checked::check_asked(&self.stack, exchanges);
+        }
     }
 }
 
@@ -425,8 +451,9 @@ fn a_poison_message_is_buried_while_its_neighbours_are_delivered() {
     let _queue = shared();
     let (caller, to) = (caller(), address("accept"));
     // What names no tenant is the operator's to see.
-    let token = sign_token(&caller.stack, json!({"tenant_id": "00000000-0000-0000-0000-000000000000"}));
-    let operator = Caller { stack: stack(), token };
+    let tenant = "00000000-0000-0000-0000-000000000000".to_owned();
+    let token = sign_token(&caller.stack, json!({"tenant_id": tenant}));
+    let operator = Caller::new(tenant, token, stack());
     let body = format!("this is no message: {to}");
     let form = [("Action", "SendMessage"), ("QueueUrl", &caller.stack.queue_url), ("MessageBody", &body)];
     let sent = agent().post(&caller.stack.aws_endpoint_url).send_form(form).expect("answered");

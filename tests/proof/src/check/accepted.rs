@@ -7,11 +7,7 @@ use domain::delivery::DeliveryState;
 use domain::id::{NotificationId, TenantId};
 use std::collections::{HashMap, HashSet};
 
-/// I1: what was answered with 2xx is there with its deliveries, and each has ended; and nothing is there that nobody
-/// asked for.
-///
-/// A delivery has ended when it is in no open state; `sent` is an end where no feedback comes. How soon after the
-/// last fault is a [`Measure`](crate::history::Measure).
+/// I1: what was answered with 2xx is there with its deliveries, and nothing is there that nobody asked for.
 pub(super) fn check_i1(lookup: &Lookup<'_>, found: &mut Found) {
     for (tenant, notification) in accepted_notifications(lookup.history) {
         let deliveries = lookup.deliveries_of(notification);
@@ -25,13 +21,20 @@ pub(super) fn check_i1(lookup: &Lookup<'_>, found: &mut Found) {
             }
         }
     }
+    check_origin(lookup, found);
+}
+
+/// I1: each delivery has ended.
+///
+/// It has when it is in no open state; `sent` is an end where no feedback comes. How soon after the last fault is a
+/// [`Measure`](crate::history::Measure).
+pub(super) fn check_i1_end(lookup: &Lookup<'_>, found: &mut Found) {
     for delivery in &lookup.history.deliveries {
         if delivery.state.is_open() {
             let what = format!("is still {} with {} attempts", delivery.state, delivery.attempt_count);
             found.add_of(Invariant::I1, (delivery.tenant, delivery.id), what);
         }
     }
-    check_origin(lookup, found);
 }
 
 /// Every notification that was accepted, once.

@@ -1,4 +1,4 @@
-//! What callers saw: requests over HTTP and their answers.
+//! A caller's request for notifications and what it came to know, for the checker.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,17 +9,24 @@ use serde_json::Value;
 
 /// A request and what came back.
 #[derive(Clone, Debug)]
-pub(super) struct Exchange {
-    pub(super) sent_at: Timestamp,
-    pub(super) tenant: String,
-    pub(super) key: Option<String>,
-    pub(super) body: String,
-    pub(super) status: i64,
-    pub(super) answer: Value,
+pub struct Exchange {
+    /// By the caller's clock.
+    pub sent_at: Timestamp,
+    /// As whom.
+    pub tenant: String,
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
+    /// As it was sent.
+    pub body: String,
+    /// The status; 0 where no answer came.
+    pub status: i64,
+    /// The answer's body.
+    pub answer: Value,
 }
 
 impl Exchange {
-    pub(super) fn read(&self, sent_at: Timestamp) -> Request {
+    /// As the checker wants it, with the time at which it was sent by the database's clock.
+    pub fn read(&self, sent_at: Timestamp) -> Request {
         let mut hasher = DefaultHasher::new();
         self.body.hash(&mut hasher);
         Request {
