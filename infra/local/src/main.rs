@@ -101,7 +101,7 @@ enum Request {
         #[arg(long)]
         page: Option<PathBuf>,
     },
-    /// Let the simulator go on with new seeds
+    /// Go on with new seeds: half of the time in the simulator, half on real binaries
     Soak {
         /// For how long
         #[arg(long)]

@@ -48,17 +48,33 @@ pub(super) struct Tested {
 pub(super) fn try_rows(project: &Project, progress: &Progress, postgres: &Postgres) -> Outcome<Tried> {
     progress.say("matrix: building the functions, for release and with places to stop them …");
     let mut tried = Tried::default();
-    let mut on_binaries = cargo(project);
-    on_binaries
-        .args(["test", "--package", "tests", "--test", "matrix", "--", "--show-output"])
-        .env("DATABASE_URL", postgres.url("postgres"))
-        .env("HARKARA_POSTGRES_PROGRAMS", postgres.programs())
-        .env("HARKARA_OUTAGE_SECONDS", OUTAGE_SECONDS);
+    let mut on_binaries = matrix(project, postgres);
+    on_binaries.arg("--show-output").env("HARKARA_OUTAGE_SECONDS", OUTAGE_SECONDS);
     run_tests(project, progress, &mut on_binaries, "proof-matrix", &mut tried)?;
     let mut simulated = cargo(project);
     simulated.args(["test", "--package", "proof", "--", "--show-output", "row_"]);
     run_tests(project, progress, &mut simulated, "proof-rows", &mut tried)?;
     Ok(tried)
+}
+
+/// Draws faults on real binaries for a while; the test says with which seed.
+pub(super) fn soak(project: &Project, progress: &Progress, postgres: &Postgres, minutes: u32) -> Outcome<()> {
+    progress.say(&format!("real binaries: {minutes} minutes of faults, then until all is at rest …"));
+    let mut soaking = matrix(project, postgres);
+    let seconds = u64::from(minutes) * 60;
+    soaking.args(["row_51", "--nocapture"]).env("HARKARA_SOAK_SECONDS", seconds.to_string());
+    let status = soaking.status().while_doing("starting cargo")?;
+    if status.success() { Ok(()) } else { Err(Failure::new("faults on real binaries broke an invariant")) }
+}
+
+/// The matrix's program, with all that it needs.
+fn matrix(project: &Project, postgres: &Postgres) -> Command {
+    let mut command = cargo(project);
+    command
+        .args(["test", "--package", "tests", "--test", "matrix", "--"])
+        .env("DATABASE_URL", postgres.url("postgres"))
+        .env("HARKARA_POSTGRES_PROGRAMS", postgres.programs());
+    command
 }
 
 fn run_tests(

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use crate::failure::{Failure, Outcome, While};
 use crate::interrupt;
+use crate::postgres::Postgres;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::python::Environment;
@@ -45,7 +46,7 @@ pub fn prove(project: &Project, request: &ProofRequest) -> Outcome<()> {
     let progress = Progress::new();
     let simulated = simulation::run_seeds(project, &progress, request.seeds, request.base_seed)?;
     let explored = simulation::explore_model(project, &progress)?;
-    let tried = try_matrix(project, &progress)?;
+    let tried = with_binaries(project, &progress, |postgres| matrix::try_rows(project, &progress, postgres))?;
     let proof = Proof { version: read_version(project)?, tried, simulated, explored };
     let text = proof.print();
     match &request.page {
@@ -64,23 +65,28 @@ pub fn prove(project: &Project, request: &ProofRequest) -> Outcome<()> {
     Err(Failure::new(format!("it is not proven:\n    {}", doubts.join("\n    "))))
 }
 
-/// Lets the simulator go on with new seeds for a while.
+/// Goes on with new seeds for a while: half of it in the simulator, half on real binaries.
 ///
 /// Errors: a seed breaks an invariant.
 pub fn soak(project: &Project, minutes: u32) -> Outcome<()> {
-    simulation::soak(project, minutes)
+    let _ended = interrupt::watch()?;
+    project.make_folders()?;
+    let progress = Progress::new();
+    simulation::soak(project, minutes.div_ceil(2))?;
+    with_binaries(project, &progress, |postgres| matrix::soak(project, &progress, postgres, minutes.div_ceil(2)))
 }
 
-fn try_matrix(project: &Project, progress: &Progress) -> Outcome<matrix::Tried> {
+/// Does something that needs Postgres and the fault-injecting proxy, and leaves things as they were.
+fn with_binaries<T>(project: &Project, progress: &Progress, work: impl FnOnce(&Postgres) -> Outcome<T>) -> Outcome<T> {
     let tools = Environment::of_tools(project);
     if !tools.is_ready() {
         progress.say("installing the fault-injecting proxy (about a minute) …");
         tools.install()?;
     }
     let before = State::read(project).running();
-    let tried = up_postgres(project, progress).and_then(|postgres| matrix::try_rows(project, progress, &postgres));
+    let done = up_postgres(project, progress).and_then(|postgres| work(&postgres));
     down_to(project, before)?;
-    tried
+    done
 }
 
 fn read_version(project: &Project) -> Outcome<Version> {

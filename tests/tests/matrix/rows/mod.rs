@@ -9,6 +9,7 @@ mod queue_misbehaves;
 mod record_fails;
 mod rolling;
 mod schedule;
+mod soak;
 mod suppression;
 mod time_runs_out;
 mod unknown;
