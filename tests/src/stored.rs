@@ -100,16 +100,14 @@ async fn read_deliveries(connection: &mut PgConnection) -> Vec<Delivery> {
 
 async fn read_attempts(connection: &mut PgConnection, calls: &[LedgerEntry], deliveries: &[Delivery]) -> Vec<Attempt> {
     let rows = sqlx::query(
-        "SELECT a.*,
-                (SELECT min(l.changed_at) FROM harkara.audit_log l
-                 WHERE l.table_name = 'attempts' AND l.tenant_id = a.tenant_id
-                   AND l.row_key ->> 'attempt_id' = a.attempt_id::text
-                   AND l.new_values ->> 'outcome' = 'unknown') AS declared_unknown_at,
-                (SELECT min(l.changed_at) FROM harkara.audit_log l
-                 WHERE l.table_name = 'attempts' AND l.tenant_id = a.tenant_id
-                   AND l.row_key ->> 'attempt_id' = a.attempt_id::text
-                   AND l.new_values ->> 'feedback' IS NOT NULL) AS feedback_at
-         FROM harkara.attempts a",
+        "WITH changes AS (
+             SELECT tenant_id, row_key ->> 'attempt_id' AS attempt_id,
+                    min(changed_at) FILTER (WHERE new_values ->> 'outcome' = 'unknown') AS declared_unknown_at,
+                    min(changed_at) FILTER (WHERE new_values ->> 'feedback' IS NOT NULL) AS feedback_at
+             FROM harkara.audit_log WHERE table_name = 'attempts' GROUP BY 1, 2
+         )
+         SELECT a.*, c.declared_unknown_at AS unknown_since, c.feedback_at AS heard_at
+         FROM harkara.attempts a LEFT JOIN changes c ON c.tenant_id = a.tenant_id AND c.attempt_id = a.attempt_id::text",
     )
     .fetch_all(&mut *connection)
     .await
@@ -136,9 +134,9 @@ async fn read_attempts(connection: &mut PgConnection, calls: &[LedgerEntry], del
             outcome: row
                 .get::<Option<&str>, _>("outcome")
                 .map(|outcome| AttemptOutcome::parse(outcome).expect("an outcome")),
-            declared_unknown_at: time(row, "declared_unknown_at"),
+            declared_unknown_at: time(row, "unknown_since"),
             has_server_failed,
-            feedback_at: time(row, "feedback_at"),
+            feedback_at: time(row, "heard_at"),
             started_at: time(row, "started_at").expect("it was made"),
             finished_at: time(row, "finished_at"),
         }

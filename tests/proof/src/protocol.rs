@@ -551,6 +551,8 @@ fn store_dead_letter(row: &mut Row, message: u64, reason: &str, now: Timestamp) 
         effects.push(Effect::Tell("dead_letter.added"));
     }
     match row.state {
+        // The message of an earlier death, which was redriven, may come again: this death's is still to come then.
+        DeliveryState::Dead if row.dead_letters.iter().all(|letter| letter.is_redriven) => {}
         DeliveryState::Dead => row.due_at = None,
         DeliveryState::Queued | DeliveryState::Held if row.not_before <= now => row.due_at = Some(now),
         _ => {}

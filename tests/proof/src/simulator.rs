@@ -127,6 +127,9 @@ fn bound_seconds(plan: &Plan) -> f64 {
 }
 
 #[cfg(test)]
+mod scenarios;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@ mod enqueue;
 mod feedback;
 mod migrate;
 mod processor;
+mod protocol;
 
 mod fixtures;
 mod stack;

@@ -30,7 +30,8 @@ pub(super) fn ends(mut lane: Lane) -> bool {
     for _ in 0..MOST_STEPS {
         let has_ended = !lane.row.state.is_open() && lane.row.due_at.is_none();
         if has_ended && lane.dead_messages == 0 {
-            return lane.row.state != DeliveryState::Dead || !lane.row.dead_letters.is_empty();
+            let is_buried = lane.row.dead_letters.iter().any(|letter| !letter.is_redriven);
+            return lane.row.state != DeliveryState::Dead || is_buried;
         }
         if lane.dead_messages > 0 {
             lane.store_dead_letter();
@@ -43,7 +44,7 @@ pub(super) fn ends(mut lane: Lane) -> bool {
         } else {
             return false;
         }
-        lane.tidy();
+        lane.tidy(0);
     }
     false
 }

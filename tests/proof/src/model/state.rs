@@ -4,7 +4,10 @@ use super::{Answer, Bounds, MOST_COPIES, bit, seconds};
 use crate::check::Invariant;
 use crate::protocol::{Effect, Input, Row, step};
 use domain::category::UnknownPolicy;
+use domain::delivery::{DeliveryState, Reason};
+use domain::feedback::Feedback;
 use jiff::{SignedDuration, Timestamp};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 /// The present: all times of a state are relative to it.
@@ -65,6 +68,13 @@ impl Hand {
         match self {
             Self::Free => None,
             Self::Claimed { place, .. } | Self::Answered { place, .. } => Some(*place),
+        }
+    }
+
+    const fn attempt(&self) -> Option<u32> {
+        match self {
+            Self::Free => None,
+            Self::Claimed { attempt, .. } | Self::Answered { attempt, .. } => Some(*attempt),
         }
     }
 }
@@ -146,9 +156,19 @@ impl Lane {
         }
     }
 
+    /// The dead-letter function gets its message. Each burial is a message of its own.
     pub(super) fn store_dead_letter(&mut self) {
         self.dead_messages = 0;
-        self.apply(&Input::StoreDeadLetter { message: 0, reason: "attempts_used_up".to_owned() });
+        self.store_letter_of(self.row.dead_letters.len() as u64);
+    }
+
+    /// It gets a message that has been stored before.
+    pub(super) fn store_dead_letter_again(&mut self) {
+        self.store_letter_of(0);
+    }
+
+    fn store_letter_of(&mut self, message: u64) {
+        self.apply(&Input::StoreDeadLetter { message, reason: "attempts_used_up".to_owned() });
     }
 
     /// How long until the next moment that it waits for.
@@ -171,50 +191,106 @@ impl Lane {
         }
     }
 
-    /// Makes equal what differs only in how long ago it was.
-    pub(super) fn tidy(&mut self) {
+    /// Makes equal what nothing that follows can tell apart. `held` are the attempts that workers have in their hands.
+    pub(super) fn tidy(&mut self, held: u16) {
         let row = &mut self.row;
         let window = SignedDuration::from_secs(row.reconcile_window_seconds.into());
+        // Whoever has no worker any more is never going to be called.
+        self.called |= (bit(row.attempt_count + 1) - 1) & !held;
         row.not_before = row.not_before.max(NOW);
         row.due_at = row.due_at.map(|at| at.max(NOW));
         row.sent_at = row.sent_at.map(|_| NOW);
         row.finished_at = row.finished_at.map(|_| NOW);
         row.publish_count = row.publish_count.min(MOST_PUBLICATIONS);
-        let latest = row.attempt_count;
+        if row.state == DeliveryState::Unknown {
+            row.reason = Some(Reason::OutcomeUnknown);
+        }
+        let has_ended = !row.state.is_open();
+        let may_be_redriven = row.state == DeliveryState::Dead;
+        // A redrive asks whether anything was heard of any attempt, and nothing else does once it has ended.
+        let was_heard_of = may_be_redriven && row.attempts.iter().any(|attempt| attempt.feedback.is_some());
+        let awaited = if row.state == DeliveryState::Sending { row.attempt_count } else { 0 };
         for attempt in &mut row.attempts {
             attempt.started_at = NOW;
-            attempt.feedback_at = attempt.feedback_at.map(|_| NOW);
             // Whether it has an outcome matters to the end of a lease, and which one to nothing.
             attempt.outcome = None;
-            attempt.finished_at = attempt.finished_at.map(|_| NOW).or_else(|| (attempt.number < latest).then_some(NOW));
-            // Only of a mail that was taken, or may be yet, it matters what was declared.
-            let declared_at = attempt
-                .declared_unknown_at
-                .filter(|_| self.accepted & bit(attempt.number) != 0 || self.called & bit(attempt.number) == 0);
+            if attempt.number != awaited {
+                attempt.finished_at = Some(NOW);
+            }
+            if has_ended {
+                attempt.feedback = (was_heard_of && attempt.number == 1).then_some(Feedback::Sent);
+            }
+            attempt.feedback_at = attempt.feedback.map(|_| NOW);
+            // Only of a mail that was taken, or may be yet, it matters what was declared; and only where one may follow.
+            let declared_at = attempt.declared_unknown_at.filter(|_| {
+                (!has_ended || may_be_redriven)
+                    && (self.accepted & bit(attempt.number) != 0 || self.called & bit(attempt.number) == 0)
+            });
             // A repetition that need not wait is like one that has waited.
             attempt.declared_unknown_at =
                 declared_at.map(|at| if attempt.has_server_failed { NOW - window } else { at.max(NOW - window) });
             attempt.has_server_failed = false;
         }
     }
+
+    /// Makes equal what a worker may know, where the delivery does not wait for it any more.
+    fn tidy_hand(&self, hand: &mut Hand) {
+        let is_awaited = |attempt: u32| {
+            attempt == self.row.attempt_count
+                && matches!(self.row.state, DeliveryState::Sending | DeliveryState::Unknown)
+        };
+        match hand {
+            Hand::Claimed { attempt, spent, .. } if !is_awaited(*attempt) => *spent = 0,
+            Hand::Answered { attempt, spent, answer, .. } => {
+                *answer = match *answer {
+                    Answer::Lost | Answer::Silent => Answer::Silent,
+                    Answer::FailedAfter | Answer::Failed => Answer::Failed,
+                    // What is fenced is told apart by nothing. The one that would do the most harm stands for all.
+                    _ if !is_awaited(*attempt) => Answer::Unreached,
+                    other => other,
+                };
+                if !is_awaited(*attempt) {
+                    *spent = 0;
+                }
+            }
+            Hand::Claimed { .. } | Hand::Free => {}
+        }
+    }
 }
 
 impl State {
-    /// Time goes on to the next moment that anything waits for. `None` where nothing waits.
-    pub(super) fn pass(&mut self) -> Option<()> {
-        let time = self.lanes.iter().filter_map(Lane::next_moment).min()?;
-        self.lanes.iter_mut().for_each(|lane| lane.pass(time));
-        Some(())
-    }
-
-    /// Makes equal what is alike: times long ago, and two workers.
+    /// Makes equal what is alike: what does not matter any more, two workers, and two deliveries of one policy.
     pub(super) fn tidy(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::tidy);
+        for hand in &mut self.hands {
+            if let Some(place) = hand.place() {
+                self.lanes[place].tidy_hand(hand);
+            }
+        }
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let held = self.hands.iter().filter(|hand| hand.place() == Some(place));
+            lane.tidy(held.filter_map(Hand::attempt).fold(0, |bits, attempt| bits | bit(attempt)));
+        }
+        self.sort_lanes();
         let rank = |hand: &Hand| match *hand {
             Hand::Free => (0, 0, 0, 0),
             Hand::Claimed { place, attempt, .. } => (1, place, attempt, 0),
             Hand::Answered { place, attempt, answer, .. } => (2, place, attempt, answer as u8),
         };
         self.hands.sort_by_key(rank);
+    }
+
+    /// Two deliveries of one policy are alike: which of them is the first does not matter.
+    fn sort_lanes(&mut self) {
+        let [first, second] = self.lanes.as_mut_slice() else { return };
+        // Any order will do that is always the same.
+        let hash = BuildHasherDefault::<DefaultHasher>::default();
+        if first.row.unknown_policy == second.row.unknown_policy && hash.hash_one(&*first) > hash.hash_one(&*second) {
+            std::mem::swap(first, second);
+            for hand in &mut self.hands {
+                if let Hand::Claimed { place, .. } | Hand::Answered { place, .. } = hand {
+                    *place = 1 - *place;
+                }
+            }
+        }
     }
 }

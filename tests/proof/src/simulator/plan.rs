@@ -105,8 +105,14 @@ pub(super) enum IncidentKind {
     ProviderThrottling,
     Quota,
     Paused,
-    IdentityUnverified { tenant: usize },
+    IdentityUnverified {
+        tenant: usize,
+    },
     EventsLost,
+    /// The provider takes nothing of this tenant, and says so. No seed draws it: a scenario names it.
+    FailingFor {
+        tenant: usize,
+    },
 }
 
 impl Plan {

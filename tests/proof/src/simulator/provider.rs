@@ -89,6 +89,9 @@ impl FakeProvider {
         if is_on(IncidentKind::IdentityUnverified { tenant: mail.tenant }) || fails(Fault::IdentityUnverified) {
             return Some(SendOutcome::Held(Reason::IdentityUnverified, words("MessageRejected")));
         }
+        if is_on(IncidentKind::FailingFor { tenant: mail.tenant }) {
+            return Some(SendOutcome::Transient(words("ServiceUnavailable")));
+        }
         if is_on(IncidentKind::ProviderFailing) || fails(Fault::ProviderFailed) {
             return Some(SendOutcome::ServerFailed(words("ServiceUnavailable")));
         }

@@ -158,7 +158,7 @@ impl World {
                 IncidentKind::QueueDown => Fault::QueueThrottled,
                 IncidentKind::BusDown => Fault::BusRefused,
                 IncidentKind::ProviderDown => Fault::ProviderUnreachable,
-                IncidentKind::ProviderFailing => Fault::ProviderFailed,
+                IncidentKind::ProviderFailing | IncidentKind::FailingFor { .. } => Fault::ProviderFailed,
                 IncidentKind::ProviderThrottling => Fault::ProviderThrottled,
                 IncidentKind::Quota => Fault::QuotaReached,
                 IncidentKind::Paused => Fault::SendingPaused,
