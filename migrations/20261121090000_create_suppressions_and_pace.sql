@@ -105,7 +105,7 @@ DECLARE
     operator  CONSTANT uuid     := '00000000-0000-0000-0000-000000000000';
     -- What an account may send at once after a pause.
     burst     CONSTANT interval := interval '1 second';
-    -- How far ahead of the even spacing those may send whose turn it is.
+    -- How far ahead of it a tenant may send that takes less than its share: further than the line ever gets.
     credit    CONSTANT interval := interval '2 seconds';
     -- How much of its share a tenant may take at once.
     light     CONSTANT interval := interval '5 seconds';
@@ -205,8 +205,10 @@ BEGIN
 
         own := greatest((tenants ->> asked.tenant_id::text)::timestamptz, clock);
         ahead := greatest(pace.next_send_at, clock);
-        IF slot_at <= clock OR own <= clock + light THEN
+        IF slot_at IS NULL AND own <= clock + light THEN
             may_go := ahead <= clock + credit;
+        ELSIF slot_at <= clock OR own <= clock + light THEN
+            may_go := ahead <= clock + burst;
         ELSE
             may_go := pace.line_ends_at <= clock AND ahead <= clock + burst;
         END IF;

@@ -194,8 +194,10 @@ impl Account {
         let ahead = self.next_send_at.max(now);
         let is_light = own <= now + LIGHT;
         let is_its_time = asked.slot_at.is_some_and(|slot_at| slot_at <= now);
-        let may_go = if is_its_time || is_light {
+        let may_go = if is_light && asked.slot_at.is_none() {
             ahead <= now + CREDIT
+        } else if is_its_time || is_light {
+            ahead <= now + BURST
         } else {
             self.line_ends_at <= now && ahead <= now + BURST
         };

@@ -1,5 +1,6 @@
 WITH
--- The dead letters that are meant and whose delivery is still dead; the newest of each delivery.
+-- The dead letters that are meant and whose delivery is still dead; the newest of each delivery. Where the provider told
+-- of a mail after all, there is nothing to send again.
 meant AS (
     SELECT DISTINCT ON (l.delivery_id) l.tenant_id, l.dead_letter_id, l.delivery_id, n.traceparent
     FROM harkara.dead_letters l
@@ -7,6 +8,8 @@ meant AS (
     JOIN harkara.notifications n ON n.tenant_id = d.tenant_id AND n.notification_id = d.notification_id
     WHERE l.tenant_id = $1
       AND d.state = 'dead'
+      AND NOT EXISTS (SELECT FROM harkara.attempts a
+                      WHERE a.tenant_id = l.tenant_id AND a.delivery_id = l.delivery_id AND a.feedback IS NOT NULL)
       AND ($2::uuid[] IS NULL OR l.dead_letter_id = ANY ($2))
       AND ($3::text IS NULL OR n.category_key = $3)
       AND ($4::text IS NULL OR l.reason = $4)

@@ -22,13 +22,18 @@ stored AS (
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, dead_letter_id
 ),
--- A dead delivery is buried now. An open one lost a hint only, and the dispatcher goes on with it.
+-- A dead delivery is buried now, unless the message is of an earlier death, which was redriven since and came again.
+-- An open delivery lost a hint only, and the dispatcher goes on with it.
 marked AS (
     UPDATE harkara.deliveries d
     SET due_at = CASE WHEN d.state = 'dead' THEN NULL ELSE now() END, updated_at = now()
     FROM owned o
     WHERE d.tenant_id = o.tenant_id AND d.delivery_id = o.delivery_id
-      AND (d.state = 'dead' OR (d.state IN ('queued', 'held') AND d.not_before <= now()))
+      AND ((d.state = 'dead' AND (
+              o.dead_letter_id IN (SELECT s.dead_letter_id FROM stored s)
+              OR EXISTS (SELECT FROM harkara.dead_letters l
+                         WHERE l.tenant_id = d.tenant_id AND l.delivery_id = d.delivery_id AND l.redriven_at IS NULL)))
+           OR (d.state IN ('queued', 'held') AND d.not_before <= now()))
 ),
 told AS (
     INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)

@@ -174,7 +174,16 @@ fn row_37_a_million_of_one_tenant_let_the_others_through() {
     assert!(seen.longest() <= LIGHT_BOUND, "{:?}", seen.longest());
 }
 
-/// Row 51. Seeds that nobody has seen, for a few seconds of each run of the tests; `cargo local proof --soak` goes on for longer.
+/// Row 37. From the first to the last, where there are fewer.
+#[test]
+fn row_37_the_others_are_let_through_until_the_last_of_them_is_sent() {
+    const LOUD_COUNT: usize = 50_000;
+    let seen = watch_beside(LOUD_COUNT, HOUR);
+    assert!(seen.loud_attempts >= LOUD_COUNT, "all are sent");
+    assert!(seen.longest() <= LIGHT_BOUND, "{:?}", seen.longest());
+}
+
+/// Row 51. Seeds that nobody has seen, for a few seconds of each run of the tests; `cargo local soak` goes on for longer.
 #[test]
 fn row_51_fresh_seeds_break_nothing() {
     let base_seed = u64::from(rand::random::<u32>()) << 16;
