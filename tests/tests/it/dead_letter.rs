@@ -1,9 +1,14 @@
 //! What died is stored with its reason, once, and nothing open is buried alive.
 
 use adapters::wire::sqs_event::Record;
+use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::json;
 use sqlx::PgPool;
 use tests::{OTHER_TENANT, Stage, TENANT};
+
+fn server_failed() -> SendOutcome {
+    SendOutcome::ServerFailed(ProviderError { code: "Code".into(), detail: "words".into() })
+}
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_message_that_comes_twice_is_one_dead_letter(pool: PgPool) {
@@ -26,6 +31,28 @@ async fn an_open_delivery_whose_message_died_goes_on(pool: PgPool) {
     assert_eq!(stage.dispatch().await.published, 1, "the database knows better than the queue");
     stage.drain().await;
     assert_eq!(stage.outcome(&answer.id()).await.0, "sent");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_message_of_an_earlier_death_buries_nothing(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [server_failed as fn() -> _; 6]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    let earlier = stage.queue.receive_dead();
+    stage.dead_letter.store_batch(&earlier).await.expect("stored");
+    let redrive = r#"{"from": "2020-01-01T00:00:00Z"}"#;
+    stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", redrive).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await.0, "dead");
+
+    // SQS may deliver twice, and the second time late.
+    stage.dead_letter.store_batch(&earlier).await.expect("stored");
+    let still_due = "SELECT count(*) FROM harkara.deliveries WHERE state = 'dead' AND due_at IS NOT NULL";
+    assert_eq!(stage.count(still_due).await, 1, "a letter of its own is still to come");
+    stage.store_dead_letters().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.dead_letters WHERE redriven_at IS NULL").await, 1);
     stage.finish().await;
 }
 

@@ -607,3 +607,21 @@ async fn row_40_an_address_that_left_the_list_is_sent_to_again_and_own_suppressi
     assert_eq!(suppressions(&stage).await.len(), 1, "what a tenant's own mail told is the tenant's");
     stage.finish().await;
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_redrive_does_not_send_again_what_ses_has_told_of(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [server_failed as fn() -> _; 3]);
+    let id = stage.post(Stage::greeting("ada@example.org")).await.id();
+    stage.drain().await;
+    stage.store_dead_letters().await;
+    assert_eq!(state_of(&stage, &id).await, is("dead", Some("attempts_used_up")));
+    // The last of the three failures was none.
+    tell(&stage, &mail(&stage, 2), &[Happening::Delivery]).await;
+    assert_eq!(feedback_of(&stage, &id).await, [None, None, Some("delivered".to_owned())]);
+
+    let redrive = r#"{"from": "2020-01-01T00:00:00Z"}"#;
+    let answer = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", redrive).await;
+    assert_eq!((answer.status, &answer.body["redriven_count"]), (200, &json!(0)), "{answer:?}");
+    stage.finish().await;
+}
