@@ -124,10 +124,17 @@ DECLARE
     own       timestamptz;
     ahead     timestamptz;
     breaker   harkara.breakers;
+    keys      text[];
+    held      jsonb := '{}';
+    waiting   integer;
     is_broken boolean;
     may_go    boolean;
     asked     record;
 BEGIN
+    -- Copies of messages ask for nothing that is ready.
+    IF coalesce(cardinality(p_deliveries), 0) = 0 THEN
+        RETURN;
+    END IF;
     -- In order, so that two claims and a suppression cannot wait for each other in a circle.
     PERFORM pg_advisory_xact_lock_shared(l.key)
     FROM (SELECT DISTINCT harkara.address_lock(a) AS key FROM unnest(p_addresses) a WHERE a IS NOT NULL ORDER BY 1) l;
@@ -177,27 +184,25 @@ BEGIN
         END IF;
 
         IF is_broken THEN
-            FOR breaker IN
-                SELECT * FROM harkara.breakers b
-                WHERE b.tenant_id = operator AND b.breaker_key IN ('account', 'identity:' || asked.identity)
-                ORDER BY b.breaker_key
-            LOOP
-                IF breaker.retry_at > clock THEN
-                    verdict := 'hold';
-                    reason := breaker.reason;
-                    until := breaker.retry_at
-                             + (breaker.held_count + 1) * CASE WHEN step > interval '0' THEN step ELSE unknown_step END;
-                    UPDATE harkara.breakers b SET held_count = b.held_count + 1
-                    WHERE b.tenant_id = operator AND b.breaker_key = breaker.breaker_key;
-                    EXIT;
-                END IF;
+            keys := ARRAY['account', 'identity:' || asked.identity];
+            -- Any that is not yet to be probed holds; only then does this delivery take the probe of those that are.
+            SELECT * INTO breaker FROM harkara.breakers b
+            WHERE b.tenant_id = operator AND b.breaker_key = ANY (keys) AND b.retry_at > clock
+            ORDER BY b.breaker_key LIMIT 1;
+            IF FOUND THEN
+                waiting := coalesce((held ->> breaker.breaker_key)::integer, 0) + 1;
+                held := held || jsonb_build_object(breaker.breaker_key, waiting);
+                verdict := 'hold';
                 reason := breaker.reason;
-                UPDATE harkara.breakers b SET retry_at = clock + probing, held_count = 0
-                WHERE b.tenant_id = operator AND b.breaker_key = breaker.breaker_key;
-            END LOOP;
-            IF reason IS NOT NULL THEN
-                -- Held, or the one probe, which goes whatever the pace is.
-                reason := CASE WHEN verdict = 'hold' THEN reason END;
+                until := breaker.retry_at
+                         + (breaker.held_count + waiting) * CASE WHEN step > interval '0' THEN step ELSE unknown_step END;
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            UPDATE harkara.breakers b SET retry_at = clock + probing, held_count = 0
+            WHERE b.tenant_id = operator AND b.breaker_key = ANY (keys);
+            IF FOUND THEN
+                -- The one probe, which goes whatever the pace is.
                 RETURN NEXT;
                 CONTINUE;
             END IF;
@@ -234,6 +239,9 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
+    UPDATE harkara.breakers b SET held_count = b.held_count + h.value::integer
+    FROM jsonb_each_text(held) h
+    WHERE b.tenant_id = operator AND b.breaker_key = h.key;
     IF pace.sends_per_second IS NOT NULL THEN
         UPDATE harkara.send_pace s SET next_send_at = pace.next_send_at, line_ends_at = pace.line_ends_at
         WHERE s.tenant_id = operator;
@@ -254,7 +262,7 @@ BEGIN
 END
 $$;
 
-CALL harkara.admit_worker('harkara.suppressions', 'SELECT', 'INSERT', 'DELETE');
+CALL harkara.admit_worker('harkara.suppressions', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 CALL harkara.admit_worker('harkara.breakers', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 CALL harkara.admit_worker('harkara.send_pace', 'SELECT', 'INSERT', 'UPDATE');
 

@@ -1,5 +1,7 @@
 -- The dispatcher takes due work tenant by tenant, so that one tenant's backlog does not stand before another's minute.
--- Safe beside running code: what asks for due work without a tenant reads the whole of this index, which holds open deliveries only.
+-- Beside running code it is waited for: claims stop while the table is read once, a few seconds for some million rows, and
+-- their messages come back. What asks for due work without a tenant reads the whole of this index, which holds open
+-- deliveries only.
 SET LOCAL ROLE harkara_owner;
 
 DROP INDEX harkara.deliveries_due;

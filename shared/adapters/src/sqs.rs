@@ -215,6 +215,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_entry_that_failed_is_told_by_its_place() {
+        let failed = BatchResultErrorEntry::builder().id("1").code("InternalError").sender_fault(false).build();
+        assert_eq!(failed_places(&[failed.expect("it has an id")], "SendMessageBatch"), [1]);
+    }
+
+    #[test]
     fn dead_messages_go_in_batches_that_the_queue_takes() {
         let dead = |size: usize| DeadMessage {
             body: "a".repeat(size),

@@ -15,7 +15,7 @@
 //! What no event ever said: a schedule compares the addresses that SES does not deliver to, and reads the rate that the
 //! account may send at.
 
-use crate::outbox::publish_events;
+use crate::outbox::tell_until;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::feedback::{
     AttemptTag, FeedbackRecord, Taken, TakenAttempt, add_listed_across_tenants, begin_listing_across_tenants,
@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 
 /// What stays of an invocation's time for its answer.
 const ANSWER_RESERVE: Duration = Duration::from_secs(2);
+/// One event alone may wait for a lock, and for the database's answer, before the batch is answered.
+const APART_RESERVE: Duration = Duration::from_secs(10);
 /// Nothing more is asked of the provider with less time than this left: a call may take nine seconds.
 const RECONCILE_RESERVE: Duration = Duration::from_secs(12);
 /// Tries to take an attempt that somebody else is writing: the processor writes for milliseconds.
@@ -157,7 +159,7 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
 
         let mut events = Vec::new();
         for tries in 1..=TAKE_TRIES {
-            waiting = self.apply_apart(records, waiting, &mut events, &mut failing).await;
+            waiting = self.apply_apart(records, waiting, deadline, &mut events, &mut failing).await;
             let pause = Duration::from_millis(50) * tries;
             if waiting.is_empty() || deadline.saturating_duration_since(Instant::now()) < ANSWER_RESERVE + pause {
                 break;
@@ -168,7 +170,10 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         let back = failing.iter().filter_map(|place| records.get(*place));
         let hidden: Vec<_> = back.map(|record| (record.receipt_handle.clone(), return_after(record))).collect();
         // A message that could not be hidden comes back at the queue's own time.
-        let (_, ()) = tokio::join!(self.queue.hide(&hidden), self.tell(&events, deadline));
+        let (_, ()) = tokio::join!(
+            self.queue.hide(&hidden),
+            tell_until(&self.database, &self.bus, &events, deadline - ANSWER_RESERVE)
+        );
         adapters::failpoint!("V5_reply", BatchResponse::failing(records));
         BatchResponse::failing(malformed.union(&failing).filter_map(|place| records.get(*place)))
     }
@@ -179,6 +184,7 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         &self,
         records: &[Record],
         mut heard: Vec<Heard>,
+        deadline: Instant,
         events: &mut Vec<Event>,
         failing: &mut BTreeSet<usize>,
     ) -> Vec<Heard> {
@@ -194,6 +200,10 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
             }
             Err(_) => {
                 for one in heard.chunks(1) {
+                    if deadline.saturating_duration_since(Instant::now()) < APART_RESERVE {
+                        failing.extend(one.iter().map(|heard| heard.place));
+                        continue;
+                    }
                     match self.apply(records, one, events).await {
                         Ok(places) => busy.extend(places),
                         Err(error) => {
@@ -246,31 +256,27 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         Ok(busy)
     }
 
-    /// Puts events on the bus while there is time; the outbox keeps the rest for the dispatcher.
-    async fn tell(&self, events: &[Event], deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWER_RESERVE);
-        match tokio::time::timeout(left, publish_events(&self.database, &self.bus, events)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "published events stay in the outbox and will be published again"
-                );
-            }
-            Err(_) => tracing::warn!(
-                event_count = events.len(),
-                "there was no time to publish events; they stay in the outbox"
-            ),
-        }
-    }
-
     /// Brings the provider's own list of addresses and the account's rate here.
     ///
-    /// An address that left the list is removed only by a run that has read the whole of it.
+    /// An address that left the list is removed only by a run that has read the whole of it. The list is read even where the
+    /// account says nothing of its rate.
     pub async fn reconcile(&self, deadline: Instant) -> Result<ReconcileCounts, ReconcileError> {
+        let followed = self.follow_rate().await;
+        let counts = self.follow_list(deadline).await?;
+        let counts = ReconcileCounts { sends_per_second: Some(followed?), ..counts };
+        let ReconcileCounts { sends_per_second, listed, added, removed, is_complete } = counts;
+        tracing::info!(sends_per_second, listed, added, removed, is_complete, "compared the provider's list");
+        Ok(counts)
+    }
+
+    async fn follow_rate(&self) -> Result<NonZeroU32, ReconcileError> {
         let sends_per_second = self.account.read_send_rate().await.map_err(ReconcileError::Provider)?;
         set_send_rate_across_tenants(&self.database, sends_per_second).await?;
-        let mut counts = ReconcileCounts { sends_per_second: Some(sends_per_second), ..ReconcileCounts::default() };
+        Ok(sends_per_second)
+    }
+
+    async fn follow_list(&self, deadline: Instant) -> Result<ReconcileCounts, ReconcileError> {
+        let mut counts = ReconcileCounts::default();
         let began_at = begin_listing_across_tenants(&self.database).await?;
         let mut listed = Vec::new();
         let mut after: Option<String> = None;
@@ -291,8 +297,6 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         if counts.is_complete {
             counts.removed = remove_unlisted_across_tenants(&self.database, &listed, began_at).await?;
         }
-        let ReconcileCounts { listed, added, removed, is_complete, .. } = counts;
-        tracing::info!(sends_per_second, listed, added, removed, is_complete, "compared the provider's list");
         Ok(counts)
     }
 }
@@ -315,7 +319,10 @@ fn check_sender(attempt: &TakenAttempt, event: &SesEvent) -> Result<(), &'static
     }
     match attempt.provider_message_id.as_deref() {
         Some(known) if known != event.message_id => Err("other_message_id"),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        // Nobody knows its id, so anybody may have guessed our tags: it has to be a mail to the delivery's address.
+        None if attempt.address.as_deref().is_none_or(|address| went_to(event, address)) => Ok(()),
+        None => Err("other_address"),
     }
 }
 

@@ -4,7 +4,9 @@
 
 use adapters::store::claims::delete_events_across_tenants;
 use adapters::store::database::{Database, StoreError};
+use adapters::telemetry::chain;
 use domain::event::{Event, EventBus};
+use std::time::Instant;
 
 /// How many events the bus took, and how many it did not.
 pub(crate) struct Published {
@@ -23,4 +25,18 @@ pub(crate) async fn publish_events(
         events.iter().enumerate().filter(|(place, _)| not_taken.took(*place)).map(|(_, event)| event).collect();
     delete_events_across_tenants(database, &taken).await?;
     Ok(Published { taken: taken.len(), refused: not_taken.0.len() })
+}
+
+/// Publishes events as long as there is time. The outbox keeps the others for the dispatcher, so nobody waits for them.
+pub(crate) async fn tell_until(database: &Database, bus: &impl EventBus, events: &[Event], deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match tokio::time::timeout(left, publish_events(database, bus, events)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "published events stay in the outbox and will be published again");
+        }
+        Err(_) => {
+            tracing::warn!(event_count = events.len(), "there was no time to publish events; they stay in the outbox")
+        }
+    }
 }

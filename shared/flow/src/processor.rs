@@ -9,7 +9,7 @@
 //! The queue itself is not needed for correctness: every open delivery has a due time, and a lost message is published
 //! again.
 
-use crate::outbox::publish_events;
+use crate::outbox::tell_until;
 use adapters::ids::new_uuid;
 use adapters::ses::MailConfig;
 use adapters::store::claims::{self as store, AttemptRecord, Claim, ClaimedDelivery, DeliveryKey, Recorded};
@@ -116,27 +116,12 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             };
             disposals.push(disposal);
         }
-        let (response, ()) = tokio::join!(self.dispose_records(records, &disposals), self.tell(&events, deadline));
+        let (response, ()) = tokio::join!(
+            self.dispose_records(records, &disposals),
+            tell_until(&self.database, &self.bus, &events, deadline - ANSWER_RESERVE)
+        );
         adapters::failpoint!("P12_reply", BatchResponse::failing(records));
         response
-    }
-
-    /// Puts events on the bus while there is time; the outbox keeps the rest for the dispatcher.
-    async fn tell(&self, events: &[Event], deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWER_RESERVE);
-        match tokio::time::timeout(left, publish_events(&self.database, &self.bus, events)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "published events stay in the outbox and will be published again"
-                );
-            }
-            Err(_) => tracing::warn!(
-                event_count = events.len(),
-                "there was no time to publish events; they stay in the outbox"
-            ),
-        }
     }
 
     async fn claim(&self, messages: &[&DeliveryMessage]) -> Result<HashMap<DeliveryKey, Claim>, StoreError> {

@@ -71,9 +71,12 @@ pub struct Account {
     pub breakers: BTreeMap<BreakerKey, Breaker>,
     /// Suppressed addresses, by tenant; `None` is the provider's own list.
     pub suppressions: HashMap<String, HashSet<Option<TenantId>>>,
-    next_send_at: Timestamp,
-    line_ends_at: Timestamp,
-    tenants: HashMap<TenantId, Timestamp>,
+    /// When the next send would be due if all were spaced evenly.
+    pub next_send_at: Timestamp,
+    /// The last time that is promised to a delivery which waits in line.
+    pub line_ends_at: Timestamp,
+    /// The same clock as `next_send_at`, for each tenant's share.
+    pub tenants: HashMap<TenantId, Timestamp>,
 }
 
 /// A delivery that is ready, as the claim asks about it.
@@ -165,15 +168,18 @@ impl Account {
 
     /// Held, or the one probe, which goes whatever the pace is; `None` where no breaker is open.
     fn ask_breakers(&mut self, identity: Identity, spacing: SignedDuration, now: Timestamp) -> Option<Verdict> {
+        let keys = [BreakerKey::Account, BreakerKey::Identity(identity)];
+        // Any that is not yet to be probed holds; only then does this delivery take the probe of those that are.
+        for key in keys {
+            let Some(breaker) = self.breakers.get_mut(&key).filter(|breaker| breaker.retry_at > now) else { continue };
+            let step = if spacing.is_zero() { UNKNOWN_STEP } else { spacing };
+            breaker.held_count += 1;
+            let until = breaker.retry_at + step * i32::try_from(breaker.held_count).unwrap_or(i32::MAX);
+            return Some(Verdict::Hold { reason: breaker.reason, until });
+        }
         let mut is_probe = false;
-        for key in [BreakerKey::Account, BreakerKey::Identity(identity)] {
+        for key in keys {
             let Some(breaker) = self.breakers.get_mut(&key) else { continue };
-            if breaker.retry_at > now {
-                let step = if spacing.is_zero() { UNKNOWN_STEP } else { spacing };
-                breaker.held_count += 1;
-                let until = breaker.retry_at + step * i32::try_from(breaker.held_count).unwrap_or(i32::MAX);
-                return Some(Verdict::Hold { reason: breaker.reason, until });
-            }
             breaker.retry_at = now + PROBING;
             breaker.held_count = 0;
             is_probe = true;
@@ -190,7 +196,8 @@ impl Account {
     ) -> Verdict {
         // Nothing is written where no rate is known: then only a throttling is waited out.
         let is_paced = self.sends_per_second.is_some();
-        let own = self.tenants.get(&asked.tenant).copied().unwrap_or(Timestamp::MIN).max(now);
+        let shown = self.tenants.get(&asked.tenant).filter(|_| is_paced || self.next_send_at > now);
+        let own = shown.copied().unwrap_or(Timestamp::MIN).max(now);
         let ahead = self.next_send_at.max(now);
         let is_light = own <= now + LIGHT;
         let is_its_time = asked.slot_at.is_some_and(|slot_at| slot_at <= now);
@@ -220,8 +227,11 @@ impl Account {
             return Verdict::Pace { until: ahead, slot_at: asked.slot_at };
         }
         let promised = SignedDuration::from_secs_f64(spacing.as_secs_f64() / PROMISED);
-        self.line_ends_at = self.line_ends_at.max(ahead) + promised;
-        Verdict::Pace { until: self.line_ends_at, slot_at: Some(self.line_ends_at) }
+        let until = self.line_ends_at.max(ahead) + promised;
+        if is_paced {
+            self.line_ends_at = until;
+        }
+        Verdict::Pace { until, slot_at: Some(until) }
     }
 
     /// What recorded attempts do to breakers and pace.

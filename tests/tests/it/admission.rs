@@ -258,6 +258,39 @@ async fn an_unverified_sender_holds_back_its_own_tenant_only(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_sender_that_is_held_back_does_not_take_the_accounts_probe(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    sqlx::query("UPDATE harkara.tenants SET from_address = 'own@second.test' WHERE tenant_id = $1::uuid")
+        .bind(OTHER_TENANT)
+        .execute(&stage.admin)
+        .await
+        .expect("set");
+    stage.mail.script("first@example.org", [unverified as fn() -> _]);
+    stage.post_as(OTHER_TENANT, Stage::greeting("first@example.org"), &[]).await;
+    stage.drain().await;
+    stage.mail.script("quota@example.org", [quota as fn() -> _]);
+    stage.post(Stage::greeting("quota@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers").await, 2);
+    sqlx::query(
+        "UPDATE harkara.breakers
+         SET retry_at = now() + CASE breaker_key WHEN 'account' THEN interval '-1 second' ELSE interval '1 hour' END",
+    )
+    .execute(&stage.admin)
+    .await
+    .expect("set");
+    // Of the sender that is refused anyway: it finds nothing out about the account.
+    stage.post_as(OTHER_TENANT, Stage::greeting("second@example.org"), &[]).await;
+    stage.drain().await;
+    let probe = stage.post(Stage::greeting("third@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.mail.count("second@example.org"), 0);
+    assert_eq!(stage.outcome(&probe.id()).await.0, "sent");
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers WHERE breaker_key = 'account'").await, 0);
+    stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn an_unverified_recipient_holds_back_nobody_else(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     stage.mail.script("first@example.org", [unverified_recipient as fn() -> _]);

@@ -308,6 +308,38 @@ async fn five_soft_bounces_in_a_row_suppress_and_a_delivery_between_them_starts_
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_complaint_after_soft_bounces_is_lifted_by_no_late_delivery(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let mut mails = Vec::new();
+    for _ in 0..7 {
+        mails.push(send(&stage, "lin@example.org").await.1);
+    }
+    for mail in &mails[..5] {
+        tell(&stage, mail, &[Happening::SoftBounce]).await;
+    }
+    assert_eq!(suppressions(&stage).await, [("lin@example.org".to_owned(), "soft_bounces".to_owned())]);
+    tell(&stage, &mails[5], &[Happening::Complaint]).await;
+    assert_eq!(suppressions(&stage).await, [("lin@example.org".to_owned(), "complaint".to_owned())]);
+    tell(&stage, &mails[6], &[Happening::Delivery]).await;
+    assert_eq!(suppressions(&stage).await, [("lin@example.org".to_owned(), "complaint".to_owned())]);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_event_for_an_attempt_of_unknown_id_has_to_be_of_a_mail_to_its_address(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("lin@example.org", [unknown as fn() -> _]);
+    let (id, sound) = send(&stage, "lin@example.org").await;
+    let forged = MailFacts { to: vec!["victim@example.org".to_owned()], ..sound.clone() };
+    let before = whole(&stage).await;
+    tell(&stage, &forged, &[Happening::Delivery, Happening::HardBounce]).await;
+    assert_eq!(whole(&stage).await, before, "whoever guessed the tags moves nothing");
+    tell(&stage, &sound, &[Happening::Delivery]).await;
+    assert_eq!(state_of(&stage, &id).await, is("delivered", None));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn soft_bounces_that_come_in_one_batch_are_counted_like_others(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let mut mails = Vec::new();
@@ -623,5 +655,24 @@ async fn a_redrive_does_not_send_again_what_ses_has_told_of(pool: PgPool) {
     let redrive = r#"{"from": "2020-01-01T00:00:00Z"}"#;
     let answer = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", redrive).await;
     assert_eq!((answer.status, &answer.body["redriven_count"]), (200, &json!(0)), "{answer:?}");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_event_of_an_attempt_that_never_reached_the_provider_changes_nothing(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let (_, mut mail) = send(&stage, "lin@example.org").await;
+    let mut body = Stage::greeting("ada@example.org");
+    body["sandbox"] = true.into();
+    let id = stage.post(body).await.id();
+    stage.drain().await;
+    mail.tags.insert("nid".to_owned(), id);
+    mail.message_id = "another-id".to_owned();
+    mail.to = vec!["ada@example.org".to_owned()];
+    let before = whole(&stage).await;
+    for happening in [Happening::HardBounce, Happening::Complaint] {
+        assert_eq!(stage.feed(&[event(&mail, happening)]).await, Vec::<usize>::new());
+    }
+    assert_eq!(whole(&stage).await, before);
     stage.finish().await;
 }

@@ -335,3 +335,89 @@ async fn a_worker_that_lost_its_lease_changes_nothing(pool: PgPool) {
     assert_eq!(stage.outcome(&answer.id()).await.0, "sent");
     stage.finish().await;
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn receives_that_cost_nothing_take_no_attempt_from_a_failure_that_counts(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.mail.script("ada@example.org", [throttled as fn() -> _, throttled, throttled, transient]);
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    for _ in 0..8 {
+        stage.drain().await;
+        stage.pass(Duration::from_secs(300)).await;
+        stage.dispatch().await;
+    }
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 2));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_the_dead_letter_queue_does_not_take_is_received_again(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.queue.put("not json");
+    stage.queue.refuse(true);
+    stage.process(Duration::ZERO).await;
+    assert_eq!(stage.queue.waiting().len(), 1, "it is in neither queue");
+    stage.queue.refuse(false);
+    stage.process(Duration::from_secs(180)).await;
+    assert_eq!(stage.queue.buried().len(), 1);
+    stage.store_dead_letters().await;
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_late_worker_changes_nothing_while_the_next_attempt_is_under_way(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    let message = read_message(&stage.queue.receive(Duration::ZERO)[0].body).expect("a message");
+    let key = DeliveryKey { tenant: message.tenant, delivery: message.delivery };
+    let attempt = AttemptId::from_uuid(new_uuid());
+    let database = &stage.processor.database;
+    claim_across_tenants(database, &[(key, attempt)]).await.expect("asked");
+    for wait in [90, 600] {
+        stage.pass(Duration::from_secs(wait)).await;
+        stage.dispatch().await;
+    }
+    let claims = claim_across_tenants(database, &[(key, AttemptId::from_uuid(new_uuid()))]).await.expect("asked");
+    assert!(matches!(claims[&key], Claim::Claimed(_)));
+    let settlement = settle_attempt(
+        Conclusion::Called(rejected()),
+        AttemptBudget { spent: 1, made: 1 },
+        &DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 },
+        Jitter::new(0.0),
+    );
+    let late = AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
+    let recorded = record_across_tenants(database, &[late]).await.expect("asked");
+    assert!(recorded.deliveries.is_empty());
+    assert_eq!(stage.outcome(&answer.id()).await.0, "sending");
+    stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_mail_that_began_before_the_refusal_does_not_close_the_breaker(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    stage.post(Stage::greeting("ada@example.org")).await;
+    stage.post(Stage::greeting("bob@example.org")).await;
+    let database = &stage.processor.database;
+    let asked: Vec<_> = stage
+        .queue
+        .receive(Duration::ZERO)
+        .iter()
+        .map(|record| {
+            let message = read_message(&record.body).expect("a message");
+            (DeliveryKey { tenant: message.tenant, delivery: message.delivery }, AttemptId::from_uuid(new_uuid()))
+        })
+        .collect();
+    claim_across_tenants(database, &asked).await.expect("asked");
+    let rules =
+        DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 };
+    let sent = SendOutcome::Sent { provider_message_id: Some("m".into()) };
+    for ((key, attempt), outcome) in asked.into_iter().zip([quota(), sent]) {
+        let settlement =
+            settle_attempt(Conclusion::Called(outcome), AttemptBudget { spent: 1, made: 1 }, &rules, Jitter::new(0.0));
+        let record =
+            AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
+        record_across_tenants(database, &[record]).await.expect("recorded");
+    }
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers").await, 1);
+    stage.leave_work();
+}

@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub(super) struct Figures {
     /// Notifications that were accepted.
     pub(super) accepted: u64,
-    /// Those of them that are not there or have not ended.
+    /// Those of them that are not there, have not ended, or ended as sent and were not.
     pub(super) lost: u64,
     /// Mails sent again after an unknown outcome, by the category's policy, and shown.
     pub(super) duplicates_declared: u64,

@@ -44,13 +44,18 @@ pub(super) struct Tested {
     pub(super) has_passed: bool,
 }
 
-/// Runs the rows that need real binaries, then those of the simulator and the model.
+/// Runs the rows that need real binaries, then those of one flow, then those of the simulator and the model.
 pub(super) fn try_rows(project: &Project, progress: &Progress, postgres: &Postgres) -> Outcome<Tried> {
     progress.say("matrix: building the functions, for release and with places to stop them …");
     let mut tried = Tried::default();
     let mut on_binaries = matrix(project, postgres);
     on_binaries.arg("--show-output").env("HARKARA_OUTAGE_SECONDS", OUTAGE_SECONDS);
     run_tests(project, progress, &mut on_binaries, "proof-matrix", &mut tried)?;
+    let mut of_one_flow = cargo(project);
+    of_one_flow
+        .args(["test", "--package", "tests", "--test", "it", "--", "--show-output", "row_"])
+        .env("DATABASE_URL", postgres.url("postgres"));
+    run_tests(project, progress, &mut of_one_flow, "proof-flows", &mut tried)?;
     let mut simulated = cargo(project);
     simulated.args(["test", "--package", "proof", "--", "--show-output", "row_"]);
     run_tests(project, progress, &mut simulated, "proof-rows", &mut tried)?;

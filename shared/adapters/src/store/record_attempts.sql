@@ -31,7 +31,7 @@ updated AS (
 closed AS (
     UPDATE harkara.attempts a
     SET outcome = g.outcome, error_code = g.error_code, error_detail = g.error_detail,
-        provider_message_id = g.provider_message_id, finished_at = now()
+        provider_message_id = coalesce(g.provider_message_id, a.provider_message_id), finished_at = now()
     FROM given g
     WHERE a.tenant_id = g.tenant_id AND a.attempt_id = g.attempt_id
       -- Attempts are kept by month: this spares a look into the old ones.

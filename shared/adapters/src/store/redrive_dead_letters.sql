@@ -9,7 +9,9 @@ meant AS (
     WHERE l.tenant_id = $1
       AND d.state = 'dead'
       AND NOT EXISTS (SELECT FROM harkara.attempts a
-                      WHERE a.tenant_id = l.tenant_id AND a.delivery_id = l.delivery_id AND a.feedback IS NOT NULL)
+                      WHERE a.tenant_id = l.tenant_id AND a.delivery_id = l.delivery_id AND a.feedback IS NOT NULL
+                        -- Attempts are kept by month: this spares a look into those before the delivery.
+                        AND a.started_at >= d.created_at)
       AND ($2::uuid[] IS NULL OR l.dead_letter_id = ANY ($2))
       AND ($3::text IS NULL OR n.category_key = $3)
       AND ($4::text IS NULL OR l.reason = $4)

@@ -9,10 +9,16 @@ given AS (
 owned AS (
     SELECT g.dead_letter_id, g.event_id, g.queue_message_id, g.body, g.reason, g.reason_detail, g.receive_count,
            to_timestamp(g.sent_at_millis / 1000.0) AS first_sent_at,
-           coalesce(t.tenant_id, '00000000-0000-0000-0000-000000000000') AS tenant_id, d.delivery_id, d.notification_id
+           coalesce(t.tenant_id, '00000000-0000-0000-0000-000000000000') AS tenant_id, d.delivery_id, d.notification_id,
+           l.dead_letter_id IS NOT NULL AS has_letter
     FROM given g
     LEFT JOIN harkara.tenants t ON t.tenant_id = g.tenant_id
     LEFT JOIN harkara.deliveries d ON d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id
+    LEFT JOIN LATERAL (
+        SELECT l.dead_letter_id FROM harkara.dead_letters l
+        WHERE l.tenant_id = d.tenant_id AND l.delivery_id = d.delivery_id AND l.redriven_at IS NULL
+        LIMIT 1
+    ) l ON true
 ),
 stored AS (
     INSERT INTO harkara.dead_letters
@@ -29,10 +35,7 @@ marked AS (
     SET due_at = CASE WHEN d.state = 'dead' THEN NULL ELSE now() END, updated_at = now()
     FROM owned o
     WHERE d.tenant_id = o.tenant_id AND d.delivery_id = o.delivery_id
-      AND ((d.state = 'dead' AND (
-              o.dead_letter_id IN (SELECT s.dead_letter_id FROM stored s)
-              OR EXISTS (SELECT FROM harkara.dead_letters l
-                         WHERE l.tenant_id = d.tenant_id AND l.delivery_id = d.delivery_id AND l.redriven_at IS NULL)))
+      AND ((d.state = 'dead' AND (o.has_letter OR o.dead_letter_id IN (SELECT s.dead_letter_id FROM stored s)))
            OR (d.state IN ('queued', 'held') AND d.not_before <= now()))
 ),
 told AS (

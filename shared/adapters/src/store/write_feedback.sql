@@ -59,17 +59,24 @@ counted AS (
             END
     RETURNING b.tenant_id, b.address, b.bounce_count
 ),
--- In the order of the locks that claims take, so that nobody waits in a circle.
+-- In the order of the locks that claims take, so that nobody waits in a circle. What was suppressed for soft bounces, which
+-- a delivery lifts, stays suppressed when a hard bounce or a complaint follows.
 suppressed AS (
-    INSERT INTO harkara.suppressions (tenant_id, address, reason, source)
+    INSERT INTO harkara.suppressions AS s (tenant_id, address, reason, source)
     SELECT w.tenant_id, w.address, w.reason, 'feedback'
     FROM (
-        SELECT g.tenant_id, g.address, g.reason FROM addresses_given g WHERE g.reason IS NOT NULL
-        UNION ALL
-        SELECT c.tenant_id, c.address, 'soft_bounces' FROM counted c WHERE c.bounce_count >= $19::integer
+        SELECT DISTINCT ON (u.tenant_id, u.address) u.*
+        FROM (
+            SELECT g.tenant_id, g.address, g.reason FROM addresses_given g WHERE g.reason IS NOT NULL
+            UNION ALL
+            SELECT c.tenant_id, c.address, 'soft_bounces' FROM counted c WHERE c.bounce_count >= $19::integer
+        ) u
+        ORDER BY u.tenant_id, u.address, u.reason = 'soft_bounces', u.reason
     ) w
-    ORDER BY harkara.address_lock(w.address), w.reason = 'soft_bounces'
-    ON CONFLICT (tenant_id, address) DO NOTHING
+    ORDER BY harkara.address_lock(w.address), w.tenant_id
+    ON CONFLICT (tenant_id, address) DO UPDATE
+        SET reason = excluded.reason
+        WHERE s.reason = 'soft_bounces' AND s.source = 'feedback' AND excluded.reason <> 'soft_bounces'
 ),
 told AS (
     INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)

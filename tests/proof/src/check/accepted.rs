@@ -1,6 +1,6 @@
 //! What callers were promised: I1, I8 and I12.
 
-use super::lookup::Lookup;
+use super::lookup::{Lookup, Story};
 use super::{Found, Invariant};
 use crate::history::{Answer, History, QueueName};
 use domain::delivery::DeliveryState;
@@ -24,10 +24,10 @@ pub(super) fn check_i1(lookup: &Lookup<'_>, found: &mut Found) {
     check_origin(lookup, found);
 }
 
-/// I1: each delivery has ended.
+/// I1: each delivery has ended, and what ended as sent was.
 ///
-/// It has when it is in no open state; `sent` is an end where no feedback comes. How soon after the last fault is a
-/// [`Measure`](crate::history::Measure).
+/// It has ended when it is in no open state; `sent` is an end where no feedback comes. How soon after the last fault is a
+/// [`Measure`](crate::history::Measure). That a mail went out, only the provider's ledger shows.
 pub(super) fn check_i1_end(lookup: &Lookup<'_>, found: &mut Found) {
     for delivery in &lookup.history.deliveries {
         if delivery.state.is_open() {
@@ -35,6 +35,22 @@ pub(super) fn check_i1_end(lookup: &Lookup<'_>, found: &mut Found) {
             found.add_of(Invariant::I1, (delivery.tenant, delivery.id), what);
         }
     }
+    for (key, story) in lookup.stories() {
+        if was_never_sent(story) {
+            let state = story.delivery.map_or("there", |delivery| delivery.state.as_str());
+            found.add_of(Invariant::I1, key, format!("is {state}, and the provider never took a mail of it"));
+        }
+    }
+}
+
+/// Whether a delivery says that its mail went out, and the provider took none.
+pub(super) fn was_never_sent(story: &Story<'_>) -> bool {
+    use DeliveryState::{Bounced, Complained, Delivered, Sent};
+    story.delivery.is_some_and(|delivery| {
+        matches!(delivery.state, Sent | Delivered | Bounced | Complained)
+            && !delivery.is_sandbox
+            && !story.calls.iter().any(|call| call.was_accepted)
+    })
 }
 
 /// Every notification that was accepted, once.

@@ -1,6 +1,6 @@
 //! What is published of a run.
 
-use super::accepted::accepted_notifications;
+use super::accepted::{accepted_notifications, was_never_sent};
 use super::lookup::Lookup;
 use super::sends::count_duplicates;
 use crate::history::{Answer, History};
@@ -20,7 +20,7 @@ pub struct Figures {
     pub accepted: u64,
     /// Notifications that were stored although no caller came to know.
     pub stored_unanswered: u64,
-    /// Accepted notifications that are not there or have not ended.
+    /// Accepted notifications that are not there, have not ended, or ended as sent and were not.
     pub lost: u64,
     /// Attempts.
     pub attempts: u64,
@@ -99,7 +99,10 @@ pub(super) fn count(lookup: &Lookup<'_>) -> Figures {
     figures.accepted = accepted.len() as u64;
     for (_, notification) in &accepted {
         let deliveries = lookup.deliveries_of(*notification);
-        let is_lost = deliveries.is_empty() || deliveries.iter().any(|delivery| delivery.state.is_open());
+        let is_lost = deliveries.is_empty()
+            || deliveries.iter().any(|delivery| {
+                delivery.state.is_open() || lookup.story((delivery.tenant, delivery.id)).is_some_and(was_never_sent)
+            });
         figures.lost += u64::from(is_lost);
     }
     let answered: HashSet<_> = accepted.into_iter().map(|(_, notification)| notification).collect();

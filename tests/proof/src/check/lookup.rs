@@ -96,6 +96,10 @@ impl<'a> Lookup<'a> {
         self.stories.entry(key).or_insert_with(Story::empty)
     }
 
+    pub(super) fn story(&self, key: Key) -> Option<&Story<'a>> {
+        self.stories.get(&key)
+    }
+
     /// Every delivery that anything names, in the order of ids, so that a report reads the same each time.
     pub(super) fn stories(&self) -> Vec<(Key, &Story<'a>)> {
         let mut stories: Vec<_> = self.stories.iter().map(|(key, story)| (*key, story)).collect();

@@ -502,7 +502,11 @@ impl Database {
                 self.soft_bounces.remove(&(tenant, address));
                 self.lift_soft_bounces(tenant, address, now);
             }
-            AddressStep::Suppress(_) => self.suppress(Some(tenant), address, now),
+            AddressStep::Suppress(_) => {
+                // Whatever it was suppressed for before, a delivery does not lift it any more.
+                self.suppressed_softly.remove(&(tenant, address));
+                self.suppress(Some(tenant), address, now);
+            }
         }
     }
 

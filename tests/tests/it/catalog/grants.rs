@@ -83,7 +83,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker recipients: SELECT",
         "harkara_worker send_pace: INSERT, SELECT, UPDATE",
         "harkara_worker soft_bounces: DELETE, INSERT, SELECT, UPDATE",
-        "harkara_worker suppressions: DELETE, INSERT, SELECT",
+        "harkara_worker suppressions: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker template_versions: SELECT",
         "harkara_worker templates: SELECT",
         "harkara_worker tenants: SELECT",

@@ -36,6 +36,11 @@ fn i1_finds_what_has_not_ended() {
 }
 
 #[test]
+fn i1_finds_what_says_that_it_was_sent_and_was_not() {
+    finds(I1, |history| history.calls.clear());
+}
+
+#[test]
 fn i2_finds_a_call_without_a_claim() {
     finds(I2, |history| history.calls[0].attempt = Some(7));
 }
