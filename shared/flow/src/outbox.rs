@@ -29,8 +29,7 @@ pub(crate) async fn publish_events(
 
 /// Publishes events as long as there is time. The outbox keeps the others for the dispatcher, so nobody waits for them.
 pub(crate) async fn tell_until(database: &Database, bus: &impl EventBus, events: &[Event], deadline: Instant) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    match tokio::time::timeout(left, publish_events(database, bus, events)).await {
+    match tokio::time::timeout_at(deadline.into(), publish_events(database, bus, events)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::warn!(error = chain(&error), "published events stay in the outbox and will be published again");

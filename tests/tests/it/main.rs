@@ -1,6 +1,7 @@
 //! Every integration test, in one binary. Each test has a database of its own.
 
 mod admission;
+mod admission_step;
 mod api;
 mod dead_letter;
 mod dispatcher;

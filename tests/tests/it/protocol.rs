@@ -105,6 +105,9 @@ type DeliveryColumns = (
     Option<jiff_sqlx::Timestamp>,
 );
 
+/// Number, outcome, feedback, and when it was heard of and ended.
+type AttemptRow = (i32, Option<String>, Option<String>, Option<jiff_sqlx::Timestamp>, Option<jiff_sqlx::Timestamp>);
+
 impl<'a> Pair<'a> {
     async fn begin(stage: &'a Stage, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
@@ -411,13 +414,7 @@ impl<'a> Pair<'a> {
             .expect("read");
         let at = |at: Option<jiff_sqlx::Timestamp>| at.map(|at| at.to_jiff());
         let count = |count: i32| u32::try_from(count).expect("a count");
-        let attempts: Vec<(
-            i32,
-            Option<String>,
-            Option<String>,
-            Option<jiff_sqlx::Timestamp>,
-            Option<jiff_sqlx::Timestamp>,
-        )> = sqlx::query_as(
+        let attempts: Vec<AttemptRow> = sqlx::query_as(
             "SELECT attempt_number, outcome, feedback, feedback_at, finished_at FROM harkara.attempts
                  WHERE delivery_id = $1 ORDER BY attempt_number",
         )
