@@ -48,7 +48,22 @@ impl BenchDatabase {
         ] {
             sqlx::query(role).execute(&database.admin).await?;
         }
+        database.fill_what_claims_ask().await?;
         Ok(database)
+    }
+
+    /// An account of known rate, whose clock every claim keeps, and addresses that it looks among. The rate is one that
+    /// nothing here comes near, for what is measured is the asking, and not the waiting.
+    async fn fill_what_claims_ask(&self) -> Outcome<()> {
+        for statement in [
+            "UPDATE harkara.send_pace SET sends_per_second = 100000 WHERE tenant_id = '00000000-0000-0000-0000-000000000000'",
+            "INSERT INTO harkara.suppressions (tenant_id, address, reason, source)
+             SELECT t.tenant_id, format('gone%s@example.org', n), 'hard_bounce', 'feedback'
+             FROM harkara.tenants t, generate_series(1, 2000) n WHERE t.name = 'bench'",
+        ] {
+            sqlx::query(statement).execute(&self.admin).await?;
+        }
+        Ok(())
     }
 
     async fn migrate(&self, url: &str) -> Outcome<()> {
