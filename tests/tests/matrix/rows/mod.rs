@@ -1,6 +1,7 @@
 //! The rows of the matrix, by what they strike.
 
 mod enqueue;
+mod events;
 mod outage;
 mod processor;
 mod provider_is_silent;
