@@ -1,6 +1,6 @@
 //! A database as Postgres is: each statement happens whole or not at all, rows can be locked, commits have an order.
 //!
-//! What a statement does to a delivery is [`protocol::step`](crate::protocol::step); what is here is the rest of the
+//! What a statement does to a delivery is [`crate::protocol::step`]; what is here is the rest of the
 //! tables: keys, the outbox, breakers and pace, and the audit log that the history is made of.
 
 use super::dice::Dice;
