@@ -1,6 +1,6 @@
 //! `cargo local proof`: the crash matrix, the simulator and the model, and one page with what they came to.
 //!
-//! [`matrix`] runs real binaries, [`simulation`] runs seeds and the model, [`page`] prints and judges what both say.
+//! `matrix` runs real binaries, `simulation` runs seeds and the model, `page` prints and judges what both say.
 
 mod figures;
 mod matrix;
