@@ -69,7 +69,7 @@ impl Proof {
         line(&mut table, "rows of the matrix passed", &format!("{} of {ROWS}", tried.count_passed_rows()));
         let waiting: Vec<String> = tried.waiting.iter().map(|(row, subject)| format!("{row} ({subject})")).collect();
         line(&mut table, "rows that wait for something to prove", &none_or(&waiting.join(", ")));
-        line(&mut table, "further crash points struck, each by each fault", &thousands(tried.cells));
+        line(&mut table, "pairs of a crash point and a fault, besides the rows", &thousands(tried.cells));
         line(
             &mut table,
             "notifications accepted",
