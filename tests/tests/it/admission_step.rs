@@ -273,9 +273,12 @@ async fn add_tenants(pool: &PgPool) {
 
 /// Draws what there is before the first batch: the pace, breakers, suppressions.
 async fn begin_situation(pool: &PgPool, dice: &mut StdRng) -> Suppressions {
-    for table in ["breakers", "suppressions", "send_pace WHERE tenant_id <> $1"] {
-        let clearing = format!("DELETE FROM harkara.{}", table.replace("$1", "'00000000-0000-0000-0000-000000000000'"));
-        sqlx::query(sqlx::AssertSqlSafe(clearing)).execute(pool).await.expect("nothing is left");
+    for clearing in [
+        "DELETE FROM harkara.breakers",
+        "DELETE FROM harkara.suppressions",
+        "DELETE FROM harkara.send_pace WHERE tenant_id <> '00000000-0000-0000-0000-000000000000'",
+    ] {
+        sqlx::query(clearing).execute(pool).await.expect("nothing is left");
     }
     let rate = match dice.random_range(0..8) {
         0 => None,
