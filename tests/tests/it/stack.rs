@@ -125,24 +125,21 @@ impl Caller {
     }
 
     fn until_state(&self, id: &str, state: &str) -> Value {
-        until(&format!("{id} becomes {state}"), || self.in_state(id, state))
+        until(&format!("{id} becomes {state}"), || self.in_states(id, &[state]))
     }
 
     /// Waits until it is sent. Its events are quick, so that it may be delivered by the time that somebody looks.
     fn until_sent(&self, id: &str) -> Value {
-        until(&format!("{id} is sent"), || {
-            let delivery = self.delivery(id);
-            if delivery["state"] == "delivered" { Some(delivery) } else { self.in_state(id, "sent") }
-        })
+        until(&format!("{id} is sent"), || self.in_states(id, &["sent", "delivered"]))
     }
 
-    /// The delivery if it is in this state; fails where it has ended in another, which no patience changes.
-    fn in_state(&self, id: &str, state: &str) -> Option<Value> {
+    /// The delivery if it is in one of these states; fails where it has ended in another, which no patience changes.
+    fn in_states(&self, id: &str, states: &[&str]) -> Option<Value> {
         let delivery = self.delivery(id);
-        if delivery["state"] == state {
+        if states.iter().any(|state| delivery["state"] == *state) {
             return Some(delivery);
         }
-        assert!(delivery["finished_at"].is_null(), "{id} was to become {state}: {delivery}");
+        assert!(delivery["finished_at"].is_null(), "{id} was to become {states:?}: {delivery}");
         None
     }
 
