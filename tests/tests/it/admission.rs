@@ -238,9 +238,8 @@ async fn a_probe_that_fails_doubles_the_wait(pool: PgPool) {
     stage.finish().await;
 }
 
-#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn an_unverified_sender_holds_back_its_own_tenant_only(pool: PgPool) {
-    let stage = Stage::begin(pool).await;
+/// The other tenant has a sender of its own, which SES has refused once.
+async fn refuse_own_sender(stage: &Stage) {
     sqlx::query("UPDATE harkara.tenants SET from_address = 'own@second.test' WHERE tenant_id = $1::uuid")
         .bind(OTHER_TENANT)
         .execute(&stage.admin)
@@ -249,6 +248,12 @@ async fn an_unverified_sender_holds_back_its_own_tenant_only(pool: PgPool) {
     stage.mail.script("first@example.org", [unverified as fn() -> _]);
     stage.post_as(OTHER_TENANT, Stage::greeting("first@example.org"), &[]).await;
     stage.drain().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_unverified_sender_holds_back_its_own_tenant_only(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    refuse_own_sender(&stage).await;
     stage.post_as(OTHER_TENANT, Stage::greeting("second@example.org"), &[]).await;
     let unharmed = stage.post(Stage::greeting("third@example.org")).await;
     stage.drain().await;
@@ -260,14 +265,7 @@ async fn an_unverified_sender_holds_back_its_own_tenant_only(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_sender_that_is_held_back_does_not_take_the_accounts_probe(pool: PgPool) {
     let stage = Stage::begin(pool).await;
-    sqlx::query("UPDATE harkara.tenants SET from_address = 'own@second.test' WHERE tenant_id = $1::uuid")
-        .bind(OTHER_TENANT)
-        .execute(&stage.admin)
-        .await
-        .expect("set");
-    stage.mail.script("first@example.org", [unverified as fn() -> _]);
-    stage.post_as(OTHER_TENANT, Stage::greeting("first@example.org"), &[]).await;
-    stage.drain().await;
+    refuse_own_sender(&stage).await;
     stage.mail.script("quota@example.org", [quota as fn() -> _]);
     stage.post(Stage::greeting("quota@example.org")).await;
     stage.drain().await;

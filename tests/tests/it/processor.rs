@@ -41,6 +41,15 @@ fn unknown() -> SendOutcome {
     SendOutcome::Unknown(error())
 }
 
+/// What a worker records of a delivery's first attempt.
+fn record_first(key: DeliveryKey, attempt: AttemptId, outcome: SendOutcome) -> AttemptRecord {
+    let rules =
+        DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 };
+    let budget = AttemptBudget { spent: 1, made: 1 };
+    let settlement = settle_attempt(Conclusion::Called(outcome), budget, &rules, Jitter::new(0.0));
+    AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None }
+}
+
 fn panics() -> SendOutcome {
     panic!("the provider's code panics on purpose")
 }
@@ -323,14 +332,7 @@ async fn a_worker_that_lost_its_lease_changes_nothing(pool: PgPool) {
     stage.drain().await;
     assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 2));
 
-    let settlement = settle_attempt(
-        Conclusion::Called(rejected()),
-        AttemptBudget { spent: 1, made: 1 },
-        &DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 },
-        Jitter::new(0.0),
-    );
-    let late = AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
-    let recorded = record_across_tenants(database, &[late]).await.expect("asked");
+    let recorded = record_across_tenants(database, &[record_first(key, attempt, rejected())]).await.expect("asked");
     assert!(recorded.deliveries.is_empty());
     assert_eq!(stage.outcome(&answer.id()).await.0, "sent");
     stage.finish().await;
@@ -379,14 +381,7 @@ async fn a_late_worker_changes_nothing_while_the_next_attempt_is_under_way(pool:
     }
     let claims = claim_across_tenants(database, &[(key, AttemptId::from_uuid(new_uuid()))]).await.expect("asked");
     assert!(matches!(claims[&key], Claim::Claimed(_)));
-    let settlement = settle_attempt(
-        Conclusion::Called(rejected()),
-        AttemptBudget { spent: 1, made: 1 },
-        &DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 },
-        Jitter::new(0.0),
-    );
-    let late = AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
-    let recorded = record_across_tenants(database, &[late]).await.expect("asked");
+    let recorded = record_across_tenants(database, &[record_first(key, attempt, rejected())]).await.expect("asked");
     assert!(recorded.deliveries.is_empty());
     assert_eq!(stage.outcome(&answer.id()).await.0, "sending");
     stage.leave_work();
@@ -408,14 +403,9 @@ async fn a_mail_that_began_before_the_refusal_does_not_close_the_breaker(pool: P
         })
         .collect();
     claim_across_tenants(database, &asked).await.expect("asked");
-    let rules =
-        DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 };
     let sent = SendOutcome::Sent { provider_message_id: Some("m".into()) };
     for ((key, attempt), outcome) in asked.into_iter().zip([quota(), sent]) {
-        let settlement =
-            settle_attempt(Conclusion::Called(outcome), AttemptBudget { spent: 1, made: 1 }, &rules, Jitter::new(0.0));
-        let record =
-            AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
+        let record = record_first(key, attempt, outcome);
         record_across_tenants(database, &[record]).await.expect("recorded");
     }
     assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers").await, 1);
