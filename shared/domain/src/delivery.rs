@@ -42,6 +42,28 @@ named! {
     Channel {
         /// Mail, through Amazon SES.
         Email = "email",
+        /// Text message.
+        Sms = "sms",
+        /// To an app, by its platform.
+        Push = "push",
+        /// Slack.
+        Slack = "slack",
+        /// Microsoft Teams.
+        Teams = "teams",
+        /// A call.
+        Voice = "voice",
+        /// Within the tenant's own app.
+        InApp = "in_app",
+    }
+}
+
+impl Channel {
+    /// Those that can be sent by now. Preferences and consents may name the others already.
+    pub const SENDABLE: &'static [Self] = &[Self::Email];
+
+    /// Like [`Channel::parse`], for what can be sent.
+    pub fn parse_sendable(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|channel| Self::SENDABLE.contains(channel))
     }
 }
 
@@ -167,10 +189,26 @@ named! {
         Complaint = "complaint",
         /// `skipped`: the address is suppressed.
         AddressSuppressed = "address_suppressed",
-        /// `expired`: its `expires_at` passed before it was sent.
+        /// `skipped`: the recipient, or the tenant for those who say nothing, has switched it off.
+        PreferenceOff = "preference_off",
+        /// `skipped`: the category needs a consent that was never given.
+        ConsentMissing = "consent_missing",
+        /// `skipped`: the category needs a consent that was taken back.
+        ConsentWithdrawn = "consent_withdrawn",
+        /// `skipped`: the recipient got as many of this category as its throttle allows.
+        RecipientThrottled = "recipient_throttled",
+        /// `skipped`: the recipient got as much as the tenant's frequency cap allows.
+        FrequencyCapReached = "frequency_cap_reached",
+        /// `held`: it is the recipient's quiet hours.
+        QuietHours = "quiet_hours",
+        /// `held`: the recipient wants to hear of it less often.
+        CadenceNotDue = "cadence_not_due",
+        /// `expired`: its `expires_at` passed before it was sent, or would before it may be.
         ExpiryPassed = "expiry_passed",
         /// `canceled`: the caller withdrew it.
         CanceledByCaller = "canceled_by_caller",
+        /// `canceled`: the recipient was erased.
+        RecipientErased = "recipient_erased",
         /// `held`: the provider account's daily quota is used up.
         QuotaReached = "quota_reached",
         /// `held`: sending is paused for the provider account or configuration set.

@@ -1,9 +1,10 @@
 //! The decisions of Harkara: what may be sent, when, to whom, and what follows from what happened.
 //!
 //! Pure: no I/O, no clock, no SQL, no serde of outside formats. Values and the time go in, a value comes out.
-//! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`outcome`] what an attempt
-//! leads to, [`due`] what the dispatcher does, [`feedback`] what the provider tells afterwards, [`retry`] when things
-//! are tried again.
+//! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`preference`] what recipients
+//! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does,
+//! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
+//! again.
 //! [`mail`], [`account`], [`queue`] and [`event`] are the ports; the rest are values that cannot hold what they must not.
 
 pub mod notification;
@@ -11,6 +12,10 @@ pub mod notification;
 pub mod delivery;
 
 pub mod category;
+
+pub mod preference;
+
+pub mod decision;
 
 pub mod outcome;
 
@@ -21,6 +26,8 @@ pub mod retry;
 pub mod breaker;
 
 pub mod feedback;
+
+pub mod explain;
 
 pub mod mail;
 

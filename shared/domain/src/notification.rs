@@ -128,6 +128,8 @@ impl Reach {
     fn has(self, channel: Channel) -> bool {
         match channel {
             Channel::Email => self.email,
+            Channel::Sms | Channel::Voice => self.phone,
+            Channel::Push | Channel::Slack | Channel::Teams | Channel::InApp => false,
         }
     }
 }

@@ -53,6 +53,15 @@ pub enum Conclusion {
     Sandboxed,
     /// Its `expires_at` has passed.
     Expired,
+    /// It was decided not to send it.
+    Skipped(Reason),
+    /// It was decided not to send it yet.
+    Postponed {
+        /// Why.
+        reason: Reason,
+        /// For how long.
+        wait: Duration,
+    },
     /// It cannot be sent to this recipient, whoever tries.
     Impossible(Reason, String),
     /// The template did not render.
@@ -156,6 +165,15 @@ pub fn settle_attempt(
         Conclusion::Expired => Settlement {
             counted: false,
             ..end(DeliveryState::Expired, Some(Reason::ExpiryPassed), AttemptOutcome::NotSent, None)
+        },
+        Conclusion::Skipped(reason) => Settlement {
+            counted: false,
+            ..end(DeliveryState::Skipped, Some(reason), AttemptOutcome::NotSent, None)
+        },
+        Conclusion::Postponed { reason, wait } => Settlement {
+            counted: false,
+            next: Next::Retry { wait, wake: retry::wake_after(wait) },
+            ..end(DeliveryState::Held, Some(reason), AttemptOutcome::NotSent, None)
         },
         Conclusion::Impossible(reason, detail) => Settlement {
             detail: Some(detail),

@@ -87,7 +87,7 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
     let mut fields = open(body)?;
     let class = fields.named("class", Class::parse, Class::ALL, Class::as_str);
     fields.require("class", &class);
-    let channels = fields.parsed_list("channels", |text| Channel::parse(text).ok_or("must be email"));
+    let channels = fields.parsed_list("channels", |text| Channel::parse_sendable(text).ok_or("must be email"));
     if channels.as_ref().is_some_and(Vec::is_empty) {
         fields.wrong("channels", "must name at least one channel");
     }
@@ -114,7 +114,7 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
 /// Reads a template version and checks that it parses and uses nothing that is not allowed.
 pub fn read_template(body: &Value) -> Result<TemplateBody, Problem> {
     let mut fields = open(body)?;
-    let channel = fields.named("channel", Channel::parse, Channel::ALL, Channel::as_str);
+    let channel = fields.named("channel", Channel::parse_sendable, Channel::SENDABLE, Channel::as_str);
     let locale = fields.parsed("locale", Locale::parse);
     let subject = fields.string("subject");
     fields.require("subject", &subject);

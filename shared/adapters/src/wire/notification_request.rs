@@ -253,8 +253,8 @@ fn read_part(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
 }
 
 fn parse_channel(text: &str) -> Result<Channel, String> {
-    Channel::parse(text).ok_or_else(|| {
-        let names: Vec<_> = Channel::ALL.iter().map(|channel| channel.as_str()).collect();
+    Channel::parse_sendable(text).ok_or_else(|| {
+        let names: Vec<_> = Channel::SENDABLE.iter().map(|channel| channel.as_str()).collect();
         format!("must be one of {}", names.join(", "))
     })
 }
