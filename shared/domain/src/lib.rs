@@ -5,7 +5,8 @@
 //! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does,
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again.
-//! [`mail`], [`account`], [`queue`] and [`event`] are the ports; the rest are values that cannot hold what they must not.
+//! [`link`] is what a mail's links let recipients do.
+//! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
 
 pub mod notification;
 
@@ -30,6 +31,10 @@ pub mod feedback;
 pub mod explain;
 
 pub mod mail;
+
+pub mod secret;
+
+pub mod link;
 
 pub mod account;
 
