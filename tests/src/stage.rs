@@ -294,6 +294,9 @@ pub(crate) fn database_as(admin: &PgPool, role: &str) -> Database {
     Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
 }
 
+/// The scopes of a tenant's own people and programs.
+const ALL_SCOPES: &str = "notifications:write notifications:read manage";
+
 /// API Gateway's event, as its payload format 2.0 has it.
 pub(crate) fn gateway_event(
     tenant: &str,
@@ -304,7 +307,7 @@ pub(crate) fn gateway_event(
     headers: &[(&str, &str)],
 ) -> Value {
     let (method, path) = route.split_once(' ').expect("a route has a method and a path");
-    let name = if path.contains("{key}") { "key" } else { "id" };
+    let name = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("id", |(name, _)| name);
     let headers: serde_json::Map<String, Value> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     json!({
@@ -317,7 +320,7 @@ pub(crate) fn gateway_event(
         "requestContext": {
             "accountId": "000000000000", "apiId": "api", "requestId": "request-1", "stage": "$default",
             "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
-            "authorizer": {"jwt": {"claims": {"tenant_id": tenant, "sub": "tester", "scope": "notifications:write"}, "scopes": []}},
+            "authorizer": {"jwt": {"claims": {"tenant_id": tenant, "sub": "tester", "scope": ALL_SCOPES}, "scopes": []}},
             "timeEpoch": 0,
         },
         "body": body,

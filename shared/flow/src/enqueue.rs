@@ -14,6 +14,7 @@ use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Caller, Request, Response};
 use adapters::wire::notification_request::{NotificationsBody, Shape, locate_refusal, read_notifications};
 use adapters::wire::problem::Problem;
+use adapters::wire::routes::{Function, Scope};
 use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
@@ -22,9 +23,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 
-/// The route, as idempotency keys are kept by.
-const ROUTE: &str = "POST /v1/notifications";
-/// The route of events.
+/// The route of events, as idempotency keys are kept by.
 const EVENT_ROUTE: &str = "event notification.requested";
 
 /// The flow with what it needs.
@@ -165,17 +164,20 @@ impl<Q: Queue> Enqueue<Q> {
 
 fn read_request(event: Value, request_id: &str) -> Result<Asked, Problem> {
     let request = Request::read(event)?;
+    if request.route.function() != Function::Enqueue {
+        return Err(Problem::not_found("path"));
+    }
     let body = request.json()?;
     Ok(Asked {
+        caller: request.caller()?.clone(),
         key: RequestKey {
-            route: ROUTE.to_owned(),
+            route: request.route.key().to_owned(),
             key: request.idempotency_key.clone(),
             request_hash: hash_body(&body),
             request_id: request_id.to_owned(),
         },
         body: read_notifications(&body)?,
         traceparent: request.traceparent,
-        caller: request.caller,
     })
 }
 
@@ -200,7 +202,12 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
         return Err(Problem::invalid(vec![error]));
     }
     Ok(Asked {
-        caller: Caller { tenant, subject: format!("event source {}", text("source")) },
+        caller: Caller {
+            tenant,
+            subject: format!("event source {}", text("source")),
+            scopes: vec![Scope::NotificationsWrite],
+            own_recipient: None,
+        },
         key: RequestKey {
             route: EVENT_ROUTE.to_owned(),
             key: Some(key),

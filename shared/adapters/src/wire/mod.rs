@@ -9,6 +9,7 @@ pub mod notification_request;
 pub mod pages;
 pub mod problem;
 pub mod queue_message;
+pub mod routes;
 pub mod ses_event;
 pub mod sqs_event;
 #[cfg(feature = "services")]

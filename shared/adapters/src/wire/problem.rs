@@ -4,6 +4,7 @@
 
 use super::fields::FieldError;
 use super::http::Response;
+use super::routes::Access;
 use serde_json::json;
 
 /// Errors that a problem names: a body of a megabyte can have a hundred thousand.
@@ -49,6 +50,28 @@ impl Problem {
             "The token names no tenant",
             "the token needs a claim tenant_id with the tenant's id",
         )
+    }
+
+    /// 403: a recipient's own token names no recipient.
+    pub fn no_recipient() -> Self {
+        Self::new(
+            403,
+            "no_recipient",
+            "The token names no recipient",
+            "a token with scope self needs a claim sub with the recipient's id, or a claim phone_number",
+        )
+    }
+
+    /// 403: the token has none of the scopes that the route asks for.
+    pub fn scope_missing(access: Access) -> Self {
+        let detail = match access {
+            Access::Public => "this token may not do this".to_owned(),
+            Access::Scopes(scopes) => {
+                let names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+                format!("the token needs scope {}", names.join(" or "))
+            }
+        };
+        Self::new(403, "scope_missing", "The token does not admit this", detail)
     }
 
     /// 403: the tenant may not do this now.

@@ -1,0 +1,221 @@
+//! Every route of the API: who may call it, and which function answers.
+//!
+//! The one list that `template.yaml`, the OpenAPI document, the flows and the tests are held to.
+//! A new route is a line of the table below; the compiler then asks for its handler and its description, and a test
+//! for its resource in `template.yaml`.
+
+use std::fmt;
+
+/// What a token lets its bearer do, as named in its claim `scope`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// `notifications:write`: to ask for notifications, and to cancel them.
+    NotificationsWrite,
+    /// `notifications:read`: to see notifications and what became of them.
+    NotificationsRead,
+    /// `manage`: everything that people manage.
+    Manage,
+    /// `self`: a recipient's own token. It reaches nobody else, whatever other scopes it names.
+    OwnRecipient,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: &[Self] = &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage, Self::OwnRecipient];
+    /// The scopes of a tenant's own programs and people, of which every token has at least one.
+    pub const OF_TENANT: &[Self] = &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage];
+
+    /// The scope's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotificationsWrite => "notifications:write",
+            Self::NotificationsRead => "notifications:read",
+            Self::Manage => "manage",
+            Self::OwnRecipient => "self",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == text)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever has a token with one of these scopes.
+    Scopes(&'static [Scope]),
+    /// Anybody: what the path names is a secret that is the authentication.
+    Public,
+}
+
+impl Access {
+    /// Whether a token with these scopes may call the route.
+    /// One with `self` is its recipient's only: its other scopes count for nothing.
+    pub fn admits(self, scopes: &[Scope]) -> bool {
+        match self {
+            Self::Public => true,
+            Self::Scopes(wanted) if scopes.contains(&Scope::OwnRecipient) => wanted.contains(&Scope::OwnRecipient),
+            Self::Scopes(wanted) => wanted.iter().any(|scope| scopes.contains(scope)),
+        }
+    }
+}
+
+/// The function that answers a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// `enqueue`.
+    Enqueue,
+    /// `api`.
+    Api,
+}
+
+macro_rules! route_table {
+    ($($(#[$doc:meta])* $name:ident = $method:ident $path:literal, $function:ident, $access:expr;)*) => {
+        /// A route, by the name that its resource in `template.yaml` has before `Route`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Route {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Route {
+            /// Every route.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// As API Gateway names it, such as `GET /v1/notifications/{id}`.
+            pub const fn key(self) -> &'static str {
+                match self { $(Self::$name => concat!(stringify!($method), " ", $path),)* }
+            }
+
+            /// The HTTP method.
+            pub const fn method(self) -> &'static str {
+                match self { $(Self::$name => stringify!($method),)* }
+            }
+
+            /// The path, with its parameters' names in braces.
+            pub const fn path(self) -> &'static str {
+                match self { $(Self::$name => $path,)* }
+            }
+
+            /// Who may call it.
+            pub const fn access(self) -> Access {
+                match self { $(Self::$name => $access,)* }
+            }
+
+            /// Who answers it.
+            pub const fn function(self) -> Function {
+                match self { $(Self::$name => Function::$function,)* }
+            }
+        }
+    };
+}
+
+const WRITE: Access = Access::Scopes(&[Scope::NotificationsWrite]);
+const READ: Access = Access::Scopes(&[Scope::NotificationsRead]);
+const MANAGE: Access = Access::Scopes(&[Scope::Manage]);
+
+route_table! {
+    /// Asks for notifications.
+    CreateNotifications = POST "/v1/notifications", Enqueue, WRITE;
+    /// Lists notifications.
+    ListNotifications = GET "/v1/notifications", Api, READ;
+    /// Shows a notification.
+    GetNotification = GET "/v1/notifications/{id}", Api, READ;
+    /// Cancels what of a notification is not sent yet.
+    CancelNotification = POST "/v1/notifications/{id}/cancel", Api, WRITE;
+
+    /// Lists dead letters.
+    ListDeadLetters = GET "/v1/dead-letters", Api, MANAGE;
+    /// Gives dead letters another life.
+    RedriveDeadLetters = POST "/v1/dead-letters/redrive", Api, MANAGE;
+
+    /// Puts a recipient.
+    PutRecipient = PUT "/v1/recipients/{id}", Api, MANAGE;
+    /// Shows a recipient.
+    GetRecipient = GET "/v1/recipients/{id}", Api, MANAGE;
+
+    /// Puts a category.
+    PutCategory = PUT "/v1/categories/{key}", Api, MANAGE;
+    /// Shows a category.
+    GetCategory = GET "/v1/categories/{key}", Api, MANAGE;
+
+    /// Puts a template.
+    PutTemplate = PUT "/v1/templates/{key}", Api, MANAGE;
+    /// Shows a template.
+    GetTemplate = GET "/v1/templates/{key}", Api, MANAGE;
+
+    /// Says whether the service can work.
+    GetHealth = GET "/v1/health", Api, READ;
+}
+
+impl Route {
+    /// The route of a key such as `GET /v1/notifications/{id}`.
+    pub fn of(key: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|route| route.key() == key)
+    }
+
+    /// The names of the path's parameters, in order.
+    pub fn parameters(self) -> impl Iterator<Item = &'static str> {
+        self.path().split('/').filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_route_is_found_by_its_key_and_no_key_is_there_twice() {
+        for route in Route::ALL {
+            assert_eq!(Route::of(route.key()), Some(*route));
+        }
+        let keys: BTreeSet<_> = Route::ALL.iter().map(|route| route.key()).collect();
+        assert_eq!(keys.len(), Route::ALL.len());
+        assert_eq!(Route::of("GET /v1/nonsense"), None);
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_is_printed() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(*scope));
+        }
+    }
+
+    #[test]
+    fn one_of_the_wanted_scopes_is_enough_and_a_recipients_own_token_is_nothing_else() {
+        use Scope::{Manage, NotificationsRead, OwnRecipient};
+        const EITHER: Access = Access::Scopes(&[Manage, OwnRecipient]);
+        let table: [(Access, &[Scope], bool); 8] = [
+            (MANAGE, &[Manage], true),
+            (MANAGE, &[NotificationsRead, Manage], true),
+            (MANAGE, &[NotificationsRead], false),
+            (MANAGE, &[], false),
+            (EITHER, &[OwnRecipient], true),
+            (EITHER, &[Manage], true),
+            (MANAGE, &[OwnRecipient, Manage], false),
+            (Access::Public, &[], true),
+        ];
+        for (access, scopes, admitted) in table {
+            assert_eq!(access.admits(scopes), admitted, "{access:?} {scopes:?}");
+        }
+    }
+}

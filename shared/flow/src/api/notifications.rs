@@ -1,0 +1,75 @@
+//! Notifications as their tenant sees them, and their cancellation.
+
+use super::{Answer, Api, parameter};
+use adapters::store::database::{StoreError, TenantTransaction};
+use adapters::store::notifications::{NotificationFilter, NotificationView, cancel_notification, list_notifications};
+use adapters::wire::fields::Fields;
+use adapters::wire::http::{Request, Response};
+use adapters::wire::pages::{Cursor, Page, Query};
+use adapters::wire::problem::Problem;
+use adapters::wire::views;
+use domain::delivery::DeliveryState;
+use domain::id::{CategoryKey, NotificationId, RecipientKey};
+use domain::moment::parse_timestamp;
+use domain::queue::Queue;
+use serde_json::{Value, json};
+
+impl<Q: Queue> Api<Q> {
+    pub(super) async fn list_notifications(&self, request: &Request) -> Answer {
+        let mut query = Query::of(&request.query);
+        let filter = NotificationFilter {
+            id: None,
+            recipient: query.parsed("recipient", |text| RecipientKey::parse(text).map(|key| key.as_str().to_owned())),
+            category: query.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
+            state: query.parsed("state", |text| DeliveryState::parse(text).ok_or("is not a state of a delivery")),
+            from: query.parsed("from", parse_timestamp),
+            to: query.parsed("to", parse_timestamp),
+        };
+        let page = query.page();
+        query.finish()?;
+        let mut transaction = self.begin(request).await?;
+        let rows = list_notifications(&mut transaction, &filter, &page).await?;
+        transaction.commit().await?;
+        let cursor = |row: &_| cursor_of(row);
+        Ok(Response::json(
+            200,
+            &views::print_page("notifications", &rows, page.size, views::print_notification, cursor),
+        ))
+    }
+
+    pub(super) async fn get_notification(&self, request: &Request) -> Answer {
+        let id = parameter(request, "id", "notification", NotificationId::parse)?;
+        let mut transaction = self.begin(request).await?;
+        let shown = show_notification(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(Response::json(200, &shown.ok_or_else(|| Problem::not_found("notification"))?))
+    }
+
+    pub(super) async fn cancel_notification(&self, request: &Request, request_id: &str) -> Answer {
+        let id = parameter(request, "id", "notification", NotificationId::parse)?;
+        let body = request.json_or_empty()?;
+        Fields::of(&body, "").map_err(|error| vec![error]).and_then(Fields::finish).map_err(Problem::invalid)?;
+        self.answer_once(request, request_id, &body, async |transaction| {
+            let canceled = cancel_notification(transaction, id).await?;
+            if canceled.delivery_count == 0 {
+                return Err(Problem::not_found("notification").into());
+            }
+            let shown = show_notification(transaction, id).await?.unwrap_or_default();
+            Ok((json!({"canceled_count": canceled.canceled_count, "notification": shown}), Vec::new()))
+        })
+        .await
+    }
+}
+
+async fn show_notification(
+    transaction: &mut TenantTransaction,
+    id: NotificationId,
+) -> Result<Option<Value>, StoreError> {
+    let filter = NotificationFilter { id: Some(id), ..NotificationFilter::default() };
+    let rows = list_notifications(transaction, &filter, &Page { after: None, size: 1 }).await?;
+    Ok(rows.first().map(views::print_notification))
+}
+
+fn cursor_of(row: &NotificationView) -> Cursor {
+    Cursor { at: row.created_at, id: row.id.as_uuid() }
+}
