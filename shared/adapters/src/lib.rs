@@ -10,6 +10,8 @@ pub mod store;
 #[cfg(feature = "services")]
 pub mod bus;
 #[cfg(feature = "services")]
+pub mod kms;
+#[cfg(feature = "services")]
 pub mod ses;
 #[cfg(feature = "services")]
 pub mod ses_account;
@@ -21,6 +23,8 @@ pub mod aws;
 pub mod clock;
 #[cfg(feature = "services")]
 pub mod env;
+#[cfg(feature = "services")]
+pub mod envelope;
 pub mod failpoint;
 pub mod ids;
 #[cfg(feature = "services")]

@@ -57,6 +57,8 @@ const RULES: &[Rule] = &[
             "shared/adapters/src/ids.rs",
             // AWS checks a signature's time against its own clock.
             "shared/adapters/src/store/iam_token.rs",
+            // How long ago a secret was fetched; it may be used for minutes only.
+            "shared/adapters/src/envelope/memory.rs",
             // Only the wall clock notices that a sandbox was frozen, and its connections with it.
             "shared/adapters/src/ses.rs",
             // How much of the invocation is left; no time of the business.
