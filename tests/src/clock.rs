@@ -12,6 +12,7 @@ const SHIFTS: &[&str] = &[
      failed_at = failed_at - make_interval(secs => $1), opened_at = opened_at - make_interval(secs => $1)",
     "UPDATE harkara.send_pace SET next_send_at = next_send_at - make_interval(secs => $1), \
      line_ends_at = line_ends_at - make_interval(secs => $1)",
+    "UPDATE harkara.link_keys SET created_at = created_at - make_interval(secs => $1)",
 ];
 
 /// Lets time pass: every time that the database keeps and decides by moves back. Wants the database's admin.

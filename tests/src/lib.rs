@@ -7,6 +7,7 @@
 mod clock;
 mod doubles;
 mod exchange;
+mod key_service;
 mod stage;
 mod stored;
 pub mod strict;
@@ -14,5 +15,6 @@ pub mod strict;
 pub use clock::shift_time;
 pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 pub use exchange::Exchange;
+pub use key_service::ScriptedKeyService;
 pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};
 pub use stored::{read_call, read_stored};

@@ -7,6 +7,7 @@ mod dead_letter;
 mod dispatcher;
 mod enqueue;
 mod feedback;
+mod link_keys;
 mod migrate;
 mod processor;
 mod protocol;

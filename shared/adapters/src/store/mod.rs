@@ -10,6 +10,7 @@ pub mod due_deliveries;
 pub mod enqueue;
 pub mod feedback;
 pub mod idempotency;
+pub mod keys;
 pub mod managed;
 pub mod migrations;
 pub mod notifications;

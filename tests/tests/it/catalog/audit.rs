@@ -43,7 +43,7 @@ async fn every_audited_row_is_named_by_its_whole_key(pool: PgPool) {
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn every_personal_column_is_hidden_from_the_log(pool: PgPool) {
-    let why = "addresses, names, contents and what others said about them are kept as digests; \
+    let why = "addresses, names, contents, secrets and what others said about them are kept as digests; \
                a tenant's own name is no person's";
     let statement = "
         SELECT t.tgrelid::regclass || '.' || a.attname || ' ' || t.tgname,
@@ -52,7 +52,7 @@ async fn every_personal_column_is_hidden_from_the_log(pool: PgPool) {
         JOIN pg_attribute a ON a.attrelid = t.tgrelid
         WHERE t.tgfoid = 'harkara.write_audit'::regproc
           AND a.attname IN ('email', 'phone', 'name', 'subject', 'text_body', 'html_body', 'data', 'metadata', 'body',
-                            'answer', 'detail', 'reason_detail', 'error_detail')
+                            'answer', 'detail', 'reason_detail', 'error_detail', 'wrapped_key', 'sealed_secret')
           AND t.tgrelid <> 'harkara.tenants'::regclass";
     assert_each(&pool, why, statement).await;
 }

@@ -84,6 +84,14 @@ const ROWS: &[(&str, &str)] = &[
          VALUES ($1::uuid, 'account', 'quota_reached', now(), now())",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
+    (
+        "tenant_keys",
+        "INSERT INTO harkara.tenant_keys (tenant_id, key_id, wrapped_key) VALUES ($1::uuid, 1, '\\x00')",
+    ),
+    (
+        "link_keys",
+        "INSERT INTO harkara.link_keys (tenant_id, key_id, sealed_secret) VALUES ($1::uuid, 1, '\\x00')",
+    ),
 ];
 
 /// The tables that only the worker's role reads.
@@ -227,7 +235,7 @@ async fn a_tenant_cannot_insert_for_another(pool: PgPool) {
         assert_eq!(code, "42501", "{table}: {said}");
         by_policy += usize::from(said.contains("row-level security"));
     }
-    assert_eq!(by_policy, 9, "into this many tables the API's role may insert, and only the policy is in the way");
+    assert_eq!(by_policy, 11, "into this many tables the API's role may insert, and only the policy is in the way");
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
