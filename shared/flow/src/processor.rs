@@ -26,7 +26,7 @@ use domain::mail::{Mail, MailSender, MailTags};
 use domain::name::DisplayName;
 use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
 use domain::queue::{DeadMessage, DeliveryMessage, Queue};
-use domain::render::{render_template, text_from_html};
+use domain::render::{Formats, render_template, text_from_html};
 use domain::retry::{Jitter, LONGEST_EARLY, Wake};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
@@ -260,7 +260,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                 return Err(Conclusion::Called(SendOutcome::Held(Reason::IdentityUnverified, error)));
             }
         };
-        let rendered = render_template(source, &template_context(claimed)).map_err(Conclusion::RenderFailed)?;
+        let formats = Formats::of(&claimed.recipient.locale, &claimed.recipient.time_zone);
+        let rendered =
+            render_template(source, &template_context(claimed), &formats).map_err(Conclusion::RenderFailed)?;
         let name = |name: &Option<String>| name.as_deref().and_then(|name| DisplayName::parse(name).ok());
         let tag = |text: String| TagValue::parse(&text).expect("ids and numbers consist of what tags may hold");
         Ok(Box::new(Mail {

@@ -5,11 +5,14 @@
 //! Texts come out unsafe, so that the HTML part escapes them again; only `escape` and `nl2br` give safe text, and only of what they escaped.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use minijinja::filters as builtin;
 use minijinja::tests;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, Value, escape_formatter};
+
+use super::formats;
 
 /// The bytes that the filters of one part may read and write together.
 const MAX_WORK: usize = 8 * 1024 * 1024;
@@ -24,11 +27,13 @@ const ELEMENT_BYTES: usize = 64;
 pub(super) const MAX_TEXT: usize = 128 * 1024;
 
 /// The names of all filters; `register` knows the same ones.
-pub(super) const FILTERS: [&str; 31] = [
+pub(super) const FILTERS: [&str; 37] = [
     "abs",
     "capitalize",
     "count",
     "d",
+    "date",
+    "datetime",
     "default",
     "e",
     "escape",
@@ -43,13 +48,17 @@ pub(super) const FILTERS: [&str; 31] = [
     "map",
     "max",
     "min",
+    "money",
     "nl2br",
+    "number",
+    "percent",
     "replace",
     "reverse",
     "round",
     "sort",
     "split",
     "sum",
+    "time",
     "title",
     "trim",
     "truncate",
@@ -90,6 +99,8 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_filter("capitalize", capitalize);
     environment.add_filter("count", length);
     environment.add_filter("d", default);
+    environment.add_filter("date", formats::date);
+    environment.add_filter("datetime", formats::datetime);
     environment.add_filter("default", default);
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
@@ -104,13 +115,17 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_filter("map", map);
     environment.add_filter("max", max);
     environment.add_filter("min", min);
+    environment.add_filter("money", formats::money);
     environment.add_filter("nl2br", nl2br);
+    environment.add_filter("number", formats::number);
+    environment.add_filter("percent", formats::percent);
     environment.add_filter("replace", replace);
     environment.add_filter("reverse", reverse);
     environment.add_filter("round", round);
     environment.add_filter("sort", sort);
     environment.add_filter("split", split);
     environment.add_filter("sum", sum);
+    environment.add_filter("time", formats::time);
     environment.add_filter("title", title);
     environment.add_filter("trim", trim);
     environment.add_filter("truncate", truncate);
@@ -155,14 +170,33 @@ struct Work {
     left: usize,
 }
 
-fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
+pub(super) fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
     let work = state.get_or_insert_extension(Work { left: MAX_WORK });
     work.left = work.left.checked_sub(bytes.saturating_add(CALL_BYTES)).ok_or(ErrorKind::OutOfFuel)?;
     Ok(())
 }
 
-fn unfit(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, detail)
+/// What a template did wrong, in words that are ours: the engine's own may quote values.
+#[derive(Debug)]
+pub(super) struct Misuse(pub(super) &'static str);
+
+impl Misuse {
+    /// The words that a filter gave to an error.
+    pub(super) fn of(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+pub(super) fn unfit(detail: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, detail).with_source(Misuse(detail))
 }
 
 /// The text of a value that can be printed.

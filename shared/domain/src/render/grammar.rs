@@ -15,8 +15,9 @@ use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop, Stmt, UnaryOp
 use minijinja::machinery::{Span, Token, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
+use super::compiled::shorten;
 use super::filters::{FILTERS, NUMBER_FILTERS, TESTS};
-use super::{RenderErrorKind, shorten};
+use super::{Part, RenderError, RenderErrorKind};
 
 /// The most tokens between one pair of braces.
 const MAX_TAG_TOKENS: usize = 128;
@@ -33,14 +34,45 @@ const LOOP_NUMBERS: [&str; 7] = ["index", "index0", "revindex", "revindex0", "le
 
 /// Why a source is not taken.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) kind: RenderErrorKind,
-    pub(super) line: Option<usize>,
-    pub(super) detail: String,
+pub(crate) struct Refusal {
+    pub(crate) kind: RenderErrorKind,
+    pub(crate) line: Option<usize>,
+    /// The byte that it starts at.
+    offset: Option<usize>,
+    /// The character of the line, counted from 1.
+    pub(crate) column: Option<usize>,
+    pub(crate) detail: String,
+}
+
+impl Refusal {
+    pub(super) fn into_error(self, part: Part) -> RenderError {
+        RenderError { part, kind: self.kind, line: self.line, column: self.column, detail: self.detail }
+    }
+
+    /// Says where in the source it is, once the source is at hand.
+    fn placed(self, source: &str) -> Self {
+        match self.offset.and_then(|offset| place_of(source, offset)) {
+            Some((line, column)) => Self { line: Some(line), column: Some(column), ..self },
+            None => self,
+        }
+    }
+}
+
+/// Line and character of a byte of a source, both counted from 1; `None` when no character starts there.
+pub(crate) fn place_of(source: &str, offset: usize) -> Option<(usize, usize)> {
+    let before = source.get(..offset)?;
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    Some((before.matches('\n').count() + 1, before[start..].chars().count() + 1))
 }
 
 fn refuse<T>(span: Span, detail: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { kind: RenderErrorKind::NotAllowed, line: Some(usize::from(span.start_line)), detail: detail.into() })
+    Err(Refusal {
+        kind: RenderErrorKind::NotAllowed,
+        line: Some(usize::from(span.start_line)),
+        offset: Some(span.start_offset as usize),
+        column: None,
+        detail: detail.into(),
+    })
 }
 
 impl From<minijinja::Error> for Refusal {
@@ -48,6 +80,8 @@ impl From<minijinja::Error> for Refusal {
         Self {
             kind: RenderErrorKind::Syntax,
             line: error.line(),
+            offset: error.range().map(|range| range.start),
+            column: None,
             detail: shorten(&match error.detail() {
                 Some(detail) => detail.to_owned(),
                 None => error.kind().to_string(),
@@ -56,11 +90,24 @@ impl From<minijinja::Error> for Refusal {
     }
 }
 
-/// Checks one source.
-pub(super) fn check(source: &str) -> Result<(), Refusal> {
-    check_tokens(source)?;
-    let template = parse(source, "template", SyntaxConfig::default())?;
-    Checker::default().check_statement(&template)
+/// A name that a template takes from its data, where it stands first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UsedName {
+    pub(crate) name: String,
+    /// The byte that it starts at.
+    pub(crate) offset: usize,
+}
+
+/// Checks one source and tells which names it takes from the data, each once.
+pub(crate) fn check(source: &str) -> Result<Vec<UsedName>, Refusal> {
+    let walk = || {
+        check_tokens(source)?;
+        let template = parse(source, "template", SyntaxConfig::default())?;
+        let mut checker = Checker::default();
+        checker.check_statement(&template)?;
+        Ok(checker.used)
+    };
+    walk().map_err(|refusal: Refusal| refusal.placed(source))
 }
 
 /// Bounds how deep the parser and everything after it can recurse, and names statements that are not allowed.
@@ -115,6 +162,8 @@ struct Checker<'source> {
     loops: usize,
     /// The names that they bind.
     bound: Vec<&'source str>,
+    /// The names that come from the data.
+    used: Vec<UsedName>,
 }
 
 impl<'source> Checker<'source> {
@@ -142,6 +191,8 @@ impl<'source> Checker<'source> {
             _ => Err(Refusal {
                 kind: RenderErrorKind::NotAllowed,
                 line: None,
+                offset: None,
+                column: None,
                 detail: "a statement is not available".to_owned(),
             }),
         }
@@ -173,18 +224,21 @@ impl<'source> Checker<'source> {
         }
     }
 
-    fn check_optional(&self, expression: Option<&Expr<'source>>) -> Result<(), Refusal> {
+    fn check_optional(&mut self, expression: Option<&Expr<'source>>) -> Result<(), Refusal> {
         expression.map_or(Ok(()), |expression| self.check_expression(expression))
     }
 
-    fn check_expression(&self, expression: &Expr<'source>) -> Result<(), Refusal> {
+    fn check_expression(&mut self, expression: &Expr<'source>) -> Result<(), Refusal> {
         let span = expression.span();
         match expression {
             Expr::Const(_) => Ok(()),
             Expr::Var(variable) if variable.id == "loop" => {
                 refuse(span, "`loop` is not a value: use `loop.index` or another of its attributes")
             }
-            Expr::Var(_) => Ok(()),
+            Expr::Var(variable) => {
+                self.note_name(variable.id, span);
+                Ok(())
+            }
             Expr::GetAttr(get) => {
                 if is_loop(&get.expr) {
                     if self.loops > 0 && LOOP_ATTRIBUTES.contains(&get.name) {
@@ -261,7 +315,7 @@ impl<'source> Checker<'source> {
         }
     }
 
-    fn check_arguments(&self, arguments: &[CallArg<'source>], span: Span) -> Result<(), Refusal> {
+    fn check_arguments(&mut self, arguments: &[CallArg<'source>], span: Span) -> Result<(), Refusal> {
         arguments.iter().try_for_each(|argument| match argument {
             CallArg::Pos(expression) | CallArg::Kwarg(_, expression) => self.check_expression(expression),
             CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
@@ -273,7 +327,7 @@ impl<'source> Checker<'source> {
     /// A list may hold constants and variables, and lists of them one level deep.
     ///
     /// An inner list must not hold what a loop bound: `for x in [[x, x]]` doubles `x`.
-    fn check_list(&self, items: &[Expr<'source>], span: Span, level: usize) -> Result<(), Refusal> {
+    fn check_list(&mut self, items: &[Expr<'source>], span: Span, level: usize) -> Result<(), Refusal> {
         items.iter().try_for_each(|item| match item {
             Expr::Const(_) => Ok(()),
             Expr::List(list) if level == 0 => self.check_list(&list.items, span, 1),
@@ -283,9 +337,15 @@ impl<'source> Checker<'source> {
                 Some(root) if level > 0 && self.bound.contains(&root) => {
                     refuse(span, "a list in a list must not hold a loop's variable")
                 }
-                Some(_) => Ok(()),
+                Some(_) => self.check_expression(item),
             },
         })
+    }
+
+    fn note_name(&mut self, name: &str, span: Span) {
+        if !self.bound.contains(&name) && !self.used.iter().any(|used| used.name == name) {
+            self.used.push(UsedName { name: name.to_owned(), offset: span.start_offset as usize });
+        }
     }
 
     /// Whether an expression is a number or an error, whatever the data is.

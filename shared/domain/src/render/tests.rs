@@ -3,10 +3,16 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::compiled::{MAX_CONTEXT_DEPTH, VALUE_BYTES, engine_of};
 use super::*;
 
 fn source(subject: &str, text: Option<&str>, html: Option<&str>) -> TemplateSource {
     TemplateSource { subject: subject.to_owned(), text: text.map(str::to_owned), html: html.map(str::to_owned) }
+}
+
+/// Renders for somebody who reads English, in UTC.
+fn render_template(source: &TemplateSource, data: &serde_json::Value) -> Result<Rendered, RenderError> {
+    super::render_template(source, data, &Formats::default())
 }
 
 fn render_text(template: &str, data: &serde_json::Value) -> Result<String, RenderError> {
@@ -164,10 +170,10 @@ fn nothing_that_a_template_can_say_turns_escaping_off() {
 #[test]
 fn what_a_template_is_called_decides_nothing() {
     // The engine's own rule looks at the ending of the name, and there is none here.
-    let environment = environment_of(Part::Html);
+    let environment = engine_of(Part::Html);
     for name in ["tpl-123", "a.txt", "subject", "a.html", "x.json"] {
         let template = environment.template_from_named_str(name, "{{ x }}").unwrap();
-        let html = template.render(Value::from(Serde(json!({"x": "<"})))).unwrap();
+        let html = template.render(minijinja::Value::from(minijinja::value::Serde(json!({"x": "<"})))).unwrap();
         assert_eq!(html, "&lt;", "{name}");
     }
 }
@@ -422,20 +428,20 @@ fn what_templates_of_tenants_do_not_have_is_refused_when_stored() {
 
 #[test]
 fn every_listed_filter_and_test_is_there_and_no_other() {
-    let environment = environment_of(Part::Text);
+    let environment = engine_of(Part::Text);
     let debug = format!("{environment:?}");
     for name in filters::FILTERS {
         assert!(debug.contains(&format!("{name:?}")), "{name}");
         let known = environment.compile_expression("1").is_ok()
             && !matches!(
                 environment.render_str(&format!("{{{{ 'a'|{name} }}}}"), ()),
-                Err(error) if error.kind() == ErrorKind::UnknownFilter
+                Err(error) if error.kind() == minijinja::ErrorKind::UnknownFilter
             );
         assert!(known, "{name}");
     }
     for name in filters::TESTS {
         let result = environment.render_str(&format!("{{{{ 'a' is {name} }}}}"), ());
-        assert!(!matches!(result, Err(error) if error.kind() == ErrorKind::UnknownTest), "{name}");
+        assert!(!matches!(result, Err(error) if error.kind() == minijinja::ErrorKind::UnknownTest), "{name}");
     }
     for name in filters::NUMBER_FILTERS {
         assert!(filters::FILTERS.contains(&name));
