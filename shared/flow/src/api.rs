@@ -5,35 +5,46 @@
 //! A POST does its work and keeps its answer under the `Idempotency-Key` in one commit.
 
 mod categories;
+mod consents;
 mod dead_letters;
 mod health;
 mod notifications;
+mod preferences;
+mod previews;
 mod recipients;
+mod settings;
 mod templates;
 
 use crate::request::{Refused, hash_body};
 use adapters::store::database::{Database, TenantTransaction};
 use adapters::store::enqueue::RequestKey;
 use adapters::store::idempotency::{KeyClaim, claim_key, store_answer};
+use adapters::store::keys::LinkKeys;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
+use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
+use domain::secret::KeyService;
 use serde_json::Value;
 use std::fmt::Display;
 
 /// The flow with what it needs.
-pub struct Api<Q> {
+pub struct Api<Q, K> {
     /// As `harkara_api`.
     pub database: Database,
     /// The deliveries queue.
     pub queue: Q,
+    /// What signs the links in mails.
+    pub keys: LinkKeys<K>,
+    /// Where those links lead.
+    pub public_url: PublicUrl,
 }
 
 type Answer = Result<Response, Refused>;
 
-impl<Q: Queue> Api<Q> {
+impl<Q: Queue, K: KeyService> Api<Q, K> {
     /// Answers a request.
     pub async fn answer_request(&self, event: Value, request_id: &str) -> Response {
         let request = match Request::read(event) {
@@ -53,22 +64,44 @@ impl<Q: Queue> Api<Q> {
             Route::CancelNotification => self.cancel_notification(request, request_id).await,
             Route::ListDeadLetters => self.list_dead_letters(request).await,
             Route::RedriveDeadLetters => self.redrive_dead_letters(request, request_id).await,
+            Route::ExplainNotification => self.explain_notification(request).await,
+            Route::ListRecipients => self.list_recipients(request).await,
+            Route::PutRecipients => self.put_recipients(request, request_id).await,
+            Route::DeleteRecipient => self.delete_recipient(request).await,
+            Route::GetPreferences => self.get_preferences(request).await,
+            Route::PutPreferences => self.put_preferences(request).await,
+            Route::ListConsents => self.list_consents(request).await,
+            Route::AddConsent => self.add_consent(request, request_id).await,
+            Route::ListUnreachable => self.list_unreachable(request).await,
+            Route::GetTenantPreferences => self.get_tenant_preferences(request).await,
+            Route::PutTenantPreferences => self.put_tenant_preferences(request).await,
+            Route::GetSettings => self.get_settings(request).await,
+            Route::PutSettings => self.put_settings(request).await,
+            Route::ListCategories => self.list_categories(request).await,
             Route::PutRecipient => self.put_recipient(request).await,
             Route::GetRecipient => self.get_recipient(request).await,
             Route::PutCategory => self.put_category(request).await,
             Route::GetCategory => self.get_category(request).await,
             Route::PutTemplate => self.put_template(request).await,
             Route::GetTemplate => self.get_template(request).await,
+            Route::ListTemplates => self.list_templates(request).await,
+            Route::PublishTemplate => self.publish_template(request, request_id).await,
+            Route::GetTemplateVersion => self.get_template_version(request).await,
+            Route::PreviewTemplate => self.preview_template(request).await,
+            Route::GetDeliveryContent => self.get_delivery_content(request).await,
             Route::GetHealth => self.get_health(request).await,
             // `enqueue` answers it.
             Route::CreateNotifications => Err(Problem::not_found("path").into()),
         }
     }
 
-    /// Begins a transaction of the caller's tenant.
+    /// Begins a transaction of the caller's tenant; of one recipient, where the token is that recipient's own.
     async fn begin(&self, request: &Request) -> Result<TenantTransaction, Refused> {
         let caller = request.caller()?;
-        Ok(self.database.begin(caller.tenant, &caller.subject).await?)
+        Ok(match &caller.own_recipient {
+            None => self.database.begin(caller.tenant, &caller.subject).await?,
+            Some(recipient) => self.database.begin_as_recipient(caller.tenant, &caller.subject, recipient).await?,
+        })
     }
 
     /// Does the work of a POST once for each `Idempotency-Key`, keeps the answer with it in one commit, and publishes

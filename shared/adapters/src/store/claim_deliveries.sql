@@ -44,6 +44,12 @@ decided AS (
             WHEN 'pace' THEN v.until + make_interval(secs => CASE WHEN v.until <= now() + make_interval(secs => $5::integer) THEN $6::integer ELSE 0 END)
         END,
         slot_at = CASE v.verdict WHEN 'pace' THEN v.slot_at END,
+        decision = CASE v.verdict WHEN 'skip' THEN jsonb_build_array(jsonb_build_object(
+            'found', 'suppression', 'suppression', (
+                SELECT jsonb_build_object('reason', s.reason, 'source', s.source, 'since', s.created_at)
+                FROM harkara.suppressions s
+                WHERE s.tenant_id IN (r.tenant_id, '00000000-0000-0000-0000-000000000000') AND s.address = lower(r.address)
+                LIMIT 1))) ELSE d.decision END,
         finished_at = CASE v.verdict WHEN 'skip' THEN now() END,
         publish_count = 0, updated_at = now()
     FROM ready r
@@ -51,24 +57,34 @@ decided AS (
     WHERE d.tenant_id = r.tenant_id AND d.delivery_id = r.delivery_id
     RETURNING d.*, d AS whole, r.attempt_id, v.verdict
 ),
--- The content as it is now; the best version for the recipient's language.
+-- What was claimed, with everything that it takes to decide about it and to render it; the template by name only,
+-- because most workers have it already. The best locale for the recipient's language.
 content AS (
     SELECT c.tenant_id, c.delivery_id, c.notification_id, c.channel, c.attempt_count, c.uncounted_attempt_count,
            c.max_attempts, c.attempt_id,
            n.category_key, n.recipient_id, n.subject, n.text_body, n.html_body, n.data, n.metadata, n.sandbox,
-           n.expires_at <= now() AS expired,
+           n.priority, n.send_at, n.expires_at,
            coalesce(n.email, r.email) AS email, coalesce(n.name, r.name) AS name,
            coalesce(n.locale, r.locale, t.locale) AS locale, coalesce(n.time_zone, r.time_zone, t.time_zone) AS time_zone,
-           c.unknown_policy, c.reconcile_window_seconds, t.from_address, t.from_name,
+           coalesce(r.roles, '{}') AS roles, r.attributes,
+           coalesce(r.subject_id, harkara.address_subject(t.salt, coalesce(n.email, n.phone))) AS subject_id,
+           c.unknown_policy, c.reconcile_window_seconds, t.name AS tenant_name, t.salt, t.from_address, t.from_name,
            n.template_key, v.locale AS template_locale, v.version AS template_version,
-           v.subject AS template_subject, v.text_body AS template_text, v.html_body AS template_html
+           k.class, k.name AS category_name, k.unmutable_roles, k.quiet_hours_apply, k.consent_purpose,
+           k.throttle_limit, k.throttle_window_seconds,
+           s.cap_limit, s.cap_window_seconds, s.digest_time, s.digest_weekday,
+           k.class IN ('marketing', 'reminder', 'digest') AND s.cap_limit IS NOT NULL AS is_capped
     FROM decided c
     JOIN harkara.notifications n USING (tenant_id, notification_id)
     JOIN harkara.tenants t USING (tenant_id)
+    JOIN harkara.categories k USING (tenant_id, category_key)
+    LEFT JOIN harkara.tenant_settings s USING (tenant_id)
     LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
     LEFT JOIN LATERAL (
-        SELECT tv.* FROM harkara.template_versions tv
+        SELECT tv.locale, tv.version FROM harkara.template_versions tv
+        JOIN harkara.templates te USING (tenant_id, template_key)
         WHERE tv.tenant_id = n.tenant_id AND tv.template_key = n.template_key AND tv.channel = c.channel
+          AND tv.version = coalesce(te.published_version, tv.version)
         ORDER BY array_position(
                      ARRAY[coalesce(n.locale, r.locale, t.locale), split_part(coalesce(n.locale, r.locale, t.locale), '-', 1),
                            t.locale, split_part(t.locale, '-', 1), 'en'], tv.locale),
@@ -76,6 +92,18 @@ content AS (
         LIMIT 1
     ) v ON true
     WHERE c.verdict = 'claim'
+),
+-- What was sent to the same people lately, where the category or the tenant limits it.
+slots AS MATERIALIZED (
+    SELECT v.*
+    FROM (
+        SELECT array_agg(tenant_id) AS tenants, array_agg(delivery_id) AS deliveries, array_agg(subject_id) AS subjects,
+               array_agg(category_key) AS categories, array_agg(throttle_window_seconds) AS throttles,
+               array_agg(CASE WHEN is_capped THEN cap_window_seconds END) AS caps
+        FROM content
+        WHERE throttle_limit IS NOT NULL OR is_capped
+    ) l
+    CROSS JOIN LATERAL harkara.take_send_slots(l.tenants, l.deliveries, l.subjects, l.categories, l.throttles, l.caps) v
 ),
 -- One attempt for each claim.
 opened AS (
@@ -103,14 +131,46 @@ SELECT
     c.attempt_count AS "attempt_count?", c.uncounted_attempt_count AS "uncounted_attempt_count?",
     c.max_attempts AS "max_attempts?", c.unknown_policy AS "unknown_policy?",
     c.reconcile_window_seconds AS "reconcile_window_seconds?",
-    c.expired AS "expired?", c.sandbox AS "sandbox?",
-    c.category_key AS "category_key?", c.recipient_id AS "recipient_id?", c.email AS "email?", c.name AS "name?",
+    c.sandbox AS "sandbox?",
+    c.category_key AS "category_key?", c.category_name AS "category_name?", c.recipient_id AS "recipient_id?",
+    c.subject_id AS "subject_id?", c.email AS "email?", c.name AS "name?", c.roles AS "roles?",
+    c.attributes AS "attributes?",
     c.locale AS "locale?", c.time_zone AS "time_zone?",
     c.subject AS "subject?", c.text_body AS "text_body?", c.html_body AS "html_body?",
-    c.template_key AS "template_key?",
-    c.template_subject AS "template_subject?", c.template_text AS "template_text?", c.template_html AS "template_html?",
-    c.data AS "data?", c.metadata AS "metadata?", c.from_address AS "from_address?", c.from_name AS "from_name?"
+    c.template_key AS "template_key?", c.template_locale AS "template_locale?", c.template_version AS "template_version?",
+    c.data AS "data?", c.metadata AS "metadata?",
+    c.tenant_name AS "tenant_name?", c.salt AS "salt?", c.from_address AS "from_address?", c.from_name AS "from_name?",
+    CASE WHEN c.delivery_id IS NOT NULL THEN now() END AS "now?: jiff_sqlx::Timestamp",
+    c.send_at AS "send_at?: jiff_sqlx::Timestamp", c.expires_at AS "expires_at?: jiff_sqlx::Timestamp",
+    c.class AS "class?", c.priority AS "priority?", c.unmutable_roles AS "unmutable_roles?",
+    c.quiet_hours_apply AS "quiet_hours_apply?",
+    c.digest_time AS "digest_time?: jiff_sqlx::Time", c.digest_weekday AS "digest_weekday?",
+    c.throttle_limit AS "throttle_limit?", c.throttle_window_seconds AS "throttle_window_seconds?",
+    l.throttle_count AS "throttle_count?",
+    CASE WHEN c.is_capped THEN c.cap_limit END AS "cap_limit?", c.cap_window_seconds AS "cap_window_seconds?",
+    l.cap_count AS "cap_count?",
+    c.consent_purpose AS "consent_purpose?", o.is_granted AS "consent_is_granted?",
+    o.said_at AS "consent_said_at?: jiff_sqlx::Timestamp",
+    w.wishes AS "wishes?"
 FROM asked a
 LEFT JOIN harkara.deliveries d USING (tenant_id, delivery_id)
 LEFT JOIN decided v USING (tenant_id, delivery_id)
 LEFT JOIN content c USING (tenant_id, delivery_id)
+LEFT JOIN slots l USING (delivery_id)
+-- The newest word about the consent that the category needs.
+LEFT JOIN LATERAL (
+    SELECT e.is_granted, e.said_at FROM harkara.consents e
+    WHERE e.tenant_id = c.tenant_id AND e.subject_id = c.subject_id AND e.purpose = c.consent_purpose
+      AND e.channel IN (c.channel, '*')
+    ORDER BY e.entry DESC
+    LIMIT 1
+) o ON c.consent_purpose IS NOT NULL
+-- What the recipient and the tenant want.
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object(
+               'is_tenants', p.subject_id <> c.subject_id, 'category', p.category_key, 'channel', p.channel,
+               'is_on', p.is_on, 'cadence', p.cadence, 'quiet_from', p.quiet_from, 'quiet_until', p.quiet_until)) AS wishes
+    FROM harkara.preferences p
+    WHERE p.tenant_id = c.tenant_id AND p.subject_id IN (c.subject_id, '00000000-0000-0000-0000-000000000000')
+      AND p.category_key IN (c.category_key, '*') AND p.channel IN (c.channel, '*')
+) w ON c.delivery_id IS NOT NULL

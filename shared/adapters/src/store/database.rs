@@ -3,6 +3,7 @@
 use crate::aws::AwsConfig;
 use crate::env::{self, ConfigError};
 use crate::secrets::{SecretError, read_secret};
+use crate::wire::http::OwnRecipient;
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
 use domain::id::TenantId;
@@ -163,6 +164,33 @@ impl Database {
         let state = sqlx::query_scalar!("SELECT harkara.enter_tenant($1, $2)", tenant.as_uuid(), actor)
             .fetch_one(&mut *connection)
             .await?;
+        Self::enter(tenant, connection, state).await
+    }
+
+    /// Like [`Database::begin`], for a recipient's own token: the database shows that recipient's rows only.
+    pub async fn begin_as_recipient(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        recipient: &OwnRecipient,
+    ) -> Result<TenantTransaction, StoreError> {
+        let (id, phone) = match recipient {
+            OwnRecipient::Id(id) => (Some(id.as_str()), None),
+            OwnRecipient::Phone(phone) => (None, Some(phone.as_str())),
+        };
+        let mut connection = self.begin_across_tenants().await?;
+        let state =
+            sqlx::query_scalar!("SELECT harkara.enter_recipient($1, $2, $3, $4)", tenant.as_uuid(), actor, id, phone)
+                .fetch_one(&mut *connection)
+                .await?;
+        Self::enter(tenant, connection, state).await
+    }
+
+    async fn enter(
+        tenant: TenantId,
+        mut connection: Lent,
+        state: Option<String>,
+    ) -> Result<TenantTransaction, StoreError> {
         if state.as_deref() != Some("active") {
             sqlx::query("ROLLBACK").execute(&mut *connection).await?;
             connection.give_back();

@@ -8,6 +8,7 @@ use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{Channel, DeliveryState};
 use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{CategoryDefaults, NotificationRequest, Plan, Reach, Recipient, TenantContext};
+use domain::template::Variables;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -183,7 +184,12 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
         stored_answer: Option<StoredRow>,
         recipients: Vec<RecipientRow>,
         categories: Vec<CategoryRow>,
-        templates: BTreeSet<String>,
+        templates: Vec<TemplateRow>,
+    }
+    #[derive(Deserialize)]
+    struct TemplateRow {
+        template_key: String,
+        variables: Option<Value>,
     }
     #[derive(Deserialize)]
     struct RecipientRow {
@@ -212,6 +218,11 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
         };
         Ok((row.category_key, CategoryDefaults { channels, template: row.template_key, rules }))
     };
+    // They were parsed when they were published: what an older release cannot read, the render finds.
+    let template = |row: TemplateRow| {
+        let variables = row.variables.filter(Value::is_object).and_then(|declared| Variables::parse(&declared).ok());
+        (row.template_key, variables)
+    };
     let recipient = |row: RecipientRow| (row.recipient_id, Reach { email: row.has_email, phone: row.has_phone });
     Ok(EnqueueContext {
         now: context.now,
@@ -220,7 +231,7 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
         tenant: TenantContext {
             recipients: context.recipients.into_iter().map(recipient).collect(),
             categories: context.categories.into_iter().map(category).collect::<Result<_, StoreError>>()?,
-            templates: context.templates,
+            templates: context.templates.into_iter().map(template).collect(),
         },
     })
 }

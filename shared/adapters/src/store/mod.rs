@@ -1,9 +1,15 @@
 //! Postgres. Every function takes a tenant's transaction or names the tenant, except those whose name says that they
 //! cross tenants.
 
+mod claim_row;
+mod decisions;
 mod iam_token;
 
+pub mod attempts;
+pub mod categories;
 pub mod claims;
+pub mod consents;
+pub mod contents;
 pub mod database;
 pub mod dead_letters;
 pub mod due_deliveries;
@@ -11,6 +17,10 @@ pub mod enqueue;
 pub mod feedback;
 pub mod idempotency;
 pub mod keys;
-pub mod managed;
 pub mod migrations;
 pub mod notifications;
+pub mod preferences;
+pub mod recipients;
+pub mod settings;
+pub mod templates;
+pub mod tenants;

@@ -1,7 +1,9 @@
 //! Notifications as `api` shows, lists and cancels them.
 
 use super::database::{StoreError, TenantTransaction};
+use super::decisions::read_findings;
 use crate::wire::pages::Page;
+use domain::decision::Finding;
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
 use domain::feedback::Feedback;
 use domain::id::{AttemptId, DeliveryId, NotificationId};
@@ -64,6 +66,8 @@ pub struct DeliveryView {
     pub finished_at: Option<Timestamp>,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// What it was last decided on; empty before that.
+    pub findings: Vec<Finding>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptView>,
 }
@@ -232,7 +236,7 @@ async fn read_deliveries(
     notifications: &[uuid::Uuid],
 ) -> Result<HashMap<uuid::Uuid, Vec<DeliveryView>>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT delivery_id, notification_id, channel, state, reason, reason_detail, max_attempts, provider_message_id,
+        r#"SELECT delivery_id, notification_id, channel, state, reason, reason_detail, max_attempts, provider_message_id, decision,
                   attempt_count - uncounted_attempt_count AS "spent!",
                   not_before AS "not_before: jiff_sqlx::Timestamp", sent_at AS "sent_at: jiff_sqlx::Timestamp",
                   finished_at AS "finished_at: jiff_sqlx::Timestamp", updated_at AS "updated_at: jiff_sqlx::Timestamp"
@@ -251,6 +255,7 @@ async fn read_deliveries(
         let reason = row.reason.as_deref().map(|reason| Reason::parse(reason).ok_or(StoreError::Corrupt("reason")));
         deliveries.entry(row.notification_id).or_default().push(DeliveryView {
             attempts: attempts.remove(&row.delivery_id).unwrap_or_default(),
+            findings: row.decision.as_ref().map(read_findings).unwrap_or_default(),
             id: DeliveryId::from_uuid(row.delivery_id),
             channel: Channel::parse(&row.channel).ok_or(StoreError::Corrupt("channel"))?,
             state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,

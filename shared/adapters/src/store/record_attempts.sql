@@ -4,11 +4,11 @@ given AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::text[], $11::text[], $12::boolean[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::jsonb[],
-        $18::text[], $19::text[]
+        $18::text[], $19::text[], $20::jsonb[], $21::bytea[]
     ) AS g (
         tenant_id, delivery_id, attempt_id, attempt_number, state, reason, detail, outcome, error_code,
         error_detail, provider_message_id, counted, wait_seconds, due_seconds, event_id, event_type, event_detail,
-        identity_key, breaker_key)
+        identity_key, breaker_key, decision, content_hash)
 ),
 -- Fenced by the attempt's number: a worker that lost its lease changes nothing.
 -- That a mail was sent is news even to a delivery whose lease ended meanwhile, as long as nobody has claimed it since.
@@ -19,6 +19,7 @@ updated AS (
         not_before = coalesce(now() + make_interval(secs => g.wait_seconds), d.not_before),
         due_at = now() + make_interval(secs => g.due_seconds),
         provider_message_id = g.provider_message_id,
+        decision = g.decision,
         sent_at = CASE WHEN g.state = 'sent' THEN now() END,
         finished_at = CASE WHEN g.state IN ('failed', 'expired', 'dead', 'skipped') THEN now() END,
         updated_at = now()
@@ -31,12 +32,21 @@ updated AS (
 closed AS (
     UPDATE harkara.attempts a
     SET outcome = g.outcome, error_code = g.error_code, error_detail = g.error_detail,
-        provider_message_id = coalesce(g.provider_message_id, a.provider_message_id), finished_at = now()
+        provider_message_id = coalesce(g.provider_message_id, a.provider_message_id), content_hash = g.content_hash,
+        finished_at = now()
     FROM given g
     WHERE a.tenant_id = g.tenant_id AND a.attempt_id = g.attempt_id
       -- Attempts are kept by month: this spares a look into the old ones.
       AND a.started_at > now() - interval '2 days'
     RETURNING g.outcome, g.reason, g.wait_seconds, g.identity_key, g.breaker_key, a.started_at
+),
+-- What is not sent for now, or at all, takes no place from what is sent to the same recipient.
+given_back AS (
+    DELETE FROM harkara.send_slots s
+    USING updated u
+    JOIN given g USING (tenant_id, delivery_id)
+    WHERE s.tenant_id = u.tenant_id AND s.delivery_id = u.delivery_id
+      AND g.state IN ('skipped', 'held', 'expired', 'failed', 'dead')
 ),
 -- A refusal of the account or the sender opens its breaker. What was on its way meanwhile changes nothing more;
 -- an attempt that began after the last refusal was the probe, and each that fails doubles the wait.

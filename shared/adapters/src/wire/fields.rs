@@ -40,6 +40,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where the object itself stands.
+    pub fn pointer(&self) -> String {
+        self.pointer.clone()
+    }
+
     /// The pointer of a field.
     pub fn at(&self, name: &str) -> String {
         format!("{}/{}", self.pointer, escape(name))

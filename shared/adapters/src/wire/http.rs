@@ -154,6 +154,11 @@ impl Response {
         Self { status, headers: vec![("content-type", "application/json".to_owned())], body: body.to_string() }
     }
 
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+
     /// Sets a header, in place of an earlier value.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(known, _)| *known != name);

@@ -2,15 +2,27 @@
 //!
 //! Each has types of its own here. Domain types are parsed from them and never carry serde.
 
+#[cfg(feature = "services")]
+pub mod categories;
+#[cfg(feature = "services")]
+pub mod consents;
 pub mod fields;
 pub mod http;
-pub mod managed;
 pub mod notification_request;
 pub mod pages;
+#[cfg(feature = "services")]
+pub mod preferences;
+#[cfg(feature = "services")]
+pub mod previews;
 pub mod problem;
 pub mod queue_message;
+#[cfg(feature = "services")]
+pub mod recipients;
 pub mod routes;
 pub mod ses_event;
+#[cfg(feature = "services")]
+pub mod settings;
 pub mod sqs_event;
+pub mod templates;
 #[cfg(feature = "services")]
 pub mod views;

@@ -81,8 +81,8 @@ pub fn read_notifications(body: &Value) -> Result<NotificationsBody, Problem> {
     within_limits(NotificationsBody { shape: Shape::Many, items })
 }
 
-/// Where in the request a refusal belongs.
-pub fn locate_refusal(item: &Item, refusal: &Refusal) -> FieldError {
+/// Where in the request a refusal belongs; wrong data may be wrong in several places.
+pub fn locate_refusal(item: &Item, refusal: &Refusal) -> Vec<FieldError> {
     let recipient = |place: &usize| {
         if item.has_list {
             format!("{}/recipients/{place}", item.pointer)
@@ -94,11 +94,19 @@ pub fn locate_refusal(item: &Item, refusal: &Refusal) -> FieldError {
         Refusal::UnknownCategory => format!("{}/category", item.pointer),
         Refusal::UnknownRecipient(place) => format!("{}/id", recipient(place)),
         Refusal::NoAddress(place) => recipient(place),
-        Refusal::UnknownTemplate | Refusal::NoContent => format!("{}/template", item.pointer),
+        Refusal::UnknownTemplate | Refusal::UnpublishedTemplate | Refusal::NoContent => {
+            format!("{}/template", item.pointer)
+        }
+        Refusal::WrongData(errors) => {
+            return errors
+                .iter()
+                .map(|(at, detail)| FieldError::new(format!("{}{at}", item.pointer), detail))
+                .collect();
+        }
         Refusal::SendTooFarAhead => format!("{}/send_at", item.pointer),
         Refusal::ExpiresBeforeSend => format!("{}/expires_at", item.pointer),
     };
-    FieldError::new(pointer, refusal)
+    vec![FieldError::new(pointer, refusal)]
 }
 
 fn within_limits(body: NotificationsBody) -> Result<NotificationsBody, Problem> {

@@ -28,6 +28,15 @@ pub struct Page {
     pub size: u32,
 }
 
+/// Which page of a list that is in the order of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The key before the page; `None` is the first page.
+    pub after: Option<String>,
+    /// How many rows; one more is read, to know whether there is another page.
+    pub size: u32,
+}
+
 /// A query that is being read; parameters that nobody asked for are errors.
 pub struct Query<'a> {
     given: &'a [(String, String)],
@@ -51,11 +60,21 @@ impl<'a> Query<'a> {
     /// `after` and `page_size`.
     pub fn page(&mut self) -> Page {
         let after = self.parsed("after", parse_cursor);
+        Page { after, size: self.page_size() }
+    }
+
+    /// `after` and `page_size` of a list that is in the order of its keys.
+    pub fn key_page(&mut self) -> KeyPage {
+        let after = self.parsed("after", parse_key_cursor);
+        KeyPage { after, size: self.page_size() }
+    }
+
+    fn page_size(&mut self) -> u32 {
         let size = self.parsed("page_size", |text| match text.parse() {
             Ok(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
             _ => Err(format!("must be a whole number from 1 to {MAX_PAGE_SIZE}")),
         });
-        Page { after, size: size.unwrap_or(MAX_PAGE_SIZE) }
+        size.unwrap_or(MAX_PAGE_SIZE)
     }
 
     /// Ends the reading.
@@ -73,8 +92,20 @@ pub fn print_cursor(cursor: &Cursor) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}|{}", cursor.at.as_microsecond(), cursor.id.simple()))
 }
 
+/// Prints the cursor behind a key.
+pub fn print_key_cursor(key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+const NONE: &str = "is not a cursor of this list; take it from page_info.after";
+
+fn parse_key_cursor(text: &str) -> Result<String, &'static str> {
+    let decoded = URL_SAFE_NO_PAD.decode(text).map_err(|_| NONE)?;
+    // Postgres takes every text but NUL.
+    String::from_utf8(decoded).ok().filter(|key| !key.is_empty() && !key.contains('\0')).ok_or(NONE)
+}
+
 fn parse_cursor(text: &str) -> Result<Cursor, &'static str> {
-    const NONE: &str = "is not a cursor of this list; take it from page_info.after";
     let decoded = URL_SAFE_NO_PAD.decode(text).map_err(|_| NONE)?;
     let decoded = String::from_utf8(decoded).map_err(|_| NONE)?;
     let (at, id) = decoded.split_once('|').ok_or(NONE)?;

@@ -127,6 +127,12 @@ impl Problem {
         Self { errors, ..Self::new(422, "invalid", "The request is not valid", detail) }
     }
 
+    /// 422: a rule of the category, or of the recipient's role, does not let it be switched off.
+    pub fn mandatory_category(errors: Vec<FieldError>) -> Self {
+        let detail = errors.iter().map(|error| error.detail.as_str()).collect::<Vec<_>>().join("; ");
+        Self { errors, ..Self::new(422, "mandatory_category", "The category cannot be switched off", detail) }
+    }
+
     /// 422: the key was used for another request.
     pub fn key_reused() -> Self {
         Self::new(

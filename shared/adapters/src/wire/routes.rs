@@ -124,15 +124,19 @@ macro_rules! route_table {
 
 const WRITE: Access = Access::Scopes(&[Scope::NotificationsWrite]);
 const READ: Access = Access::Scopes(&[Scope::NotificationsRead]);
+const READ_OR_SELF: Access = Access::Scopes(&[Scope::NotificationsRead, Scope::OwnRecipient]);
 const MANAGE: Access = Access::Scopes(&[Scope::Manage]);
+const MANAGE_OR_SELF: Access = Access::Scopes(&[Scope::Manage, Scope::OwnRecipient]);
 
 route_table! {
     /// Asks for notifications.
     CreateNotifications = POST "/v1/notifications", Enqueue, WRITE;
     /// Lists notifications.
-    ListNotifications = GET "/v1/notifications", Api, READ;
+    ListNotifications = GET "/v1/notifications", Api, READ_OR_SELF;
     /// Shows a notification.
-    GetNotification = GET "/v1/notifications/{id}", Api, READ;
+    GetNotification = GET "/v1/notifications/{id}", Api, READ_OR_SELF;
+    /// Says why a notification was sent or was not.
+    ExplainNotification = GET "/v1/notifications/{id}/explain", Api, READ;
     /// Cancels what of a notification is not sent yet.
     CancelNotification = POST "/v1/notifications/{id}/cancel", Api, WRITE;
 
@@ -141,20 +145,57 @@ route_table! {
     /// Gives dead letters another life.
     RedriveDeadLetters = POST "/v1/dead-letters/redrive", Api, MANAGE;
 
+    /// Lists recipients.
+    ListRecipients = GET "/v1/recipients", Api, MANAGE;
+    /// Puts many recipients.
+    PutRecipients = POST "/v1/recipients", Api, MANAGE;
     /// Puts a recipient.
     PutRecipient = PUT "/v1/recipients/{id}", Api, MANAGE;
     /// Shows a recipient.
-    GetRecipient = GET "/v1/recipients/{id}", Api, MANAGE;
+    GetRecipient = GET "/v1/recipients/{id}", Api, MANAGE_OR_SELF;
+    /// Erases what is known of a recipient.
+    DeleteRecipient = DELETE "/v1/recipients/{id}", Api, MANAGE;
+    /// Shows what a recipient wants, and what holds.
+    GetPreferences = GET "/v1/recipients/{id}/preferences", Api, MANAGE_OR_SELF;
+    /// Replaces what a recipient wants.
+    PutPreferences = PUT "/v1/recipients/{id}/preferences", Api, MANAGE_OR_SELF;
+    /// Lists what a recipient agreed to.
+    ListConsents = GET "/v1/recipients/{id}/consents", Api, MANAGE_OR_SELF;
+    /// Enters what a recipient agreed to, or took back.
+    AddConsent = POST "/v1/recipients/{id}/consents", Api, MANAGE_OR_SELF;
+    /// Lists recipients whom nothing reaches.
+    ListUnreachable = GET "/v1/reports/unreachable-recipients", Api, MANAGE;
 
+    /// Shows what the tenant wants for those who say nothing.
+    GetTenantPreferences = GET "/v1/preferences", Api, MANAGE;
+    /// Replaces it.
+    PutTenantPreferences = PUT "/v1/preferences", Api, MANAGE;
+    /// Shows the tenant's settings.
+    GetSettings = GET "/v1/settings", Api, MANAGE;
+    /// Replaces them.
+    PutSettings = PUT "/v1/settings", Api, MANAGE;
+
+    /// Lists categories.
+    ListCategories = GET "/v1/categories", Api, MANAGE;
     /// Puts a category.
     PutCategory = PUT "/v1/categories/{key}", Api, MANAGE;
     /// Shows a category.
     GetCategory = GET "/v1/categories/{key}", Api, MANAGE;
 
-    /// Puts a template.
+    /// Lists templates.
+    ListTemplates = GET "/v1/templates", Api, MANAGE;
+    /// Puts a template's draft.
     PutTemplate = PUT "/v1/templates/{key}", Api, MANAGE;
     /// Shows a template.
     GetTemplate = GET "/v1/templates/{key}", Api, MANAGE;
+    /// Makes a template's draft the version that is sent.
+    PublishTemplate = POST "/v1/templates/{key}/publish", Api, MANAGE;
+    /// Shows a published version.
+    GetTemplateVersion = GET "/v1/templates/{key}/versions/{version}", Api, MANAGE;
+    /// Renders a template as it would be sent.
+    PreviewTemplate = POST "/v1/templates/{key}/preview", Api, MANAGE;
+    /// Shows what a delivery said.
+    GetDeliveryContent = GET "/v1/deliveries/{id}/content", Api, MANAGE;
 
     /// Says whether the service can work.
     GetHealth = GET "/v1/health", Api, READ;

@@ -1,11 +1,10 @@
 //! What callers read: stored rows as JSON. Each field of a row is named here once, so that a new one is a decision.
 
-use super::pages::{Cursor, print_cursor};
+use super::pages::{Cursor, print_cursor, print_key_cursor};
 use crate::store::dead_letters::DeadLetter;
-use crate::store::managed::{CategoryRow, RecipientRow, TemplateVersionRow};
 use crate::store::notifications::{AttemptView, DeliveryView, NotificationView};
 use domain::delivery::notification_state;
-use domain::moment::Window;
+use domain::explain::{AttemptStory, DeliveryStory, explain_delivery};
 use serde_json::{Value, json};
 
 /// A notification with its deliveries and attempts.
@@ -39,6 +38,41 @@ pub fn print_notification(view: &NotificationView) -> Value {
     })
 }
 
+/// Why each delivery of a notification was sent or was not, as a person would say it.
+pub fn print_explanation(view: &NotificationView) -> Value {
+    json!({
+        "id": view.id.to_string(),
+        "state": notification_state(view.deliveries.iter().map(|delivery| delivery.state)).map(|state| state.as_str()),
+        "deliveries": view.deliveries.iter().map(explain).collect::<Value>(),
+    })
+}
+
+fn explain(view: &DeliveryView) -> Value {
+    let attempt = |attempt: &'_ AttemptView| AttemptStory {
+        number: attempt.number,
+        started_at: attempt.started_at,
+        outcome: attempt.outcome,
+        error: attempt.error_code.clone().map(|code| (code, attempt.error_detail.clone())),
+        feedback: attempt.feedback.map(|feedback| (feedback, attempt.feedback_at)),
+    };
+    let story = DeliveryStory {
+        channel: view.channel,
+        state: view.state,
+        reason: view.reason,
+        detail: view.reason_detail.as_deref(),
+        not_before: view.not_before,
+        findings: &view.findings,
+        attempts: view.attempts.iter().map(attempt).collect(),
+    };
+    json!({
+        "id": view.id.to_string(),
+        "channel": view.channel.as_str(),
+        "state": view.state.as_str(),
+        "reason": view.reason.map(|reason| reason.as_str()),
+        "explanation": explain_delivery(&story),
+    })
+}
+
 fn print_delivery(view: &DeliveryView) -> Value {
     let DeliveryView {
         id,
@@ -53,6 +87,7 @@ fn print_delivery(view: &DeliveryView) -> Value {
         sent_at,
         finished_at,
         updated_at,
+        findings: _,
         attempts,
     } = view;
     json!({
@@ -131,46 +166,6 @@ pub fn print_dead_letter(letter: &DeadLetter) -> Value {
     })
 }
 
-/// A recipient.
-pub fn print_recipient(id: &str, row: &RecipientRow) -> Value {
-    let RecipientRow { email, phone, name, locale, time_zone, roles, updated_at } = row;
-    json!({
-        "id": id, "email": email, "phone": phone, "name": name, "locale": locale, "time_zone": time_zone,
-        "roles": roles, "updated_at": updated_at,
-    })
-}
-
-/// A category.
-pub fn print_category(key: &str, row: &CategoryRow) -> Value {
-    let CategoryRow {
-        class,
-        channels,
-        template_key,
-        max_attempts,
-        unknown_policy,
-        reconcile_window_seconds,
-        updated_at,
-    } = row;
-    let window = u64::try_from(*reconcile_window_seconds).ok().and_then(|seconds| Window::from_seconds(seconds).ok());
-    json!({
-        "key": key, "class": class, "channels": channels, "template": template_key, "max_attempts": max_attempts,
-        "unknown_policy": unknown_policy, "reconcile_window": window.map(|window| window.to_string()),
-        "updated_at": updated_at,
-    })
-}
-
-/// A template with its newest version in each channel and locale.
-pub fn print_template(key: &str, versions: &[TemplateVersionRow]) -> Value {
-    let version = |row: &TemplateVersionRow| {
-        let TemplateVersionRow { channel, locale, version, subject, text_body, html_body, created_at } = row;
-        json!({
-            "channel": channel, "locale": locale, "version": version, "subject": subject, "text": text_body,
-            "html": html_body, "created_at": created_at,
-        })
-    };
-    json!({"key": key, "versions": versions.iter().map(version).collect::<Value>()})
-}
-
 /// A page: `rows` holds one more than `size` where there is another page.
 pub fn print_page<T>(
     name: &str,
@@ -182,6 +177,23 @@ pub fn print_page<T>(
     let size = size as usize;
     let shown = &rows[..rows.len().min(size)];
     let after = if rows.len() > size { shown.last().map(|row| print_cursor(&cursor(row))) } else { None };
+    json!({
+        name: shown.iter().map(print).collect::<Value>(),
+        "page_info": {"after": after, "page_size": size},
+    })
+}
+
+/// A page in the order of keys: `rows` holds one more than `size` where there is another page.
+pub fn print_key_page<T>(
+    name: &str,
+    rows: &[T],
+    size: u32,
+    print: impl Fn(&T) -> Value,
+    key: impl Fn(&T) -> String,
+) -> Value {
+    let size = size as usize;
+    let shown = &rows[..rows.len().min(size)];
+    let after = if rows.len() > size { shown.last().map(|row| print_key_cursor(&key(row))) } else { None };
     json!({
         name: shown.iter().map(print).collect::<Value>(),
         "page_info": {"after": after, "page_size": size},

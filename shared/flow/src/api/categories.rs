@@ -1,35 +1,50 @@
-//! Categories: put and shown.
+//! Categories: put, shown and listed.
 
 use super::{Answer, Api, parameter, show};
-use adapters::store::managed;
+use adapters::store::categories::{self as store, CategoryRow};
 use adapters::wire::fields::FieldError;
-use adapters::wire::http::Request;
+use adapters::wire::http::{Request, Response};
+use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
-use adapters::wire::{managed as bodies, views};
+use adapters::wire::{categories as bodies, views};
 use domain::id::CategoryKey;
 use domain::queue::Queue;
+use domain::secret::KeyService;
 
-impl<Q: Queue> Api<Q> {
+impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn put_category(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "category", CategoryKey::parse)?;
         let body = bodies::read_category(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
-        if !managed::put_category(&mut transaction, &key, &body).await? {
+        if !store::put_category(&mut transaction, &key, &body).await? {
             transaction.roll_back().await?;
-            let error =
-                FieldError::new("/template", "no template has this key; create it with PUT /v1/templates/{key}");
+            let error = FieldError::new(
+                "/template",
+                "no template of messages has this key; create it with PUT /v1/templates/{key}",
+            );
             return Err(Problem::invalid(vec![error]).into());
         }
-        let row = managed::get_category(&mut transaction, &key).await?;
+        let row = store::read_category(&mut transaction, &key).await?;
         transaction.commit().await?;
-        show(row, "category", |row| views::print_category(key.as_str(), row))
+        show(row, "category", bodies::print_category)
     }
 
     pub(super) async fn get_category(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "category", CategoryKey::parse)?;
         let mut transaction = self.begin(request).await?;
-        let row = managed::get_category(&mut transaction, &key).await?;
+        let row = store::read_category(&mut transaction, &key).await?;
         transaction.commit().await?;
-        show(row, "category", |row| views::print_category(key.as_str(), row))
+        show(row, "category", bodies::print_category)
+    }
+
+    pub(super) async fn list_categories(&self, request: &Request) -> Answer {
+        let mut query = Query::of(&request.query);
+        let page = query.key_page();
+        query.finish()?;
+        let mut transaction = self.begin(request).await?;
+        let rows = store::list_categories(&mut transaction, &page).await?;
+        transaction.commit().await?;
+        let key = |row: &CategoryRow| row.key.clone();
+        Ok(Response::json(200, &views::print_key_page("categories", &rows, page.size, bodies::print_category, key)))
     }
 }

@@ -10,6 +10,7 @@ use adapters::wire::views;
 use domain::id::{CategoryKey, DeadLetterId};
 use domain::moment::parse_timestamp;
 use domain::queue::{Publication, Queue};
+use domain::secret::KeyService;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const REDRIVE_LIMIT: u32 = 1000;
 /// The most ids in a redrive request.
 const REDRIVE_IDS: usize = 1000;
 
-impl<Q: Queue> Api<Q> {
+impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn list_dead_letters(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
         let filter = DeadLetterFilter {

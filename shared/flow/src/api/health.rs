@@ -3,9 +3,10 @@
 use super::{Answer, Api};
 use adapters::wire::http::{Request, Response};
 use domain::queue::Queue;
+use domain::secret::KeyService;
 use serde_json::json;
 
-impl<Q: Queue> Api<Q> {
+impl<Q: Queue, K: KeyService> Api<Q, K> {
     /// Healthy is what can reach its database as its tenant.
     pub(super) async fn get_health(&self, request: &Request) -> Answer {
         self.begin(request).await?.commit().await?;

@@ -1,6 +1,6 @@
 //! Notifications as their tenant sees them, and their cancellation.
 
-use super::{Answer, Api, parameter};
+use super::{Answer, Api, parameter, show};
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::notifications::{NotificationFilter, NotificationView, cancel_notification, list_notifications};
 use adapters::wire::fields::Fields;
@@ -12,9 +12,10 @@ use domain::delivery::DeliveryState;
 use domain::id::{CategoryKey, NotificationId, RecipientKey};
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
-use serde_json::{Value, json};
+use domain::secret::KeyService;
+use serde_json::json;
 
-impl<Q: Queue> Api<Q> {
+impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn list_notifications(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
         let filter = NotificationFilter {
@@ -40,9 +41,17 @@ impl<Q: Queue> Api<Q> {
     pub(super) async fn get_notification(&self, request: &Request) -> Answer {
         let id = parameter(request, "id", "notification", NotificationId::parse)?;
         let mut transaction = self.begin(request).await?;
-        let shown = show_notification(&mut transaction, id).await?;
+        let view = find_notification(&mut transaction, id).await?;
         transaction.commit().await?;
-        Ok(Response::json(200, &shown.ok_or_else(|| Problem::not_found("notification"))?))
+        show(view, "notification", views::print_notification)
+    }
+
+    pub(super) async fn explain_notification(&self, request: &Request) -> Answer {
+        let id = parameter(request, "id", "notification", NotificationId::parse)?;
+        let mut transaction = self.begin(request).await?;
+        let view = find_notification(&mut transaction, id).await?;
+        transaction.commit().await?;
+        show(view, "notification", views::print_explanation)
     }
 
     pub(super) async fn cancel_notification(&self, request: &Request, request_id: &str) -> Answer {
@@ -54,20 +63,19 @@ impl<Q: Queue> Api<Q> {
             if canceled.delivery_count == 0 {
                 return Err(Problem::not_found("notification").into());
             }
-            let shown = show_notification(transaction, id).await?.unwrap_or_default();
+            let shown = find_notification(transaction, id).await?.as_ref().map(views::print_notification);
             Ok((json!({"canceled_count": canceled.canceled_count, "notification": shown}), Vec::new()))
         })
         .await
     }
 }
 
-async fn show_notification(
+async fn find_notification(
     transaction: &mut TenantTransaction,
     id: NotificationId,
-) -> Result<Option<Value>, StoreError> {
+) -> Result<Option<NotificationView>, StoreError> {
     let filter = NotificationFilter { id: Some(id), ..NotificationFilter::default() };
-    let rows = list_notifications(transaction, &filter, &Page { after: None, size: 1 }).await?;
-    Ok(rows.first().map(views::print_notification))
+    Ok(list_notifications(transaction, &filter, &Page { after: None, size: 1 }).await?.pop())
 }
 
 fn cursor_of(row: &NotificationView) -> Cursor {

@@ -1,0 +1,143 @@
+//! Categories as people manage them.
+
+use super::database::{StoreError, TenantTransaction};
+use super::settings::Limit;
+use crate::wire::categories::CategoryBody;
+use crate::wire::pages::KeyPage;
+use domain::id::CategoryKey;
+use jiff::Timestamp;
+
+/// A stored category.
+#[derive(Clone, Debug)]
+pub struct CategoryRow {
+    /// Its key.
+    pub key: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is about, for people.
+    pub description: Option<String>,
+    /// What it is for.
+    pub class: String,
+    /// The channels to use.
+    pub channels: Vec<String>,
+    /// The template to use.
+    pub template_key: Option<String>,
+    /// Attempts that may be spent on a delivery.
+    pub max_attempts: i32,
+    /// How an attempt of unknown outcome is settled.
+    pub unknown_policy: String,
+    /// How long to wait for feedback first.
+    pub reconcile_window_seconds: i32,
+    /// Whether recipients' quiet hours are kept.
+    pub quiet_hours_apply: bool,
+    /// Roles that cannot switch it off.
+    pub unmutable_roles: Vec<String>,
+    /// What recipients have to have agreed to.
+    pub consent_purpose: Option<String>,
+    /// At most so many to one recipient.
+    pub throttle: Option<Limit>,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Makes or replaces a category. False where its template does not exist, or is none of messages.
+pub async fn put_category(
+    transaction: &mut TenantTransaction,
+    key: &CategoryKey,
+    body: &CategoryBody,
+) -> Result<bool, StoreError> {
+    let channels: Vec<_> = body.channels.iter().map(|channel| channel.as_str().to_owned()).collect();
+    let done = sqlx::query!(
+        "INSERT INTO harkara.categories
+             (tenant_id, category_key, class, channels, template_key, max_attempts, unknown_policy,
+              reconcile_window_seconds, name, description, quiet_hours_apply, unmutable_roles, consent_purpose,
+              throttle_limit, throttle_window_seconds)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+         WHERE $5::text IS NULL
+            OR EXISTS (SELECT FROM harkara.templates WHERE tenant_id = $1 AND template_key = $5 AND kind = 'message')
+         ON CONFLICT (tenant_id, category_key) DO UPDATE
+         SET class = excluded.class, channels = excluded.channels, template_key = excluded.template_key,
+             max_attempts = excluded.max_attempts, unknown_policy = excluded.unknown_policy,
+             reconcile_window_seconds = excluded.reconcile_window_seconds, name = excluded.name,
+             description = excluded.description, quiet_hours_apply = excluded.quiet_hours_apply,
+             unmutable_roles = excluded.unmutable_roles, consent_purpose = excluded.consent_purpose,
+             throttle_limit = excluded.throttle_limit, throttle_window_seconds = excluded.throttle_window_seconds,
+             updated_at = now()",
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+        body.class.as_str(),
+        &channels,
+        body.template.as_ref().map(|template| template.as_str()),
+        body.max_attempts.cast_signed(),
+        body.unknown_policy.as_str(),
+        body.reconcile_window_seconds.cast_signed(),
+        body.name,
+        body.description,
+        body.quiet_hours_apply,
+        &body.unmutable_roles,
+        body.consent_purpose,
+        body.throttle.map(|throttle| throttle.limit.cast_signed()),
+        body.throttle.map(|throttle| throttle.window_seconds.cast_signed()),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// A category of the tenant.
+pub async fn read_category(
+    transaction: &mut TenantTransaction,
+    key: &CategoryKey,
+) -> Result<Option<CategoryRow>, StoreError> {
+    Ok(select_categories(transaction, Some(key.as_str()), &KeyPage { after: None, size: 1 }).await?.pop())
+}
+
+/// A page of the tenant's categories, by key.
+pub async fn list_categories(
+    transaction: &mut TenantTransaction,
+    page: &KeyPage,
+) -> Result<Vec<CategoryRow>, StoreError> {
+    select_categories(transaction, None, page).await
+}
+
+async fn select_categories(
+    transaction: &mut TenantTransaction,
+    key: Option<&str>,
+    page: &KeyPage,
+) -> Result<Vec<CategoryRow>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT category_key, name, description, class, channels, template_key, max_attempts, unknown_policy,
+                  reconcile_window_seconds, quiet_hours_apply, unmutable_roles, consent_purpose, throttle_limit,
+                  throttle_window_seconds, updated_at AS "updated_at: jiff_sqlx::Timestamp"
+           FROM harkara.categories
+           WHERE tenant_id = $1 AND ($2::text IS NULL OR category_key = $2) AND ($3::text IS NULL OR category_key > $3)
+           ORDER BY category_key
+           LIMIT $4"#,
+        transaction.tenant.as_uuid(),
+        key,
+        page.after,
+        i64::from(page.size) + 1,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let category = rows.into_iter().map(|row| CategoryRow {
+        key: row.category_key,
+        name: row.name,
+        description: row.description,
+        class: row.class,
+        channels: row.channels,
+        template_key: row.template_key,
+        max_attempts: row.max_attempts,
+        unknown_policy: row.unknown_policy,
+        reconcile_window_seconds: row.reconcile_window_seconds,
+        quiet_hours_apply: row.quiet_hours_apply,
+        unmutable_roles: row.unmutable_roles,
+        consent_purpose: row.consent_purpose,
+        throttle: row
+            .throttle_limit
+            .zip(row.throttle_window_seconds)
+            .map(|(limit, window)| Limit { limit: limit.unsigned_abs(), window_seconds: window.unsigned_abs() }),
+        updated_at: row.updated_at.to_jiff(),
+    });
+    Ok(category.collect())
+}

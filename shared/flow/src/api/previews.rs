@@ -1,0 +1,226 @@
+//! What a template makes of data: as a preview, and as it was sent. Both come out of the code that sends.
+
+use super::templates::{read_draft, read_library};
+use super::{Answer, Api, parameter, show};
+use crate::message::{Message, Reader, Subject, make_message, warn_of};
+use crate::request::Refused;
+use adapters::ids::new_uuid;
+use adapters::store::categories::read_category;
+use adapters::store::contents::{SentContent, read_sent};
+use adapters::store::database::TenantTransaction;
+use adapters::store::recipients::read_recipient;
+use adapters::store::templates::{choose_variant, read_publication};
+use adapters::store::tenants::{TenantRow, read_tenant};
+use adapters::wire::fields::FieldError;
+use adapters::wire::http::{Request, Response};
+use adapters::wire::previews::{print_content, print_preview, refuse_render};
+use adapters::wire::problem::Problem;
+use adapters::wire::templates::{PreviewBody, PreviewRecipient, read_preview, refuse_draft};
+use domain::category::Class;
+use domain::id::{DeliveryId, NotificationId, TemplateKey, TenantId};
+use domain::link::{LinkToken, SubjectId};
+use domain::queue::Queue;
+use domain::render::{CompiledTemplate, FooterLinks, TemplateSource};
+use domain::secret::KeyService;
+use domain::template::{Variables, check_data, example_context, publish};
+use serde_json::{Value, json};
+
+/// A person whom a preview is for.
+struct Person {
+    id: Option<String>,
+    subject: SubjectId,
+    name: Option<String>,
+    email: Option<String>,
+    locale: String,
+    time_zone: String,
+    attributes: Value,
+    roles: Vec<String>,
+}
+
+/// What a preview renders.
+struct Chosen {
+    source: TemplateSource,
+    locale: String,
+    variables: Variables,
+}
+
+impl<Q: Queue, K: KeyService> Api<Q, K> {
+    /// Renders a template as it would be sent, and says what is questionable about it.
+    pub(super) async fn preview_template(&self, request: &Request) -> Answer {
+        let key = parameter(request, "key", "template", TemplateKey::parse)?;
+        let body = read_preview(&request.json_or_empty()?)?;
+        let caller = request.caller()?;
+        let mut transaction = self.begin(request).await?;
+        let tenant = read_tenant(&mut transaction).await?;
+        let person = find_person(&mut transaction, &body.recipient, &tenant).await?;
+        let category = match &body.category {
+            None => None,
+            Some(key) => {
+                let unknown = || FieldError::new("/category", "no category has this key; see GET /v1/categories");
+                let row = read_category(&mut transaction, key).await?;
+                Some(row.ok_or_else(|| Problem::invalid(vec![unknown()]))?)
+            }
+        };
+        let chosen = choose_source(&mut transaction, &key, &body, &person, &tenant).await?;
+        transaction.commit().await?;
+
+        let data = match &body.data {
+            Some(data) => {
+                check_data(&chosen.variables, data).map_err(wrong_data)?;
+                data.clone()
+            }
+            None => example_context(&chosen.variables, &tenant.locale),
+        };
+        let mandatory = |roles: &[String]| roles.iter().any(|role| role == "*" || person.roles.contains(role));
+        let can_leave = !category.as_ref().is_some_and(|category| mandatory(&category.unmutable_roles));
+        let category_key = category.as_ref().map_or("preview", |category| category.key.as_str());
+        let links = self.sign_links(caller.tenant, &caller.subject, person.subject, category_key).await?;
+        let about = Subject {
+            notification: &NotificationId::from_uuid(new_uuid()).to_string(),
+            category: category_key,
+            tenant: &tenant.name,
+            data: &data,
+            links: &links,
+            can_leave,
+        };
+        let compiled = CompiledTemplate::new(chosen.source).map_err(|error| refuse_render(&error))?;
+        let message = make_message(&compiled, &reader(&person), &about).map_err(|error| refuse_render(&error))?;
+        let class = category.as_ref().and_then(|category| Class::parse(&category.class));
+        let warnings = warn_of(&message, class, can_leave.then_some(&links));
+        Ok(Response::json(200, &print_preview(&message.parts, &message.hash, &chosen.locale, &warnings)))
+    }
+
+    /// Shows what a delivery said: its template's version and its data, rendered once more and held against the digest
+    /// that was kept when it was sent.
+    pub(super) async fn get_delivery_content(&self, request: &Request) -> Answer {
+        let id = parameter(request, "id", "delivery", DeliveryId::parse)?;
+        let caller = request.caller()?;
+        let mut transaction = self.begin(request).await?;
+        let sent = read_sent(&mut transaction, id).await?;
+        transaction.commit().await?;
+        let Some(sent) = sent else { return show(None::<()>, "delivery that was rendered", |()| Value::Null) };
+        let message = self.render_sent(caller.tenant, &caller.subject, &sent).await?;
+        Ok(Response::json(200, &print_content(&sent, &message.parts, &message.hash)))
+    }
+
+    async fn render_sent(&self, tenant: TenantId, actor: &str, sent: &SentContent) -> Result<Message, Refused> {
+        let links = self.sign_links(tenant, actor, sent.subject, sent.category.as_str()).await?;
+        let reader = Reader {
+            id: sent.recipient.as_deref(),
+            name: sent.name.as_deref(),
+            email: sent.email.as_deref(),
+            locale: &sent.locale,
+            time_zone: &sent.time_zone,
+            attributes: &sent.attributes,
+        };
+        let about = Subject {
+            notification: &sent.notification.to_string(),
+            category: sent.category.as_str(),
+            tenant: &sent.tenant_name,
+            data: &sent.data,
+            links: &links,
+            can_leave: !sent.is_mandatory,
+        };
+        let compiled = CompiledTemplate::new(sent.source.clone()).map_err(|error| refuse_render(&error))?;
+        Ok(make_message(&compiled, &reader, &about).map_err(|error| refuse_render(&error))?)
+    }
+
+    async fn sign_links(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        subject: SubjectId,
+        category: &str,
+    ) -> Result<FooterLinks, Refused> {
+        let ring = self.keys.load_or_create(&self.database, tenant, actor).await.map_err(|error| {
+            tracing::error!(error = adapters::telemetry::chain(&error), "the link keys cannot be had");
+            Problem::unavailable()
+        })?;
+        let category = domain::id::CategoryKey::parse(category).ok();
+        crate::message::sign_links(&ring, &self.public_url, &LinkToken { tenant, subject, category })
+            .ok_or_else(|| Problem::unavailable().into())
+    }
+}
+
+async fn find_person(
+    transaction: &mut TenantTransaction,
+    recipient: &PreviewRecipient,
+    tenant: &TenantRow,
+) -> Result<Person, Refused> {
+    match recipient {
+        PreviewRecipient::Known(key) => {
+            let unknown = || FieldError::new("/recipient/id", "no recipient has this id; see GET /v1/recipients");
+            let row = read_recipient(transaction, key).await?.ok_or_else(|| Problem::invalid(vec![unknown()]))?;
+            Ok(Person {
+                id: Some(row.id),
+                subject: row.subject,
+                name: row.name,
+                email: row.email,
+                locale: row.locale.unwrap_or_else(|| tenant.locale.to_string()),
+                time_zone: row.time_zone.unwrap_or_else(|| tenant.time_zone.clone()),
+                attributes: row.attributes,
+                roles: row.roles,
+            })
+        }
+        PreviewRecipient::MadeUp { name, locale, time_zone } => Ok(Person {
+            id: None,
+            // Nobody's, so that the links of a preview lead nowhere.
+            subject: SubjectId::from_uuid(new_uuid()),
+            name: Some(name.as_ref().map_or("Asha Rao", |name| name.as_str()).to_owned()),
+            email: Some("asha@example.com".to_owned()),
+            locale: locale.as_ref().unwrap_or(&tenant.locale).to_string(),
+            time_zone: time_zone.as_ref().map_or(&tenant.time_zone[..], |zone| zone.as_str()).to_owned(),
+            attributes: json!({}),
+            roles: Vec::new(),
+        }),
+    }
+}
+
+async fn choose_source(
+    transaction: &mut TenantTransaction,
+    key: &TemplateKey,
+    body: &PreviewBody,
+    person: &Person,
+    tenant: &TenantRow,
+) -> Result<Chosen, Refused> {
+    let Some(version) = body.version else {
+        let (draft, _) = read_draft(transaction, key).await?;
+        let library = read_library(transaction).await?;
+        let variables = draft.variables.clone().unwrap_or_default();
+        let published = publish(&draft, &library).map_err(refuse_draft)?;
+        let wanted = tenant.locales_for(&person.locale);
+        let best = published.into_iter().filter(|variant| variant.channel == body.channel).min_by_key(|variant| {
+            let place = wanted.iter().position(|locale| *locale == variant.locale.as_str());
+            (place.unwrap_or(usize::MAX), variant.locale.to_string())
+        });
+        let best = best.ok_or_else(|| Problem::not_found("variant for the channel"))?;
+        let parts = best.parts;
+        let source = TemplateSource { subject: parts.subject.unwrap_or_default(), text: parts.text, html: parts.html };
+        return Ok(Chosen { source, locale: best.locale.to_string(), variables });
+    };
+    let publication =
+        read_publication(transaction, key, version).await?.ok_or_else(|| Problem::not_found("version"))?;
+    let chosen = choose_variant(transaction, key, body.channel, &person.locale, version).await?;
+    let variant = publication
+        .variants
+        .into_iter()
+        .find(|variant| variant.channel == body.channel.as_str() && Some(&variant.locale) == chosen.as_ref());
+    let variant = variant.ok_or_else(|| Problem::not_found("variant for the channel"))?;
+    let variables = Variables::parse(&publication.variables).unwrap_or_default();
+    Ok(Chosen { source: variant.source, locale: variant.locale, variables })
+}
+
+fn reader(person: &Person) -> Reader<'_> {
+    Reader {
+        id: person.id.as_deref(),
+        name: person.name.as_deref(),
+        email: person.email.as_deref(),
+        locale: &person.locale,
+        time_zone: &person.time_zone,
+        attributes: &person.attributes,
+    }
+}
+
+fn wrong_data(errors: Vec<(String, String)>) -> Problem {
+    Problem::invalid(errors.into_iter().map(|(at, detail)| FieldError::new(at, detail)).collect())
+}

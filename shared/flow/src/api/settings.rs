@@ -1,0 +1,25 @@
+//! What a tenant decides for all its categories.
+
+use super::{Answer, Api};
+use adapters::store::settings as store;
+use adapters::wire::http::{Request, Response};
+use adapters::wire::settings::{print_settings, read_settings};
+use domain::queue::Queue;
+use domain::secret::KeyService;
+
+impl<Q: Queue, K: KeyService> Api<Q, K> {
+    pub(super) async fn get_settings(&self, request: &Request) -> Answer {
+        let mut transaction = self.begin(request).await?;
+        let settings = store::read_settings(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(Response::json(200, &print_settings(&settings)))
+    }
+
+    pub(super) async fn put_settings(&self, request: &Request) -> Answer {
+        let settings = read_settings(&request.json()?)?;
+        let mut transaction = self.begin(request).await?;
+        store::put_settings(&mut transaction, &settings).await?;
+        transaction.commit().await?;
+        Ok(Response::json(200, &print_settings(&settings)))
+    }
+}
