@@ -213,6 +213,59 @@ CREATE TABLE harkara.template_publications (
     CONSTRAINT version_is_positive CHECK (version > 0)
 );
 
+-- What a request's decisions need, in one answer: as before, but for what templates ask of data, and without erased recipients.
+CREATE OR REPLACE FUNCTION harkara.read_enqueue_context(
+    p_tenant          uuid,
+    p_route           text,
+    p_idempotency_key text,
+    p_recipients      text[],
+    p_categories      text[],
+    p_templates       text[]
+) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+BEGIN
+    PERFORM harkara.set_tenant(p_tenant);
+    RETURN (
+        SELECT jsonb_build_object(
+            'now', now(),
+            'tenant_state', (SELECT t.state FROM harkara.tenants t WHERE t.tenant_id = p_tenant),
+            -- The answer to an earlier request with this key.
+            'stored_answer', (
+                SELECT jsonb_build_object(
+                    'request_hash', encode(k.request_hash, 'hex'), 'request_id', k.request_id, 'answer', k.answer)
+                FROM harkara.idempotency_keys k
+                WHERE k.tenant_id = p_tenant AND k.route = p_route AND k.idempotency_key = p_idempotency_key
+                  AND k.expires_at > now()),
+            'recipients', (
+                SELECT coalesce(jsonb_agg(jsonb_build_object(
+                    'recipient_id', r.recipient_id, 'has_email', r.email IS NOT NULL, 'has_phone', r.phone IS NOT NULL)), '[]')
+                FROM harkara.recipients r
+                WHERE r.tenant_id = p_tenant AND r.recipient_id = ANY (p_recipients) AND r.erased_at IS NULL),
+            'categories', (
+                SELECT coalesce(jsonb_agg(jsonb_build_object(
+                    'category_key', c.category_key, 'channels', c.channels,
+                    'template_key', c.template_key, 'max_attempts', c.max_attempts,
+                    'unknown_policy', c.unknown_policy, 'reconcile_window_seconds', c.reconcile_window_seconds)), '[]')
+                FROM harkara.categories c
+                WHERE c.tenant_id = p_tenant AND c.category_key = ANY (p_categories)),
+            -- Those that are named, and those of the named categories; a draft alone is none.
+            'templates', (
+                SELECT coalesce(jsonb_agg(jsonb_build_object(
+                    'template_key', t.template_key, 'variables', p.variables)), '[]')
+                FROM harkara.templates t
+                LEFT JOIN harkara.template_publications p
+                    ON p.tenant_id = t.tenant_id AND p.template_key = t.template_key AND p.version = t.published_version
+                WHERE t.tenant_id = p_tenant AND t.kind = 'message' AND (t.published_version IS NOT NULL OR t.draft IS NULL)
+                  AND (t.template_key = ANY (p_templates)
+                       OR t.template_key IN (SELECT c.template_key FROM harkara.categories c
+                                             WHERE c.tenant_id = p_tenant AND c.category_key = ANY (p_categories))))
+        )
+    );
+END
+$$;
+
 -- A recipient's own token sees that recipient's rows only.
 
 -- The recipients that this transaction may see, NULL where it may see all of its tenant.

@@ -2,21 +2,27 @@
 
 use crate::clock::shift_time;
 use crate::doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
+use crate::key_service::ScriptedKeyService;
+use adapters::envelope::Envelope;
 use adapters::ses::MailConfig;
 use adapters::store::database::{Database, DatabaseConfig};
+use adapters::store::keys::LinkKeys;
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::http::Response;
 use adapters::wire::sqs_event::Record;
 use domain::address::EmailAddress;
 use domain::id::TenantId;
+use domain::link::PublicUrl;
 use flow::api::Api;
 use flow::dead_letter::DeadLetter;
 use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::processor::Processor;
+use flow::template_cache::TemplateCache;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The first tenant.
@@ -31,9 +37,9 @@ pub struct Stage {
     /// `enqueue`.
     pub enqueue: Enqueue<RecordingQueue>,
     /// `api`.
-    pub api: Api<RecordingQueue>,
+    pub api: Api<RecordingQueue, ScriptedKeyService>,
     /// `processor`.
-    pub processor: Processor<ScriptedMailSender, RecordingQueue, RecordingBus>,
+    pub processor: Processor<ScriptedMailSender, RecordingQueue, RecordingBus, ScriptedKeyService>,
     /// `dispatcher`.
     pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
     /// `dead_letter`.
@@ -48,6 +54,8 @@ pub struct Stage {
     pub mail: ScriptedMailSender,
     /// The provider's account.
     pub account: ScriptedAccount,
+    /// What keeps the keys of keys.
+    pub key_service: ScriptedKeyService,
     is_finished: bool,
 }
 
@@ -87,19 +95,27 @@ impl Stage {
         upsert_tenants(&database_of(&admin), &tenants).await.expect("tenants are made");
 
         let (queue, bus, mail) = (RecordingQueue::default(), RecordingBus::default(), ScriptedMailSender::default());
-        let account = ScriptedAccount::default();
+        let (account, key_service) = (ScriptedAccount::default(), ScriptedKeyService::default());
         let api_role = database_as(&admin, "harkara_api");
         let worker_role = database_as(&admin, "harkara_worker");
         let from = EmailAddress::parse("sender@harkara.test").expect("an address");
         let stage = Self {
             enqueue: Enqueue { database: api_role.clone(), queue: queue.clone() },
-            api: Api { database: api_role, queue: queue.clone() },
+            api: Api {
+                database: api_role,
+                queue: queue.clone(),
+                keys: link_keys(&key_service),
+                public_url: public_url(),
+            },
             processor: Processor {
                 database: worker_role.clone(),
                 mail: mail.clone(),
                 queue: queue.clone(),
                 bus: bus.clone(),
                 mail_config: MailConfig { configuration_set: "harkara".to_owned(), from },
+                keys: link_keys(&key_service),
+                public_url: public_url(),
+                templates: TemplateCache::default(),
             },
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
@@ -113,13 +129,14 @@ impl Stage {
             bus,
             mail,
             account,
+            key_service,
             admin,
             is_finished: false,
         };
         for tenant in [TENANT, OTHER_TENANT] {
             let template =
                 json!({"subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>"});
-            stage.put(tenant, "/v1/templates/{key}", "greeting", template).await;
+            stage.publish(tenant, "greeting", template).await;
             let category = json!({"class": "transactional", "template": "greeting"});
             stage.put(tenant, "/v1/categories/{key}", "greeting", category).await;
             stage.put(tenant, "/v1/recipients/{id}", "ada", json!({"email": "ada@example.org", "name": "Ada"})).await;
@@ -158,6 +175,23 @@ impl Stage {
     pub async fn call_with_key(&self, tenant: &str, route: &str, parameter: &str, key: &str) -> Answer {
         let event = gateway_event(tenant, route, Some(parameter), "", "", &[("idempotency-key", key)]);
         read_answer(self.api.answer_request(event, "request-1").await)
+    }
+
+    /// Publishes a template of one variant: `{"subject", "text", "html"}`, and `"locale"` where it is not English.
+    /// Beside them may stand what else a draft has.
+    pub async fn publish(&self, tenant: &str, key: &str, mut body: Value) {
+        if body.get("variants").is_none() {
+            let mut variant = json!({"locale": "en"});
+            for name in ["locale", "subject", "text", "html", "mjml", "short_text"] {
+                if let Some(part) = body.as_object_mut().and_then(|body| body.remove(name)) {
+                    variant[name] = part;
+                }
+            }
+            body["variants"] = json!([variant]);
+        }
+        self.put(tenant, "/v1/templates/{key}", key, body).await;
+        let answer = self.call(tenant, "POST /v1/templates/{key}/publish", Some(key), "", "").await;
+        assert_eq!(answer.status, 200, "publishing {key}: {answer:?}");
     }
 
     /// A `PUT` that has to go through.
@@ -345,4 +379,12 @@ pub(crate) fn read_printed(printed: &Value) -> Answer {
 fn failing_ids(response: &Value) -> Vec<String> {
     let failures = response["batchItemFailures"].as_array().expect("the list is always there");
     failures.iter().map(|failure| failure["itemIdentifier"].as_str().expect("an id").to_owned()).collect()
+}
+
+fn link_keys(service: &ScriptedKeyService) -> LinkKeys<ScriptedKeyService> {
+    LinkKeys::new(Arc::new(Envelope::new(service.clone())))
+}
+
+fn public_url() -> PublicUrl {
+    PublicUrl::parse("https://notices.harkara.test").expect("a URL")
 }

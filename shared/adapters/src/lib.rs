@@ -28,6 +28,8 @@ pub mod envelope;
 pub mod failpoint;
 pub mod ids;
 #[cfg(feature = "services")]
+pub mod public_url;
+#[cfg(feature = "services")]
 mod secrets;
 #[cfg(feature = "services")]
 pub mod telemetry;

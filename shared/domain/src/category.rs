@@ -4,7 +4,7 @@ use crate::delivery::named;
 use std::fmt;
 
 named! {
-    /// What a category is for; decides later what a recipient may mute.
+    /// What a category is for; decides what a recipient may mute, where the category itself does not.
     Class {
         /// Answers something that the recipient did.
         Transactional = "transactional",
@@ -18,6 +18,26 @@ named! {
         Reminder = "reminder",
         /// Collects other notifications.
         Digest = "digest",
+    }
+}
+
+impl Class {
+    /// Whether a category of this class is sent whatever recipients prefer, where it does not say.
+    pub const fn is_mandatory(self) -> bool {
+        matches!(self, Self::Security | Self::Regulatory)
+    }
+
+    /// Whether a category of this class keeps quiet hours, where it does not say: what somebody waits for does not.
+    pub const fn keeps_quiet_hours(self) -> bool {
+        matches!(self, Self::Marketing | Self::Reminder | Self::Digest)
+    }
+
+    /// The purpose that recipients of this class have to have agreed to, where the category does not say.
+    pub const fn needs_consent(self) -> Option<&'static str> {
+        match self {
+            Self::Marketing => Some("marketing"),
+            _ => None,
+        }
     }
 }
 

@@ -18,15 +18,15 @@ pub struct DeliveryStory<'a> {
     pub detail: Option<&'a str>,
     /// Before when no attempt begins.
     pub not_before: Timestamp,
-    /// What was found when it was last decided about; `None` before that.
-    pub findings: Option<&'a [Finding]>,
+    /// What was found when it was last decided about; empty before that.
+    pub findings: &'a [Finding],
     /// Its attempts, in order.
-    pub attempts: Vec<AttemptStory<'a>>,
+    pub attempts: Vec<AttemptStory>,
 }
 
 /// What is known of an attempt.
-#[derive(Clone, Copy, Debug)]
-pub struct AttemptStory<'a> {
+#[derive(Clone, Debug)]
+pub struct AttemptStory {
     /// Its number.
     pub number: i32,
     /// When it began.
@@ -34,7 +34,7 @@ pub struct AttemptStory<'a> {
     /// How it ended; `None` while it runs.
     pub outcome: Option<AttemptOutcome>,
     /// The provider's code and words.
-    pub error: Option<(&'a str, Option<&'a str>)>,
+    pub error: Option<(String, Option<String>)>,
     /// The strongest thing that the provider said afterwards.
     pub feedback: Option<(Feedback, Option<Timestamp>)>,
 }
@@ -45,7 +45,7 @@ pub fn explain_delivery(story: &DeliveryStory<'_>) -> Vec<String> {
     if let Some(detail) = story.detail {
         lines.push(format!("It was said: {detail}."));
     }
-    for finding in story.findings.into_iter().flatten() {
+    for finding in story.findings {
         lines.push(format!("Found: {finding}."));
     }
     lines.extend(story.attempts.iter().map(describe_attempt));
@@ -114,7 +114,7 @@ pub const fn describe_reason(reason: Reason) -> &'static str {
     }
 }
 
-fn describe_attempt(attempt: &AttemptStory<'_>) -> String {
+fn describe_attempt(attempt: &AttemptStory) -> String {
     let AttemptStory { number, started_at, outcome, error, feedback } = attempt;
     let ended = match outcome {
         None => "is under way",
@@ -158,7 +158,7 @@ mod tests {
             reason: Some(Reason::PreferenceOff),
             detail: None,
             not_before: Timestamp::UNIX_EPOCH,
-            findings: Some(&findings),
+            findings: &findings,
             attempts: Vec::new(),
         };
         assert_eq!(
@@ -178,7 +178,7 @@ mod tests {
             reason,
             detail: None,
             not_before: Timestamp::UNIX_EPOCH,
-            findings: None,
+            findings: &[],
             attempts: Vec::new(),
         };
         let mut said: Vec<_> = DeliveryState::ALL.iter().map(|state| summarize(&story(*state, None))).collect();

@@ -10,6 +10,7 @@ use crate::locale::Locale;
 use crate::moment::{TimeZoneName, Window};
 use crate::name::DisplayName;
 use crate::retry;
+use crate::template::{Variables, check_data};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -111,8 +112,8 @@ pub struct TenantContext {
     pub recipients: BTreeMap<String, Reach>,
     /// Its categories, of those named.
     pub categories: BTreeMap<String, CategoryDefaults>,
-    /// Its templates, of those named.
-    pub templates: BTreeSet<String>,
+    /// Its published templates, of those named and those of the categories, with what each asks of the data.
+    pub templates: BTreeMap<String, Option<Variables>>,
 }
 
 /// The channels that a recipient has an address for.
@@ -160,6 +161,10 @@ pub enum Refusal {
     UnknownRecipient(usize),
     /// No such template.
     UnknownTemplate,
+    /// The category's template was never published.
+    UnpublishedTemplate,
+    /// The data lacks what the template needs, or has something else there: pointers below the data, and what is wrong.
+    WrongData(Vec<(String, String)>),
     /// Neither a template nor whole content.
     NoContent,
     /// The recipient has no address for any of the channels.
@@ -175,7 +180,13 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::UnknownCategory => "no category has this key; create it with PUT /v1/categories/{key}",
             Self::UnknownRecipient(_) => "no recipient has this id; create it with PUT /v1/recipients/{id}",
-            Self::UnknownTemplate => "no template has this key; create it with PUT /v1/templates/{key}",
+            Self::UnknownTemplate => {
+                "no template has this key, or none that was published; see PUT /v1/templates/{key}"
+            }
+            Self::UnpublishedTemplate => {
+                "the category's template is a draft; publish it with POST /v1/templates/{key}/publish"
+            }
+            Self::WrongData(_) => "the data is not what the template asks for",
             Self::NoContent => "the category has no template, so give one, or a subject with text or html",
             Self::NoAddress(_) => "the recipient has no address for any of the channels",
             Self::SendTooFarAhead => "send_at is more than 366 days ahead",
@@ -226,13 +237,20 @@ pub fn plan_notifications(
         return Err(Refusal::ExpiresBeforeSend);
     }
     let template = match &request.template {
-        Some(asked) if tenant.templates.contains(asked.as_str()) => Some(asked.as_str().to_owned()),
+        Some(asked) if tenant.templates.contains_key(asked.as_str()) => Some(asked.as_str().to_owned()),
         Some(_) => return Err(Refusal::UnknownTemplate),
         None if request.content.is_whole() => None,
-        None => category.template.clone(),
+        None => match &category.template {
+            Some(key) if !tenant.templates.contains_key(key) => return Err(Refusal::UnpublishedTemplate),
+            template => template.clone(),
+        },
     };
     if template.is_none() && !request.content.is_whole() {
         return Err(Refusal::NoContent);
+    }
+    // Parts of the request's own may use other variables than the template's.
+    if let Some(Some(variables)) = template.as_ref().and_then(|key| tenant.templates.get(key)) {
+        check_data(variables, &request.data).map_err(Refusal::WrongData)?;
     }
     let asked = request.channels.as_ref().unwrap_or(&category.channels);
     let plan = |(place, recipient): (usize, &Recipient)| {
@@ -305,7 +323,7 @@ mod tests {
         TenantContext {
             recipients: BTreeMap::from([("auditor-7".to_owned(), Reach { email: true, phone: false })]),
             categories: BTreeMap::from([("INVITATION".to_owned(), category)]),
-            templates: BTreeSet::new(),
+            templates: BTreeMap::from([("invitation".to_owned(), None)]),
         }
     }
 

@@ -148,7 +148,11 @@ pub fn settle_attempt(
         Conclusion::Called(SendOutcome::Unauthorized(error)) => {
             retry_uncounted(AttemptOutcome::Transient, error, retry::backoff(budget.made, jitter))
         }
-        Conclusion::HandedBack(error) => retry_uncounted(AttemptOutcome::NotSent, error, Duration::from_secs(1)),
+        // At once, unless something is missing for longer.
+        Conclusion::HandedBack(error) => {
+            let wait = if budget.made <= 2 { Duration::from_secs(1) } else { retry::backoff(budget.made, jitter) };
+            retry_uncounted(AttemptOutcome::NotSent, error, wait)
+        }
         Conclusion::Called(SendOutcome::Held(reason, error)) => {
             let wait = retry::hold(hold_time(reason), jitter);
             Settlement {
@@ -166,10 +170,9 @@ pub fn settle_attempt(
             counted: false,
             ..end(DeliveryState::Expired, Some(Reason::ExpiryPassed), AttemptOutcome::NotSent, None)
         },
-        Conclusion::Skipped(reason) => Settlement {
-            counted: false,
-            ..end(DeliveryState::Skipped, Some(reason), AttemptOutcome::NotSent, None)
-        },
+        Conclusion::Skipped(reason) => {
+            Settlement { counted: false, ..end(DeliveryState::Skipped, Some(reason), AttemptOutcome::NotSent, None) }
+        }
         Conclusion::Postponed { reason, wait } => Settlement {
             counted: false,
             next: Next::Retry { wait, wake: retry::wake_after(wait) },

@@ -242,7 +242,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
         let plans = match plan_notifications(request, &context.tenant, context.now) {
             Ok(plans) => plans,
             Err(refusal) => {
-                decided.reject(index, None, vec![locate_refusal(item, &refusal)], &asked.key.request_id);
+                decided.reject(index, None, locate_refusal(item, &refusal), &asked.key.request_id);
                 continue;
             }
         };
@@ -251,7 +251,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(refusal) => {
-                    decided.reject(index, place, vec![locate_refusal(item, &refusal)], &asked.key.request_id);
+                    decided.reject(index, place, locate_refusal(item, &refusal), &asked.key.request_id);
                     continue;
                 }
             };

@@ -16,5 +16,7 @@ pub mod api;
 
 pub mod migrate;
 
+mod message;
 mod outbox;
 mod request;
+pub mod template_cache;

@@ -2,7 +2,7 @@
 //!
 //! A crash in between publishes an event twice, with one id; what the bus does not take stays for the dispatcher.
 
-use adapters::store::claims::delete_events_across_tenants;
+use adapters::store::attempts::delete_events_across_tenants;
 use adapters::store::database::{Database, StoreError};
 use adapters::telemetry::chain;
 use domain::event::{Event, EventBus};

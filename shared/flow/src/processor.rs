@@ -1,7 +1,8 @@
 //! Sends: claim, decide, render, send, record, and say what is to be received again.
 //!
-//! The cast: `store::claims` claims a whole batch in one statement and records it in another; `domain::outcome`
-//! decides what each attempt leads to; the channel makes one provider call for an attempt.
+//! The cast: `store::claims` claims a whole batch in one statement, `store::attempts` records it in another;
+//! `domain::decision` says whether a delivery may go now, `domain::outcome` what each attempt leads to; the channel makes
+//! one provider call for an attempt.
 //!
 //! What makes a second copy of a message harmless: the claim. It takes a delivery from `queued` to `sending` and
 //! counts the attempt before anything is sent, so the copy finds nothing to claim and is deleted.
@@ -9,30 +10,41 @@
 //! The queue itself is not needed for correctness: every open delivery has a due time, and a lost message is published
 //! again.
 
+use crate::message::{Reader, Subject, make_message, sign_links};
 use crate::outbox::tell_until;
+use crate::template_cache::{Cached, Compiled, TemplateCache};
 use adapters::ids::new_uuid;
 use adapters::ses::MailConfig;
-use adapters::store::claims::{self as store, AttemptRecord, Claim, ClaimedDelivery, DeliveryKey, Recorded};
+use adapters::store::attempts::{AttemptRecord, Recorded, record_across_tenants};
+use adapters::store::claims::{self as store, Claim, ClaimedDelivery, DeliveryKey};
 use adapters::store::database::{Database, StoreError};
+use adapters::store::keys::{LinkKeyRings, LinkKeys};
+use adapters::store::templates::VersionKey;
 use adapters::telemetry::chain;
 use adapters::wire::queue_message::read_message;
 use adapters::wire::sqs_event::{BatchResponse, Record};
 use domain::address::EmailAddress;
+use domain::decision::{Finding, Verdict, decide_dispatch};
 use domain::delivery::Reason;
 use domain::event::{Event, EventBus, event_type};
 use domain::header::{Header, HeaderName, HeaderValue, TagValue};
-use domain::id::{AttemptId, EventId};
+use domain::id::{AttemptId, EventId, TenantId};
+use domain::link::{LinkToken, PublicUrl, unsubscribe_headers};
 use domain::mail::{Mail, MailSender, MailTags};
 use domain::name::DisplayName;
+use domain::notification::InlineContent;
 use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
 use domain::queue::{DeadMessage, DeliveryMessage, Queue};
-use domain::render::{Formats, render_template, text_from_html};
+use domain::render::{CompiledTemplate, FooterLinks, TemplateSource};
 use domain::retry::{Jitter, LONGEST_EARLY, Wake};
+use domain::secret::KeyService;
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Provider calls side by side within a batch; half a batch, so that a batch is two even rounds.
@@ -52,7 +64,7 @@ const HAND_BACK_PAUSES: [Duration; 3] =
 const RECORD_TRIES: u32 = 3;
 
 /// The flow with what it needs.
-pub struct Processor<M, Q, B> {
+pub struct Processor<M, Q, B, K> {
     /// As `harkara_worker`.
     pub database: Database,
     /// The mail channel.
@@ -63,6 +75,12 @@ pub struct Processor<M, Q, B> {
     pub bus: B,
     /// What every mail has in common.
     pub mail_config: MailConfig,
+    /// What signs the links in mails.
+    pub keys: LinkKeys<K>,
+    /// Where those links lead.
+    pub public_url: PublicUrl,
+    /// The templates that were used already.
+    pub templates: TemplateCache,
 }
 
 /// What is to happen with a received message.
@@ -80,10 +98,12 @@ enum Disposal<'a> {
 /// A claimed delivery and what became of it.
 struct Concluded {
     claimed: Box<ClaimedDelivery>,
+    findings: Vec<Finding>,
+    content_hash: Option<[u8; 32]>,
     settlement: Settlement,
 }
 
-impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, B> {
+impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + Sync> Processor<M, Q, B, K> {
     /// Works through a batch. Each record has its own outcome, whatever happens to its neighbours.
     pub async fn process_batch(&self, records: &[Record], deadline: Instant) -> BatchResponse {
         adapters::failpoint!("P1_batch", BatchResponse::failing(records));
@@ -168,8 +188,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                 Claim::Missing => drop(known.insert(key, Known::Missing)),
             }
         }
+        let contents = self.load_contents(&claimed).await;
         let concluded: Vec<Concluded> = stream::iter(claimed)
-            .map(|claimed| self.conclude(claimed, deadline))
+            .map(|claimed| self.conclude(claimed, &contents, deadline))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
@@ -179,7 +200,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             Ok(recorded) => {
                 log_breakers(&recorded.events);
                 events.extend(recorded.events);
-                for Concluded { claimed, settlement } in concluded {
+                for Concluded { claimed, settlement, .. } in concluded {
                     let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
                         Known::Settled(Box::new(settlement))
                     } else {
@@ -198,14 +219,21 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
         known
     }
 
-    async fn conclude(&self, claimed: Box<ClaimedDelivery>, deadline: Instant) -> Concluded {
+    async fn conclude(&self, claimed: Box<ClaimedDelivery>, contents: &Contents, deadline: Instant) -> Concluded {
+        let decision = decide_dispatch(&claimed.facts);
+        let mut content_hash = None;
         let conclusion = if deadline.saturating_duration_since(Instant::now()) < RESERVE {
             Conclusion::HandedBack(words("OutOfTime", "the invocation's time ran out before this delivery"))
+        } else if let Some(conclusion) = conclude_decision(decision.verdict, claimed.facts.now) {
+            conclusion
         } else {
             // Whatever a record makes its own code do stays with it. Nothing was sent while preparing.
-            match catch_unwind(AssertUnwindSafe(|| self.prepare(&claimed))) {
-                Ok(Prepared::Concluded(conclusion)) => conclusion,
-                Ok(Prepared::Mail(mail)) => self.send(&mail).await,
+            match catch_unwind(AssertUnwindSafe(|| self.compose(&claimed, contents))) {
+                Ok(Err(conclusion)) => conclusion,
+                Ok(Ok(composed)) => {
+                    content_hash = Some(composed.hash);
+                    if claimed.sandbox { Conclusion::Sandboxed } else { self.send(&composed.mail).await }
+                }
                 Err(_) => Conclusion::Called(SendOutcome::Transient(words("Panicked", "preparing the message failed"))),
             }
         };
@@ -220,33 +248,23 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
             error_code = settlement.error.as_ref().map(|error| error.code.as_str()),
             "attempt {} of {} ended {}", claimed.attempt_number, claimed.key.delivery, settlement.outcome
         );
-        Concluded { claimed, settlement }
+        Concluded { claimed, findings: decision.findings, content_hash, settlement }
     }
 
-    /// Decides and renders.
-    fn prepare(&self, claimed: &ClaimedDelivery) -> Prepared {
-        if claimed.expired {
-            return Prepared::Concluded(Conclusion::Expired);
-        }
-        match self.compose(claimed) {
-            Err(conclusion) => Prepared::Concluded(conclusion),
-            Ok(_) if claimed.sandbox => Prepared::Concluded(Conclusion::Sandboxed),
-            Ok(mail) => {
-                adapters::failpoint!(
-                    "P5_rendered",
-                    Prepared::Concluded(Conclusion::HandedBack(words("Failpoint", "told to fail at P5_rendered")))
-                );
-                Prepared::Mail(mail)
-            }
-        }
+    /// What the batch is rendered with and signed by: templates and link keys that this instance does not have yet.
+    async fn load_contents(&self, claimed: &[Box<ClaimedDelivery>]) -> Contents {
+        let wanted: HashSet<_> = claimed.iter().filter_map(|claimed| version_of(claimed)).collect();
+        let tenants: HashSet<_> = claimed.iter().map(|claimed| claimed.key.tenant).collect();
+        let tenants: Vec<TenantId> = tenants.into_iter().collect();
+        let (templates, rings) = tokio::join!(
+            self.templates.load_across_tenants(&self.database, wanted),
+            self.keys.load_or_create_across_tenants(&self.database, &tenants)
+        );
+        Contents { templates, rings }
     }
 
-    fn compose(&self, claimed: &ClaimedDelivery) -> Result<Box<Mail>, Conclusion> {
+    fn compose(&self, claimed: &ClaimedDelivery, contents: &Contents) -> Result<Composed, Conclusion> {
         let impossible = |reason: Reason, detail: &str| Conclusion::Impossible(reason, detail.to_owned());
-        let source = claimed
-            .source
-            .as_ref()
-            .ok_or_else(|| impossible(Reason::NoTemplate, "the template has no version for this channel"))?;
         let to = claimed.recipient.email.as_deref().map(EmailAddress::parse);
         let to = to
             .and_then(Result::ok)
@@ -260,27 +278,77 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
                 return Err(Conclusion::Called(SendOutcome::Held(Reason::IdentityUnverified, error)));
             }
         };
-        let formats = Formats::of(&claimed.recipient.locale, &claimed.recipient.time_zone);
-        let rendered =
-            render_template(source, &template_context(claimed), &formats).map_err(Conclusion::RenderFailed)?;
+        let (links, leaving) = self.sign_links(claimed, contents)?;
+        let reader = Reader {
+            id: claimed.recipient.id.as_deref(),
+            name: claimed.recipient.name.as_deref(),
+            email: claimed.recipient.email.as_deref(),
+            locale: &claimed.recipient.locale,
+            time_zone: &claimed.recipient.time_zone,
+            attributes: &claimed.recipient.attributes,
+        };
+        let about = Subject {
+            notification: &claimed.notification.to_string(),
+            category: claimed.category.as_str(),
+            tenant: &claimed.tenant_name,
+            data: &claimed.data,
+            links: &links,
+            can_leave: may_leave(claimed),
+        };
+        let template = choose_template(claimed, contents)?;
+        let compiled = template.as_ref().as_ref().map_err(|error| Conclusion::RenderFailed(error.clone()))?;
+        let message = make_message(compiled, &reader, &about).map_err(Conclusion::RenderFailed)?;
         let name = |name: &Option<String>| name.as_deref().and_then(|name| DisplayName::parse(name).ok());
         let tag = |text: String| TagValue::parse(&text).expect("ids and numbers consist of what tags may hold");
-        Ok(Box::new(Mail {
+        let mail = Mail {
             from,
             from_name: name(&claimed.from_name),
             to,
             to_name: name(&claimed.recipient.name),
-            subject: rendered.subject,
-            // A mail has both parts: some readers, and most filters, want the plain one.
-            text: rendered.text.or_else(|| rendered.html.as_deref().map(text_from_html)),
-            html: rendered.html,
-            headers: mail_headers(claimed),
+            subject: message.parts.subject,
+            text: message.parts.text,
+            html: message.parts.html,
+            headers: mail_headers(claimed).into_iter().chain(leaving).collect(),
             tags: MailTags {
                 notification: tag(claimed.notification.to_string()),
                 attempt: tag(claimed.attempt_number.to_string()),
                 tenant: tag(claimed.key.tenant.to_string()),
             },
-        }))
+        };
+        adapters::failpoint!(
+            "P5_rendered",
+            Err(Conclusion::HandedBack(words("Failpoint", "told to fail at P5_rendered")))
+        );
+        Ok(Composed { mail, hash: message.hash })
+    }
+
+    /// Where this recipient leaves the category, and the headers by which mail readers offer it (RFC 8058); none of them
+    /// where it cannot be left.
+    fn sign_links(
+        &self,
+        claimed: &ClaimedDelivery,
+        contents: &Contents,
+    ) -> Result<(FooterLinks, Vec<Header>), Conclusion> {
+        // Without the key the mail waits: one that cannot be left is not sent.
+        let unsigned = |detail: &str| Conclusion::HandedBack(words("LinkKeysUnavailable", detail));
+        let rings = contents.rings.as_ref().map_err(|_| unsigned("the link keys could not be read"))?;
+        let ring = match rings.get(&claimed.key.tenant) {
+            Some(Ok(ring)) => ring,
+            Some(Err(_)) | None => return Err(unsigned("the tenant's link keys do not open")),
+        };
+        let leaving = LinkToken {
+            tenant: claimed.key.tenant,
+            subject: claimed.recipient.subject,
+            category: Some(claimed.category.clone()),
+        };
+        let token = ring.print(&leaving).ok_or_else(|| unsigned("no link key is in force yet"))?;
+        let links =
+            sign_links(ring, &self.public_url, &leaving).ok_or_else(|| unsigned("no link key is in force yet"))?;
+        let headers = match may_leave(claimed) {
+            true => unsubscribe_headers(&self.public_url, &token).to_vec(),
+            false => Vec::new(),
+        };
+        Ok((links, headers))
     }
 
     /// One provider call. A panic on the way may have come after the request went out.
@@ -303,7 +371,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync> Processor<M, Q, 
     async fn record(&self, records: &[AttemptRecord]) -> Result<Recorded, StoreError> {
         let mut tries = 1;
         loop {
-            match store::record_across_tenants(&self.database, records).await {
+            match record_across_tenants(&self.database, records).await {
                 Err(error) if tries < RECORD_TRIES => {
                     tracing::warn!(error = chain(&error), "attempts were not recorded at try {tries}");
                     tokio::time::sleep(Duration::from_millis(200) * tries).await;
@@ -354,9 +422,84 @@ enum Known {
     Missing,
 }
 
-enum Prepared {
-    Concluded(Conclusion),
-    Mail(Box<Mail>),
+/// What a batch is rendered with and signed by, or why that could not be had.
+struct Contents {
+    templates: Result<HashMap<VersionKey, Cached>, StoreError>,
+    rings: Result<LinkKeyRings, StoreError>,
+}
+
+/// A mail and the digest of what it says.
+struct Composed {
+    mail: Mail,
+    hash: [u8; 32],
+}
+
+/// What stops a delivery before anything is rendered.
+fn conclude_decision(verdict: Verdict, now: Timestamp) -> Option<Conclusion> {
+    match verdict {
+        Verdict::Send => None,
+        Verdict::Skip(reason) => Some(Conclusion::Skipped(reason)),
+        Verdict::Expire => Some(Conclusion::Expired),
+        Verdict::Hold(reason, until) => {
+            // To the second after: earlier, and it would be held once more.
+            let seconds = until.duration_since(now).as_secs().max(0).unsigned_abs() + 1;
+            Some(Conclusion::Postponed { reason, wait: Duration::from_secs(seconds) })
+        }
+    }
+}
+
+/// Whether the recipient may switch the category off.
+fn may_leave(claimed: &ClaimedDelivery) -> bool {
+    claimed.facts.preference.mandatory_for.is_none()
+}
+
+fn version_of(claimed: &ClaimedDelivery) -> Option<VersionKey> {
+    let template = claimed.template.as_ref()?;
+    let (locale, version) = template.version.clone()?;
+    Some(VersionKey {
+        tenant: claimed.key.tenant,
+        template: template.key.clone(),
+        channel: claimed.channel,
+        locale,
+        version,
+    })
+}
+
+/// What the delivery is rendered with: the template as this instance keeps it, or one that is made of it and the
+/// request's own parts.
+fn choose_template(claimed: &ClaimedDelivery, contents: &Contents) -> Result<Compiled, Conclusion> {
+    let missing =
+        || Conclusion::Impossible(Reason::NoTemplate, "the template has no version for this channel".to_owned());
+    let cached = match version_of(claimed) {
+        None if claimed.template.is_some() && !claimed.content.is_whole() => return Err(missing()),
+        None => None,
+        Some(version) => {
+            let unread = || words("TemplatesUnavailable", "the templates could not be read");
+            let templates = contents.templates.as_ref().map_err(|_| Conclusion::HandedBack(unread()))?;
+            Some(templates.get(&version).ok_or_else(missing)?)
+        }
+    };
+    let InlineContent { subject, text, html } = &claimed.content;
+    match cached {
+        Some(cached) if subject.is_none() && text.is_none() && html.is_none() => Ok(cached.compiled.clone()),
+        _ => {
+            let source = merge_content(&claimed.content, cached.map(|cached| &*cached.source)).ok_or_else(missing)?;
+            Ok(Arc::new(CompiledTemplate::new(source)))
+        }
+    }
+}
+
+/// Inline parts go before the template's; inline bodies together replace the template's.
+fn merge_content(inline: &InlineContent, template: Option<&TemplateSource>) -> Option<TemplateSource> {
+    let InlineContent { subject, text, html } = inline.clone();
+    let (text, html) = match template {
+        Some(template) if text.is_none() && html.is_none() => (template.text.clone(), template.html.clone()),
+        _ => (text, html),
+    };
+    if text.is_none() && html.is_none() {
+        return None;
+    }
+    Some(TemplateSource { subject: subject.or_else(|| template.map(|template| template.subject.clone()))?, text, html })
 }
 
 fn dispose<'a>(record: &Record, known: Option<&Known>) -> Disposal<'a> {
@@ -418,20 +561,8 @@ fn mail_headers(claimed: &ClaimedDelivery) -> Vec<Header> {
     ]
 }
 
-/// What templates see: the data's own names, and ours, which data cannot take.
-fn template_context(claimed: &ClaimedDelivery) -> Value {
-    let recipient = &claimed.recipient;
-    let mut context = if claimed.data.is_object() { claimed.data.clone() } else { json!({}) };
-    context["recipient"] = json!({
-        "id": recipient.id, "name": recipient.name, "email": recipient.email, "locale": recipient.locale,
-        "time_zone": recipient.time_zone,
-    });
-    context["notification"] = json!({"id": claimed.notification.to_string(), "category": claimed.category});
-    context
-}
-
 fn record_of(concluded: &Concluded) -> AttemptRecord {
-    let Concluded { claimed, settlement } = concluded;
+    let Concluded { claimed, findings, content_hash, settlement } = concluded;
     let event = event_type(settlement.state).map(|detail_type| {
         let id = EventId::from_uuid(new_uuid());
         let detail = json!({
@@ -439,7 +570,7 @@ fn record_of(concluded: &Concluded) -> AttemptRecord {
             "tenant_id": claimed.key.tenant.to_string(),
             "notification_id": claimed.notification.to_string(),
             "delivery_id": claimed.key.delivery.to_string(),
-            "category": claimed.category,
+            "category": claimed.category.as_str(),
             "recipient": claimed.recipient.id,
             "channel": claimed.channel.as_str(),
             "state": settlement.state.as_str(),
@@ -456,6 +587,8 @@ fn record_of(concluded: &Concluded) -> AttemptRecord {
         attempt_number: claimed.attempt_number,
         identity: claimed.identity.clone(),
         settlement: settlement.clone(),
+        findings: findings.clone(),
+        content_hash: *content_hash,
         event,
     }
 }

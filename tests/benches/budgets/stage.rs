@@ -5,6 +5,7 @@ use std::time::Duration;
 use local::runtime_api::Function;
 use local::ses::{SesConfig, SesHandle, SesServer};
 use serde_json::{Value, json};
+use tests::strict::{KEY_ARN, Kms};
 use url::Url;
 
 use crate::aws::{AwsStandIn, Message};
@@ -33,6 +34,7 @@ pub(crate) struct Stage {
     pub(crate) proxy: CountingProxy,
     pub(crate) aws: AwsStandIn,
     pub(crate) ses: SesHandle,
+    kms: Kms,
 }
 
 impl Stage {
@@ -44,6 +46,7 @@ impl Stage {
             database,
             aws: AwsStandIn::start().await?,
             ses: SesServer::start(SesConfig::default()).await?,
+            kms: Kms::start().await?,
         };
         let api = stage.start_function("api", Path::Direct).await?;
         let path = format!("/v1/categories/{CATEGORY}");
@@ -89,6 +92,9 @@ impl Stage {
             ("AWS_SESSION_TOKEN", "bench".to_owned()),
             ("AWS_ENDPOINT_URL", self.aws.url()),
             ("AWS_ENDPOINT_URL_SESV2", ses_url.to_owned()),
+            ("AWS_ENDPOINT_URL_KMS", self.kms.url()),
+            ("DATA_KEY_ARN", KEY_ARN.to_owned()),
+            ("PUBLIC_URL", "https://notices.example.in".to_owned()),
             ("LOG_LEVEL", "warn".to_owned()),
         ];
         Ok(Function::start(binary(name), env).await.map_err(|error| format!("{name}: {error}"))?)

@@ -47,6 +47,7 @@ mod database;
 mod door;
 mod hearing;
 mod history;
+mod kms;
 mod mapping;
 mod points;
 mod sandboxes;
@@ -58,6 +59,7 @@ pub use binaries::{Build, failpoints_binary, functions, release_binary, require_
 pub use burst::{Before, Burst};
 pub use bus::{Bus, BusEvent};
 pub use clock::Clock;
+pub use kms::{KEY_ARN, Kms};
 pub use mapping::{Verdict, read_verdict};
 pub use points::{Arrival, Strike};
 pub use sqs::{Order, QueueSetup, Received, Refused, Sqs, SqsFault, Waiting};

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use adapters::envelope::Envelope;
+use adapters::store::keys::LinkKeys;
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::queue_message::read_message;
 use adapters::wire::ses_event::read_ses_event;
 use domain::id::TenantId;
+use domain::link::PublicUrl;
 use flow::api::Api;
 use jiff::Timestamp;
 use local::runtime_api::FunctionError;
@@ -22,14 +25,18 @@ use super::binaries::{self, Build, binary};
 use super::bus::Bus;
 use super::clock::Clock;
 use super::database::{describe_open, next_due, shift_time, url_of_role};
+use super::kms::{KEY_ARN, Kms};
 use super::mapping::{Verdict, print_batch, read_verdict};
 use super::points::{Arrival, Points, Strike};
 use super::sandboxes::Sandboxes;
 use super::sqs::{QueueSetup, Sqs};
 use crate::doubles::RecordingQueue;
 use crate::exchange::Exchange;
+use crate::key_service::ScriptedKeyService;
 use crate::stage::{OTHER_TENANT, TENANT, database_as, database_of, gateway_event, read_printed};
 
+/// Where the functions believe that the API is.
+const PUBLIC_URL: &str = "https://notices.harkara.test";
 /// The deliveries queue.
 pub const DELIVERIES: &str = "deliveries";
 /// Its dead-letter queue.
@@ -67,6 +74,8 @@ pub struct World {
     pub sqs: Sqs,
     /// EventBridge.
     pub bus: Bus,
+    /// KMS.
+    pub kms: Kms,
     /// SES.
     pub ses: SesHandle,
     pub(super) clock: Clock,
@@ -110,6 +119,7 @@ impl World {
         let clock = Clock::default();
         let sqs = Sqs::start(clock.clone(), queues()).await.expect("a port is free");
         let bus = Bus::start().await.expect("a port is free");
+        let kms = Kms::start().await.expect("a port is free");
         let ses = SesServer::start(SesConfig::default()).await.expect("a port is free");
         let points = Arc::new(Points::listen().await.expect("a port is free"));
         let mut functions = BTreeMap::new();
@@ -123,6 +133,9 @@ impl World {
                 ("AWS_ENDPOINT_URL_SQS".to_owned(), sqs.url()),
                 ("AWS_ENDPOINT_URL_SESV2".to_owned(), ses.url()),
                 ("AWS_ENDPOINT_URL_EVENTBRIDGE".to_owned(), bus.url()),
+                ("AWS_ENDPOINT_URL_KMS".to_owned(), kms.url()),
+                ("DATA_KEY_ARN".to_owned(), KEY_ARN.to_owned()),
+                ("PUBLIC_URL".to_owned(), PUBLIC_URL.to_owned()),
                 ("DATABASE_URL".to_owned(), url_of_role(&admin, role).await.to_string()),
                 ("QUEUE_URL".to_owned(), sqs.queue_url(if name == "feedback" { FEEDBACK } else { DELIVERIES })),
                 ("DLQ_URL".to_owned(), sqs.queue_url(DEAD_LETTERS)),
@@ -142,7 +155,7 @@ impl World {
             functions.insert(name, sandboxes);
         }
         let log = Mutex::new(Log { began_at, ..Log::default() });
-        Self { admin, sqs, bus, ses, clock, points, functions, log, is_checked: false }
+        Self { admin, sqs, bus, kms, ses, clock, points, functions, log, is_checked: false }
     }
 
     // ── What callers do ─────────────────────────────────────────────────────────
@@ -539,13 +552,22 @@ async fn furnish(admin: &PgPool) {
     };
     let tenants = [tenant(TENANT, "first"), tenant(OTHER_TENANT, "second")];
     upsert_tenants(&database_of(admin), &tenants).await.expect("tenants are made");
-    let api = Api { database: database_as(admin, "harkara_api"), queue: RecordingQueue::default() };
-    let template = json!({"subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>"});
+    let api = Api {
+        database: database_as(admin, "harkara_api"),
+        queue: RecordingQueue::default(),
+        keys: LinkKeys::new(Arc::new(Envelope::new(ScriptedKeyService::default()))),
+        public_url: PublicUrl::parse(PUBLIC_URL).expect("a URL"),
+    };
+    let template = json!({"variants": [{
+        "locale": "en", "subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>",
+    }]});
     let category = json!({"class": "transactional", "template": "greeting"});
     let recipient = json!({"email": "ada@example.org", "name": "Ada"});
+    let nothing = json!({});
     for tenant in [TENANT, OTHER_TENANT] {
         let puts = [
             ("PUT /v1/templates/{key}", "greeting", &template),
+            ("POST /v1/templates/{key}/publish", "greeting", &nothing),
             ("PUT /v1/categories/{key}", "greeting", &category),
             ("PUT /v1/recipients/{id}", "ada", &recipient),
         ];

@@ -20,10 +20,9 @@ async fn an_accepted_notification_is_stored_published_and_sent(pool: PgPool) {
     stage.drain().await;
     assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
     let mail = &stage.mail.asked()[0];
-    assert_eq!(
-        (mail.subject.as_str(), mail.text.as_deref(), mail.html.as_deref()),
-        ("Hello Ada", Some("Dear Ada"), Some("<p>Dear Ada</p>"))
-    );
+    assert_eq!(mail.subject.as_str(), "Hello Ada");
+    assert!(mail.text.as_deref().is_some_and(|text| text.starts_with("Dear Ada\n")), "{:?}", mail.text);
+    assert!(mail.html.as_deref().is_some_and(|html| html.starts_with("<p>Dear Ada</p>")), "{:?}", mail.html);
     assert_eq!(mail.tags.notification.as_str(), answer.id());
     assert_eq!(stage.bus.detail_types(), ["notification.accepted", "delivery.sent"]);
     for event in stage.bus.events() {

@@ -473,7 +473,8 @@ async fn what_ended_for_another_reason_stays_and_its_attempt_shows_what_was_said
 /// An event may be quicker than the statement that records the attempt.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn an_event_that_comes_before_the_attempt_is_recorded_is_applied(pool: PgPool) {
-    use adapters::store::claims::{AttemptRecord, Claim, DeliveryKey, claim_across_tenants, record_across_tenants};
+    use adapters::store::attempts::{AttemptRecord, record_across_tenants};
+    use adapters::store::claims::{Claim, DeliveryKey, claim_across_tenants};
     use adapters::wire::queue_message::read_message;
     use domain::category::{DeliveryRules, UnknownPolicy};
     use domain::outcome::{AttemptBudget, Conclusion, settle_attempt};
@@ -503,7 +504,16 @@ async fn an_event_that_comes_before_the_attempt_is_recorded_is_applied(pool: PgP
         DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 };
     let budget = AttemptBudget { spent: 1, made: 1 };
     let settlement = settle_attempt(Conclusion::Called(unknown()), budget, &rules, Jitter::new(0.0));
-    let late = AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None };
+    let late = AttemptRecord {
+        key,
+        attempt,
+        attempt_number: 1,
+        identity: "default".into(),
+        settlement,
+        findings: Vec::new(),
+        content_hash: None,
+        event: None,
+    };
     let recorded = record_across_tenants(database, &[late]).await.expect("asked");
     assert!(recorded.deliveries.is_empty(), "what is delivered is not unknown");
     assert_eq!(state_of(&stage, &id).await, is("delivered", None));

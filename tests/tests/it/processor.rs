@@ -1,7 +1,8 @@
 //! One claim, one request, one outcome; each record for itself.
 
 use adapters::ids::new_uuid;
-use adapters::store::claims::{AttemptRecord, Claim, DeliveryKey, claim_across_tenants, record_across_tenants};
+use adapters::store::attempts::{AttemptRecord, record_across_tenants};
+use adapters::store::claims::{Claim, DeliveryKey, claim_across_tenants};
 use adapters::wire::queue_message::read_message;
 use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::Reason;
@@ -47,7 +48,16 @@ fn record_first(key: DeliveryKey, attempt: AttemptId, outcome: SendOutcome) -> A
         DeliveryRules { max_attempts: 3, unknown_policy: UnknownPolicy::AtLeastOnce, reconcile_window_seconds: 600 };
     let budget = AttemptBudget { spent: 1, made: 1 };
     let settlement = settle_attempt(Conclusion::Called(outcome), budget, &rules, Jitter::new(0.0));
-    AttemptRecord { key, attempt, attempt_number: 1, identity: "default".into(), settlement, event: None }
+    AttemptRecord {
+        key,
+        attempt,
+        attempt_number: 1,
+        identity: "default".into(),
+        settlement,
+        findings: Vec::new(),
+        content_hash: None,
+        event: None,
+    }
 }
 
 fn panics() -> SendOutcome {
@@ -264,7 +274,8 @@ async fn a_mail_of_html_alone_has_a_text_part_made_from_it(pool: PgPool) {
         .await;
     stage.drain().await;
     let mail = &stage.mail.asked()[0];
-    assert_eq!((mail.text.as_deref(), mail.html.as_deref()), (Some("Dear Ada"), Some("<p>Dear <b>Ada</b></p>")));
+    assert!(mail.text.as_deref().is_some_and(|text| text.starts_with("Dear Ada\n")), "{:?}", mail.text);
+    assert!(mail.html.as_deref().is_some_and(|html| html.starts_with("<p>Dear <b>Ada</b></p>")), "{:?}", mail.html);
     stage.finish().await;
 }
 

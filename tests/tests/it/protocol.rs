@@ -5,9 +5,8 @@
 //! seconds, which a statement may take, and are made equal after each input, so that they cannot drift apart.
 
 use adapters::ids::new_uuid;
-use adapters::store::claims::{
-    AttemptRecord, Claim, DeliveryKey, claim_across_tenants, hand_back_across_tenants, record_across_tenants,
-};
+use adapters::store::attempts::{AttemptRecord, record_across_tenants};
+use adapters::store::claims::{Claim, DeliveryKey, claim_across_tenants, hand_back_across_tenants};
 use adapters::store::due_deliveries::{release_across_tenants, take_due_across_tenants};
 use adapters::wire::sqs_event::Record;
 use domain::category::{DeliveryRules, UnknownPolicy};
@@ -247,7 +246,7 @@ impl<'a> Pair<'a> {
                 attempt: claimed.attempt_number,
                 budget: claimed.budget,
                 rules: claimed.rules,
-                is_expired: claimed.expired,
+                is_expired: claimed.facts.expires_at.is_some_and(|at| at <= claimed.facts.now),
                 is_sandbox: claimed.sandbox,
             }),
             // How long exactly is compared with the row.
@@ -281,6 +280,8 @@ impl<'a> Pair<'a> {
             attempt_number: claimed.attempt,
             identity: "default".to_owned(),
             settlement: settlement.clone(),
+            findings: Vec::new(),
+            content_hash: None,
             event: None,
         };
         let recorded = record_across_tenants(&self.stage.processor.database, &[record]).await.expect("recorded");
