@@ -5,7 +5,7 @@
 //! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does,
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again; [`render`] and [`template`] are what people read.
-//! [`link`] is what a mail's links let recipients do.
+//! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
 //! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
 
 pub mod notification;
@@ -35,6 +35,8 @@ pub mod mail;
 pub mod secret;
 
 pub mod link;
+
+pub mod page;
 
 pub mod account;
 
