@@ -1,6 +1,7 @@
 //! Requests and answers as an API Gateway HTTP API hands them over (payload format 2.0).
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
+use super::form::{FormError, FormFields, read_form, read_languages};
 use super::problem::Problem;
 use super::routes::{Access, Route, Scope};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -9,6 +10,7 @@ use aws_lambda_events::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use domain::address::PhoneNumber;
 use domain::id::{IdempotencyKey, RecipientKey, TenantId};
+use domain::locale::Locale;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -48,6 +50,9 @@ pub struct Request {
     pub idempotency_key: Option<IdempotencyKey>,
     /// From the header `traceparent`.
     pub traceparent: Option<String>,
+    /// From the header `Accept-Language`, the most wanted first.
+    pub languages: Vec<Locale>,
+    content_type: Option<String>,
     caller: Option<Caller>,
     parameters: HashMap<String, String>,
     body: Vec<u8>,
@@ -76,6 +81,8 @@ impl Request {
             .transpose()
             .map_err(|error| Problem::bad_header(format!("Idempotency-Key {error}")))?;
         let traceparent = header("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
+        let languages = read_languages(header("accept-language"));
+        let content_type = header("content-type").map(str::to_owned);
         let raw = event.body.unwrap_or_default();
         let body = if event.is_base64_encoded {
             base64::engine::general_purpose::STANDARD
@@ -89,7 +96,8 @@ impl Request {
         }
         let query =
             url::form_urlencoded::parse(event.raw_query_string.unwrap_or_default().as_bytes()).into_owned().collect();
-        Ok(Self { caller, route, parameters: event.path_parameters, query, idempotency_key, traceparent, body })
+        let parameters = event.path_parameters;
+        Ok(Self { caller, route, parameters, query, idempotency_key, traceparent, languages, content_type, body })
     }
 
     /// Who is asking.
@@ -133,6 +141,11 @@ impl Request {
         }
     }
 
+    /// The body as a form.
+    pub fn form(&self) -> Result<FormFields, FormError> {
+        read_form(self.content_type.as_deref(), &self.body)
+    }
+
     /// The body as JSON, or an empty object where there is none.
     pub fn json_or_empty(&self) -> Result<Value, Problem> {
         if self.body.is_empty() { Ok(Value::Object(serde_json::Map::new())) } else { self.json() }
@@ -157,6 +170,11 @@ impl Response {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// A page.
+    pub fn html(status: u16, page: String) -> Self {
+        Self { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body: page }
     }
 
     /// Sets a header, in place of an earlier value.

@@ -7,6 +7,7 @@ pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;
 pub mod fields;
+pub mod form;
 pub mod http;
 pub mod notification_request;
 pub mod pages;
