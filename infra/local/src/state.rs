@@ -27,6 +27,8 @@ pub struct State {
     pub deployed: Option<String>,
     /// Fingerprint of the seed that the database holds.
     pub seeded: Option<String>,
+    /// The master key that the database's sealed secrets are wrapped with.
+    pub data_key: Option<String>,
     /// The ports of last time, taken again while they are free.
     pub last_ports: LastPorts,
     /// Passwords of the database's users.

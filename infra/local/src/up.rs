@@ -210,6 +210,8 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
     let applied = answer["applied"].as_array().map_or(0, Vec::len);
     progress.say(&format!("the database is migrated ({applied} migrations were new)"));
 
+    forget_lost_keys(&postgres, outputs.get("DataKeyArn")?, &mut state.data_key)?;
+
     let [first, other] = &seed.tenants;
     let stack = Stack {
         api_url: servers.api_url(),
@@ -242,6 +244,16 @@ fn start_and_deploy(project: &Project, progress: &Progress, state: &mut State) -
         progress.say("two tenants have their categories, templates and recipients");
     }
     Ok(stack)
+}
+
+/// Drops the tenants' keys when the master key is another one: the emulator forgets its keys when it ends, and what they
+/// wrapped can never be opened again. Tenants get new keys at first use; links in older mails are dead.
+fn forget_lost_keys(postgres: &Postgres, data_key: &str, known: &mut Option<String>) -> Outcome<()> {
+    if known.as_deref() != Some(data_key) {
+        postgres.run_sql(postgres::DATABASE, "TRUNCATE harkara.link_keys, harkara.tenant_keys")?;
+        *known = Some(data_key.to_owned());
+    }
+    Ok(())
 }
 
 /// Starts the emulator, the mailbox and the stack's own servers, as far as they do not run.
@@ -295,6 +307,7 @@ fn parameters(servers: &Servers, secrets: &SecretArns) -> Parameters {
     vec![
         ("Architecture", architecture.to_owned()),
         ("JwtIssuer", servers.issuer_url()),
+        ("PublicUrl", servers.api_url()),
         ("FromAddress", DEFAULT_SENDER.to_owned()),
         ("AllowedFromAddresses", senders.join(",")),
         ("SesIdentityArns", identities.join(",")),

@@ -287,6 +287,37 @@ fn mail_leaves_only_from_allowed_addresses_and_only_from_the_processor() {
     assert!(seen > 0);
 }
 
+/// A data key that was wrapped for one tenant is opened for no other, and only by who needs it.
+#[test]
+fn data_keys_are_bound_to_their_tenant_and_the_master_key_is_kept() {
+    let template = template();
+    let key = &template["Resources"]["DataKey"];
+    assert_eq!(key["Properties"]["EnableKeyRotation"], true);
+    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+        assert_eq!(key[policy], "Retain", "without the key, every tenant's secrets are lost");
+    }
+    let mut users = BTreeSet::new();
+    for (name, statement) in statements(&template) {
+        let actions = texts(&statement["Action"]);
+        if !actions.iter().any(|action| action.starts_with("kms:")) {
+            continue;
+        }
+        if !statement["Condition"]["StringEquals"]["kms:ViaService"].is_null() {
+            assert_eq!(actions, ["kms:Decrypt"], "{name}: Secrets Manager's own key");
+            continue;
+        }
+        assert_eq!(logical_name(&statement["Resource"]), "DataKey", "{name}");
+        let condition = &statement["Condition"];
+        assert_eq!(condition["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"], json!(["tenant"]), "{name}");
+        assert_eq!(
+            condition["Null"]["kms:EncryptionContext:tenant"], "false",
+            "{name}: a key for nobody in particular"
+        );
+        users.insert(name);
+    }
+    assert_eq!(users, BTreeSet::from(["ApiRole", "ProcessorRole"]), "who signs links, and who verifies them");
+}
+
 /// The README's table of routes is the contract with callers; the template is held to it.
 #[test]
 fn every_route_of_the_readme_is_there_with_its_scope_and_no_other() {
