@@ -23,6 +23,7 @@ pub mod deploy;
 pub mod emulator;
 pub mod functions;
 pub mod mailbox;
+pub mod npm;
 pub mod postgres;
 pub mod python;
 pub mod seed;

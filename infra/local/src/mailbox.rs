@@ -1,13 +1,12 @@
 //! The mailbox: a page that shows each mail as it arrives, from npm, run by the Node of the Python environment.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, Outcome, While};
-use crate::fingerprint;
+use crate::failure::Outcome;
+use crate::npm;
 use crate::process::{self, Started};
 use crate::project::Project;
 use crate::python::{Environment, Node};
@@ -24,36 +23,7 @@ impl Mailbox {
     ///
     /// Errors: a package that cannot be had.
     pub fn install(project: &Project, environment: &Environment) -> Outcome<()> {
-        let folder = project.local().join("mailbox");
-        let stamp = folder.join("installed");
-        let lock = project.package_file("mailbox/package-lock.json");
-        let print = fingerprint::of_file(&lock)?;
-        if fingerprint::is_stamped(&stamp, &print) {
-            return Ok(());
-        }
-        std::fs::create_dir_all(&folder).while_doing(format_args!("making {}", folder.display()))?;
-        for name in ["package.json", "package-lock.json"] {
-            let from = project.package_file(&format!("mailbox/{name}"));
-            std::fs::copy(&from, folder.join(name)).while_doing(format_args!("copying {}", from.display()))?;
-        }
-        let log = project.log("npm");
-        let out = std::fs::File::create(&log).while_doing(format_args!("opening {}", log.display()))?;
-        let err = out.try_clone().while_doing("opening a log")?;
-        let status = Node::of(environment)?
-            .npm()
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"])
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .status()
-            .while_doing("running npm")?;
-        if !status.success() {
-            return Err(Failure::new("installing the mailbox failed")
-                .with_log(&log)
-                .with_advice("See that the npm registry can be reached, then run the command again."));
-        }
-        fingerprint::stamp(&stamp, &print)
+        npm::install(project, environment, "mailbox", &project.package_file("mailbox"))
     }
 
     /// Starts the mailbox.

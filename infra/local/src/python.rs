@@ -130,6 +130,11 @@ impl Node {
         Ok(Self { program: folder.join("bin/node"), npm: folder.join("lib/node_modules/npm/bin/npm-cli.js") })
     }
 
+    /// The program itself.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs a script.
     pub fn run(&self, script: &Path) -> Command {
         let mut command = Command::new(&self.program);

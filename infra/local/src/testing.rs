@@ -5,13 +5,16 @@ use std::process::Command;
 use crate::failure::{Failure, Outcome, While};
 use crate::functions::cargo;
 use crate::interrupt;
+use crate::npm;
 use crate::postgres::Postgres;
 use crate::progress::Progress;
 use crate::project::Project;
+use crate::python::{Environment, Node};
 use crate::state::State;
 use crate::up::{down_to, up, up_postgres};
 
-/// Runs every test: the stack is up, `DATABASE_URL` is a server where tests make databases of their own, `HARKARA_STACK` the page of the stack.
+/// Runs every test: the stack is up, `DATABASE_URL` is a server where tests make databases of their own, `HARKARA_STACK`
+/// the page of the stack, and `HARKARA_BROWSER` the folder of a browser, for the Node that `HARKARA_NODE` names.
 ///
 /// Errors: the stack does not come up, or a test fails.
 pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
@@ -19,8 +22,14 @@ pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
     let before = State::read(project).running();
     let result = up(project, &Progress::new()).and_then(|_| {
         let postgres = State::read(project).postgres.ok_or_else(|| Failure::new("Postgres does not run"))?;
+        let environment = Environment::of_stack(project);
+        npm::install(project, &environment, "browser", &project.root().join("tests/browser"))?;
         let mut command = cargo(project);
-        command.arg("test").env("HARKARA_STACK", project.stack_file());
+        command
+            .arg("test")
+            .env("HARKARA_STACK", project.stack_file())
+            .env("HARKARA_BROWSER", project.local().join("browser"))
+            .env("HARKARA_NODE", Node::of(&environment)?.program());
         if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
             command.arg("--workspace");
         }
