@@ -4,6 +4,7 @@
 //! Each request is one transaction of the caller's tenant; what belongs to others does not exist there.
 //! A POST does its work and keeps its answer under the `Idempotency-Key` in one commit.
 
+mod audit;
 mod categories;
 mod consents;
 mod dead_letters;
@@ -89,6 +90,8 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::GetTemplateVersion => self.get_template_version(request).await,
             Route::PreviewTemplate => self.preview_template(request).await,
             Route::GetDeliveryContent => self.get_delivery_content(request).await,
+            Route::ListChanges => self.list_changes(request).await,
+            Route::VerifyAudit => self.verify_audit(request).await,
             Route::GetHealth => self.get_health(request).await,
             // `enqueue` answers it.
             Route::CreateNotifications => Err(Problem::not_found("path").into()),

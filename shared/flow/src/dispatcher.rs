@@ -1,16 +1,19 @@
 //! Brings everything whose time has come: scheduled deliveries, parked retries, rows whose message never reached the
-//! queue, ended leases, unknown outcomes, and events that are still in the outbox.
+//! queue, ended leases, unknown outcomes, and events that are still in the outbox. Then it seals the audit log.
 //!
 //! The cast: `store::due_deliveries` takes a bounded batch and locks it, `domain::due` decides each, one statement
 //! writes them all, and only then the queue is asked. Two dispatchers at once pass over each other's rows.
 //! A crash between writing and publishing loses a hint: each written row is due again later.
 
 use crate::outbox::publish_events;
+use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::due_deliveries::{
     TakenDelivery, read_waiting_events_across_tenants, release_across_tenants, take_due_across_tenants,
 };
+use adapters::telemetry::chain;
+use adapters::wire::audit::print_hash;
 use adapters::wire::queue_message::print_message;
 use domain::delivery::Reason;
 use domain::due::{DueStep, decide_due};
@@ -21,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// Deliveries taken at a time: a short transaction, and fifty queue calls side by side.
 const BATCH: u32 = 500;
+/// Rows of the audit log that one statement seals: about a second of the database's time.
+const SEALED_ROWS: i32 = 50_000;
 /// Nothing new is taken with less time than this left.
 const RESERVE: Duration = Duration::from_secs(10);
 
@@ -102,6 +107,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         }
         let DispatchCounts { published, not_taken, leases_ended, ended, buried, events } = counts;
         tracing::info!(published, not_taken, leases_ended, ended, buried, events, "dispatched what was due");
+        while has_time(deadline) && seal_audit(&self.database).await {}
         adapters::failpoint!("S6_done", Err(StoreError::Corrupt("failpoint")));
         Ok(counts)
     }
@@ -142,6 +148,38 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         let published = publish_events(&self.database, &self.bus, &events).await?;
         counts.events += published.taken;
         Ok(Turn { taken: events.len(), refused: published.refused, is_full: events.len() == BATCH as usize })
+    }
+}
+
+/// Seals what can be sealed of the audit log, and says whether there is more. It fails nobody: what is not sealed now is
+/// sealed later, and so far nobody can be shown that it was not changed.
+async fn seal_audit(database: &Database) -> bool {
+    match seal_across_tenants(database, SEALED_ROWS).await {
+        Ok(Some(sealing)) => {
+            log_heads(&sealing);
+            sealing.leaves_more
+        }
+        // Another dispatcher is at it.
+        Ok(None) => false,
+        Err(error) => {
+            tracing::error!(metric = "audit_not_sealed", error = chain(&error), "the audit log was not sealed");
+            false
+        }
+    }
+}
+
+/// The digest is what the chains are compared with: whoever may write the database cannot write this log.
+fn log_heads(sealing: &Sealing) {
+    let Sealing { block_count, row_count, heads_hash, sealed_to, sealed_at, leaves_more: _ } = sealing;
+    if let Some(heads) = heads_hash {
+        tracing::info!(
+            audit_heads = print_hash(heads),
+            %sealed_at,
+            sealed_to,
+            block_count,
+            row_count,
+            "sealed {row_count} rows of the audit log"
+        );
     }
 }
 

@@ -16,7 +16,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::{PgPool, Postgres, Transaction};
 
 /// The role of `enqueue` and `api`: one tenant, set for the transaction.
-const API: &str = "SET LOCAL SESSION AUTHORIZATION harkara_api";
+pub(crate) const API: &str = "SET LOCAL SESSION AUTHORIZATION harkara_api";
 /// The role of `processor`, `dispatcher` and `dead_letter`: every tenant, few rights.
 const WORKER: &str = "SET LOCAL SESSION AUTHORIZATION harkara_worker";
 
@@ -30,14 +30,14 @@ async fn assert_each(pool: &PgPool, why: &str, statement: &'static str) {
 }
 
 /// A transaction of a login role, without a tenant.
-async fn begin_as(pool: &PgPool, role: &'static str) -> Transaction<'static, Postgres> {
+pub(crate) async fn begin_as(pool: &PgPool, role: &'static str) -> Transaction<'static, Postgres> {
     let mut transaction = pool.begin().await.expect("a transaction");
     sqlx::query(role).execute(&mut *transaction).await.expect("the admin may act as every role");
     transaction
 }
 
 /// What Postgres said to a statement that it has to refuse: the SQLSTATE, and the constraint or else the words.
-fn refusal<T: std::fmt::Debug>(result: Result<T, sqlx::Error>) -> (String, String) {
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, sqlx::Error>) -> (String, String) {
     let error = result.expect_err("Postgres has to refuse this");
     let error = error.as_database_error().expect("an error of the server").downcast_ref::<PgDatabaseError>();
     let said = error.constraint().unwrap_or_else(|| error.message());

@@ -3,6 +3,7 @@
 mod admission;
 mod admission_step;
 mod api;
+mod audit;
 mod dead_letter;
 mod dispatcher;
 mod enqueue;

@@ -6,6 +6,7 @@ mod decisions;
 mod iam_token;
 
 pub mod attempts;
+pub mod audit;
 pub mod categories;
 pub mod claims;
 pub mod consents;

@@ -3,6 +3,8 @@
 //! Each has types of its own here. Domain types are parsed from them and never carry serde.
 
 #[cfg(feature = "services")]
+pub mod audit;
+#[cfg(feature = "services")]
 pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;

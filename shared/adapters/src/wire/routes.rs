@@ -197,6 +197,11 @@ route_table! {
     /// Shows what a delivery said.
     GetDeliveryContent = GET "/v1/deliveries/{id}/content", Api, MANAGE;
 
+    /// Lists what was changed, by whom, from what to what.
+    ListChanges = GET "/v1/audit", Api, MANAGE;
+    /// Verifies the chain of the audit log.
+    VerifyAudit = GET "/v1/audit/verification", Api, MANAGE;
+
     /// Says whether the service can work.
     GetHealth = GET "/v1/health", Api, READ;
 }

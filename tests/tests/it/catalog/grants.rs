@@ -60,6 +60,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
     let found: Vec<String> = sqlx::query_scalar(grants).fetch_all(&pool).await.expect("the catalog answers");
     let expected = [
         "harkara_api attempts: SELECT",
+        "harkara_api audit_blocks: SELECT",
         "harkara_api audit_log: SELECT",
         "harkara_api categories: INSERT, SELECT, UPDATE",
         "harkara_api dead_letters: SELECT, UPDATE (redriven_at)",

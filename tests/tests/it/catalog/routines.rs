@@ -25,12 +25,12 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
     let expected = [
         (
             "harkara_api",
-            "accept_notifications current_actor current_tenant describe_delivery enter_tenant may_become \
-             read_enqueue_context set_tenant",
+            "accept_notifications audit_genesis audit_sealed_to current_actor current_tenant describe_delivery \
+             enter_tenant hash_audit_block hash_audit_row may_become read_enqueue_context set_tenant verify_audit",
         ),
         (
             "harkara_worker",
-            "address_lock admit_sends current_actor current_tenant describe_delivery may_become set_tenant",
+            "address_lock admit_sends current_actor current_tenant describe_delivery may_become seal_audit set_tenant",
         ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));

@@ -83,6 +83,13 @@ const ROWS: &[(&str, &str)] = &[
         "INSERT INTO harkara.breakers (tenant_id, breaker_key, reason, opened_at, retry_at)
          VALUES ($1::uuid, 'account', 'quota_reached', now(), now())",
     ),
+    (
+        "audit_blocks",
+        "INSERT INTO harkara.audit_blocks
+             (tenant_id, block_number, from_xact, from_id, to_xact, to_id, row_count, rows_hash, previous_hash, block_hash,
+              sealed_at)
+         SELECT $1::uuid, 1, 0, 0, 1, 0, 0, hash, hash, hash, now() FROM sha256('') hash",
+    ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
         "tenant_keys",
