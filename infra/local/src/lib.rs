@@ -7,6 +7,7 @@
 //!
 //! Everything listens on 127.0.0.1 only, and everything fetched or recorded is under `.local/`.
 
+pub mod audit;
 pub mod demo;
 pub mod fuzz;
 pub mod lint;

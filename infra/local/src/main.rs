@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use local::audit::{AuditRequest, verify_audit};
 use local::demo::{AtTheEnd, demo};
 use local::failure::{Failure, Outcome, While};
 use local::fuzz::{FuzzRequest, fuzz};
@@ -124,6 +125,16 @@ enum Request {
         #[arg(long = "file")]
         files: Vec<PathBuf>,
     },
+    /// Verify that the audit log is as it was sealed
+    Audit {
+        /// As the database's administrator; libpq's own variables, such as PGPASSWORD, keep a password off the list of
+        /// processes. The running stack's, when absent
+        #[arg(long)]
+        database_url: Option<String>,
+        /// One tenant; all, when absent
+        #[arg(long)]
+        tenant: Option<uuid::Uuid>,
+    },
     /// The stack's own servers, in the foreground; `up` starts this
     #[command(hide = true)]
     Serve {
@@ -180,6 +191,7 @@ fn run(request: Request) -> Outcome<()> {
         Request::Soak { minutes } => soak(&project, minutes),
         Request::Fuzz { target, seconds, input } => fuzz(&project, &FuzzRequest { target, seconds, input }),
         Request::Mutants { files } => mutants::run_mutants(&project, &files),
+        Request::Audit { database_url, tenant } => verify_audit(&project, &AuditRequest { database_url, tenant }),
         Request::Serve { ports } => {
             let ports: Ports = serde_json::from_str(&ports).while_doing("reading ports")?;
             serve::serve(&project, &ports)
