@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a template that is not as expected fails the test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use adapters::wire::routes::{Access, Function, Route, Scope};
+use local::issuer::ALL_SCOPES;
 use saphyr::{LoadableYamlNode, ScalarOwned, YamlOwned};
 use serde_json::{Map, Value, json};
 
@@ -318,42 +320,118 @@ fn data_keys_are_bound_to_their_tenant_and_the_master_key_is_kept() {
     assert_eq!(users, BTreeSet::from(["ApiRole", "ProcessorRole"]), "who signs links, and who verifies them");
 }
 
-/// The README's table of routes is the contract with callers; the template is held to it.
-#[test]
-fn every_route_of_the_readme_is_there_with_its_scope_and_no_other() {
-    let readme = include_str!("../../../README.md");
-    let mut wanted = BTreeSet::new();
-    for line in readme.lines().filter(|line| line.starts_with("| `") && line.contains("/v1/")) {
-        let cells: Vec<&str> = line.split(" | ").collect();
-        let scope = cells[1].trim_matches('`');
-        // "`PUT`, `GET /v1/…`" are two routes of one path.
-        let path = cells[0].rfind("/v1/").map(|at| cells[0][at..].trim_end_matches('`')).expect("a path");
-        for method in ["GET", "POST", "PUT"].into_iter().filter(|method| cells[0].contains(method)) {
-            wanted.insert((format!("{method} {path}"), scope.to_owned()));
+/// A route as `template.yaml` must declare it.
+fn declare_route(route: Route) -> Value {
+    let integration = match route.function() {
+        Function::Enqueue => "EnqueueIntegration",
+        Function::Api => "ApiIntegration",
+    };
+    let mut declared = json!({
+        "ApiId": {"Ref": "HttpApi"},
+        "RouteKey": route.key(),
+        "Target": {"Fn::Sub": format!("integrations/${{{integration}}}")},
+    });
+    match route.access() {
+        Access::Public => declared["AuthorizationType"] = "NONE".into(),
+        Access::Scopes(scopes) => {
+            declared["AuthorizationType"] = "JWT".into();
+            declared["AuthorizerId"] = json!({"Ref": "TokenAuthorizer"});
+            declared["AuthorizationScopes"] = scopes.iter().map(|scope| scope.as_str()).collect();
         }
     }
-    let template = template();
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let found: BTreeSet<(String, String)> = of_type(&template, "AWS::ApiGatewayV2::Route")
-        .into_iter()
-        .map(|(_, route)| (text(&route["RouteKey"]), text(&route["AuthorizationScopes"][0])))
-        .collect();
-    assert_eq!(found, wanted);
+    declared
 }
 
+/// The text of a route's resource, to be pasted where it is missing.
+fn print_route(route: Route) -> String {
+    let declared = declare_route(route);
+    let authorization = match route.access() {
+        Access::Public => "      AuthorizationType: NONE\n".to_owned(),
+        Access::Scopes(_) => format!(
+            "      AuthorizationType: JWT\n      AuthorizerId: !Ref TokenAuthorizer\n      AuthorizationScopes: {}\n",
+            declared["AuthorizationScopes"]
+        ),
+    };
+    format!(
+        "  {}Route:\n    Type: AWS::ApiGatewayV2::Route\n    Properties:\n      ApiId: !Ref HttpApi\n      \
+         RouteKey: {}\n{authorization}      Target: !Sub {}\n",
+        route.name(),
+        route.key(),
+        declared["Target"]["Fn::Sub"],
+    )
+}
+
+/// So a route without an authorizer is one that the table calls public, and there is no `$default` that would answer
+/// what no route names.
 #[test]
-fn every_route_asks_for_a_token_and_a_scope_and_there_is_no_catch_all() {
+fn the_template_declares_the_routes_of_the_table_and_no_other() {
     let template = template();
-    for (name, route) in of_type(&template, "AWS::ApiGatewayV2::Route") {
-        assert_ne!(route["RouteKey"], "$default", "{name} would answer what no route names");
-        assert_eq!(route["AuthorizationType"], "JWT", "{name} answers without a token");
-        assert_eq!(route["AuthorizerId"]["Ref"], "TokenAuthorizer", "{name}");
-        assert_eq!(route["AuthorizationScopes"].as_array().map(Vec::len), Some(1), "{name} must ask for one scope");
+    let wanted: BTreeMap<String, Route> =
+        Route::ALL.iter().map(|route| (format!("{}Route", route.name()), *route)).collect();
+    let found: BTreeMap<&str, &Value> = of_type(&template, "AWS::ApiGatewayV2::Route").into_iter().collect();
+    for (name, route) in &wanted {
+        let wanted = declare_route(*route);
+        assert_eq!(found.get(name.as_str()), Some(&&wanted), "template.yaml should have:\n\n{}", print_route(*route));
     }
+    let more: Vec<_> = found.keys().filter(|name| !wanted.contains_key(**name)).collect();
+    assert!(more.is_empty(), "wire::routes knows nothing of {more:?}");
     assert!(
         resources(&template).all(|(_, kind, _)| kind != "AWS::Serverless::HttpApi" && kind != "AWS::Serverless::Api"),
         "an API declared as a whole hides its routes from these rules"
     );
+}
+
+/// Their paths and methods are what the resource policies of the two functions let API Gateway call.
+#[test]
+fn api_gateway_may_call_each_function_for_its_routes() {
+    let template = template();
+    for route in Route::ALL {
+        let permission = match route.function() {
+            Function::Enqueue => "EnqueueApiPermission",
+            Function::Api => "ApiApiPermission",
+        };
+        let source = template["Resources"][permission]["Properties"]["SourceArn"]["Fn::Sub"].as_str().unwrap();
+        let (_, pattern) = source.split_once("${HttpApi}/*/").unwrap();
+        let called = format!("{}{}", route.method(), route.path());
+        let mut rest = called.as_str();
+        for part in pattern.split('*') {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{permission} does not cover {route}"));
+            rest = &rest[at + part.len()..];
+        }
+        assert!(rest.is_empty() || pattern.ends_with('*'), "{permission} does not cover {route}");
+    }
+}
+
+/// The README's table of routes is what people read first.
+#[test]
+fn the_readme_names_the_routes_of_the_table_with_their_scopes() {
+    let readme = include_str!("../../../README.md");
+    let mut found = BTreeSet::new();
+    for line in readme.lines().filter(|line| line.starts_with("| `") && line.contains("/v1/")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        // "`PUT`, `GET /v1/…`" are two routes of one path.
+        let path = cells[0].rfind("/v1/").map(|at| cells[0][at..].trim_end_matches('`')).expect("a path");
+        for method in ["GET", "POST", "PUT", "DELETE"].into_iter().filter(|method| cells[0].contains(method)) {
+            found.insert((format!("{method} {path}"), cells[1].to_owned()));
+        }
+    }
+    let wanted = Route::ALL.iter().map(|route| {
+        let scopes = match route.access() {
+            Access::Public => "public".to_owned(),
+            Access::Scopes(scopes) => scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(", "),
+        };
+        (route.key().to_owned(), scopes)
+    });
+    assert_eq!(found, wanted.collect());
+}
+
+/// What the issuer calls all scopes is what a tenant's people and programs can have; a recipient's own is not among them.
+#[test]
+fn a_token_with_all_scopes_has_those_of_the_routes() {
+    for scope in Scope::OF_TENANT {
+        assert!(ALL_SCOPES.split(' ').any(|name| name == scope.as_str()), "{scope}");
+    }
+    assert!(ALL_SCOPES.split(' ').all(|name| name != Scope::OwnRecipient.as_str()));
 }
 
 #[test]
