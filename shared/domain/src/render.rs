@@ -211,12 +211,15 @@ impl std::error::Error for RenderError {}
 ///
 /// `Syntax`, `NotAllowed` or `TooLarge`, for the first part that has one.
 pub fn check_template(source: &TemplateSource) -> Result<(), RenderError> {
-    check_part(Part::Subject, &source.subject)?;
-    if let Some(text) = &source.text {
-        check_part(Part::Text, text)?;
-    }
-    if let Some(html) = &source.html {
-        check_part(Part::Html, html)?;
+    let parts = [
+        (Part::Subject, Some(&source.subject)),
+        (Part::Text, source.text.as_ref()),
+        (Part::Html, source.html.as_ref()),
+    ];
+    for (part, source) in parts {
+        if let Some(source) = source {
+            check_part(part, source)?;
+        }
     }
     Ok(())
 }

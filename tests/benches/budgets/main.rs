@@ -11,7 +11,7 @@
 //! - `DATABASE_URL`: a superuser's URL of a Postgres 18 server; the database `harkara_bench` is made there and dropped.
 //! - `HARKARA_POSTGRES_PROGRAMS`: the folder of `pgbench`; without it, the inserts are compared with plain ones.
 //! - `HARKARA_BENCH_HISTORY`: rows of history for the dispatcher, default 1,000,000 (10,000,000 take minutes to make).
-//! - `HARKARA_BENCH_ONLY`: a comma-separated choice of sections: start, size, round_trips, throughput, insert, history.
+//! - `HARKARA_BENCH_ONLY`: a comma-separated choice of sections: render, start, size, round_trips, throughput, insert, history.
 
 mod aws;
 mod bare_client;
@@ -21,6 +21,7 @@ mod functions;
 mod history;
 mod insert;
 mod median;
+mod render;
 mod round_trips;
 mod size;
 mod stage;
@@ -38,7 +39,7 @@ use table::Table;
 /// A bench stops at the first thing that it cannot do; the words of the error are for the person who started it.
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const SECTIONS: [&str; 6] = ["start", "size", "round_trips", "throughput", "insert", "history"];
+const SECTIONS: [&str; 7] = ["render", "start", "size", "round_trips", "throughput", "insert", "history"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,6 +61,12 @@ async fn measure() -> Outcome<Table> {
     let chosen = choose_sections()?;
     let is_chosen = |section: &str| chosen.iter().any(|name| name == section);
     let mut table = Table::default();
+    if is_chosen("render") {
+        render::measure(&mut table)?;
+        if chosen.len() == 1 {
+            return Ok(table);
+        }
+    }
     functions::build_functions()?;
     if is_chosen("size") {
         size::measure(&mut table)?;

@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::io;
+use std::sync::LazyLock;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::filters::{self, Misuse};
+use super::grammar::Checked;
 use super::{
     Formats, MAX_CONTEXT_BYTES, MAX_RENDERED_BYTES, MAX_SOURCE_BYTES, Part, RenderError, RenderErrorKind, Rendered,
     TemplateSource, formats, grammar, links,
@@ -35,9 +37,9 @@ const STEP_BYTES: usize = 9_000_000_000;
 /// How deep the template engine may nest; `grammar` stays far below.
 const RECURSION: usize = 64;
 
-/// What an engine takes beside its template, and what a byte of source takes in compiled form; both measured, and rounded up.
-const ENGINE_BYTES: usize = 8 * 1024;
-const COMPILED_FACTOR: usize = 4;
+/// What an engine takes beside its template, and what a token takes in compiled form; both measured, and rounded up.
+const ENGINE_BYTES: usize = 12 * 1024;
+const TOKEN_BYTES: usize = 56;
 
 /// The name of the only template of an engine; it decides nothing.
 const NAME: &str = "part";
@@ -78,7 +80,8 @@ impl CompiledTemplate {
         [Some(&self.subject), self.text.as_ref(), self.html.as_ref()]
             .into_iter()
             .flatten()
-            .map(|part| ENGINE_BYTES + part.source.len() * (1 + COMPILED_FACTOR))
+            // The engine keeps a source of its own.
+            .map(|part| ENGINE_BYTES + 2 * part.source.len() + TOKEN_BYTES * part.tokens)
             .sum()
     }
 
@@ -158,11 +161,11 @@ fn parse_subject(rendered: &str) -> Result<Subject, RenderError> {
 }
 
 /// Looks at the source of one part.
-pub(crate) fn check_part(part: Part, source: &str) -> Result<(), RenderError> {
+pub(crate) fn check_part(part: Part, source: &str) -> Result<Checked, RenderError> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err(RenderError::new(part, RenderErrorKind::TooLarge, "the template is longer than 256 KiB"));
     }
-    grammar::check(source).map(|_| ()).map_err(|refusal| refusal.into_error(part))
+    grammar::check(source).map_err(|refusal| refusal.into_error(part))
 }
 
 /// How much data there is, counted as `check_context` says.
@@ -217,15 +220,16 @@ impl Data {
 struct CompiledPart {
     part: Part,
     source: String,
+    tokens: usize,
     engine: Environment<'static>,
 }
 
 impl CompiledPart {
     fn new(part: Part, source: String) -> Result<Self, RenderError> {
-        check_part(part, &source)?;
-        let mut engine = engine_of(part);
+        let tokens = check_part(part, &source)?.tokens;
+        let mut engine = engine_of(part).clone();
         engine.add_template_owned(NAME, source.clone()).map_err(|error| describe(part, &source, &error))?;
-        Ok(Self { part, source, engine })
+        Ok(Self { part, source, tokens, engine })
     }
 
     fn render(&self, data: &Data) -> Result<String, RenderError> {
@@ -253,8 +257,18 @@ impl CompiledPart {
     }
 }
 
+/// The engine for a part, without a template: copies of it share the filters and tests.
+pub(super) fn engine_of(part: Part) -> &'static Environment<'static> {
+    static ESCAPING: LazyLock<Environment<'static>> = LazyLock::new(|| make_engine(AutoEscape::Html));
+    static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(|| make_engine(AutoEscape::None));
+    match part {
+        Part::Html => &ESCAPING,
+        Part::Subject | Part::Text | Part::ShortText | Part::Data => &PLAIN,
+    }
+}
+
 /// An engine that knows the listed filters and tests and nothing else.
-pub(super) fn engine_of<'source>(part: Part) -> Environment<'source> {
+fn make_engine(escape: AutoEscape) -> Environment<'static> {
     let mut engine = Environment::empty();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_recursion_limit(RECURSION);
@@ -262,11 +276,7 @@ pub(super) fn engine_of<'source>(part: Part) -> Environment<'source> {
     engine.set_debug(true);
     engine.set_formatter(filters::print);
     // Whatever the template is called: a name decides nothing here.
-    let escape = match part {
-        Part::Html => || AutoEscape::Html,
-        Part::Subject | Part::Text | Part::ShortText | Part::Data => || AutoEscape::None,
-    };
-    engine.set_auto_escape_callback(move |_| escape());
+    engine.set_auto_escape_callback(move |_| escape.clone());
     filters::register(&mut engine);
     engine
 }

@@ -1,7 +1,5 @@
 //! The visible way out of mail that people can leave, for templates that print none themselves.
 
-use minijinja::HtmlEscape;
-
 use super::Rendered;
 use crate::locale::Locale;
 
@@ -87,14 +85,19 @@ fn add_to_html(mut html: String, links: &FooterLinks, words: &Words) -> String {
          color:#4a4a4a;font-family:Arial,sans-serif;font-size:13px;line-height:20px;text-align:center\">\
          <a href=\"{}\" style=\"{style}\">{}</a> &middot; <a href=\"{}\" style=\"{style}\">{}</a></div>\n",
         words.language,
-        HtmlEscape(&links.unsubscribe_url),
+        escape_address(&links.unsubscribe_url),
         words.unsubscribe,
-        HtmlEscape(&links.preferences_url),
+        escape_address(&links.preferences_url),
         words.preferences,
     );
     let at = last_body_end(&html).unwrap_or(html.len());
     html.insert_str(at, &footer);
     html
+}
+
+/// An address for an attribute in double quotes, readable as it is.
+fn escape_address(address: &str) -> String {
+    address.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The byte where the last `</body>` begins, in any case of its letters.

@@ -98,20 +98,30 @@ pub(crate) struct UsedName {
     pub(crate) offset: usize,
 }
 
-/// Checks one source and tells which names it takes from the data, each once.
-pub(crate) fn check(source: &str) -> Result<Vec<UsedName>, Refusal> {
+/// What is known of a source that passed.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// The names that it takes from the data, each once.
+    pub(crate) names: Vec<UsedName>,
+    /// How many tokens it has: the compiled form is about as long.
+    pub(crate) tokens: usize,
+}
+
+/// Checks one source.
+pub(crate) fn check(source: &str) -> Result<Checked, Refusal> {
     let walk = || {
-        check_tokens(source)?;
+        let tokens = check_tokens(source)?;
         let template = parse(source, "template", SyntaxConfig::default())?;
         let mut checker = Checker::default();
         checker.check_statement(&template)?;
-        Ok(checker.used)
+        Ok(Checked { names: checker.used, tokens })
     };
     walk().map_err(|refusal: Refusal| refusal.placed(source))
 }
 
-/// Bounds how deep the parser and everything after it can recurse, and names statements that are not allowed.
-fn check_tokens(source: &str) -> Result<(), Refusal> {
+/// Bounds how deep the parser and everything after it can recurse, names statements that are not allowed, and counts.
+fn check_tokens(source: &str) -> Result<usize, Refusal> {
+    let mut tokens = 0;
     // One number for each open `if` and `for`: itself and its `elif`s.
     let mut open: Vec<usize> = Vec::new();
     let mut tag_tokens = 0;
@@ -125,6 +135,7 @@ fn check_tokens(source: &str) -> Result<(), Refusal> {
             Refusal { line, ..refusal }
         })?;
         line = usize::from(span.end_line);
+        tokens += 1;
         tag_tokens += 1;
         match token {
             Token::TemplateData(_) | Token::VariableStart => tag_tokens = 0,
@@ -152,7 +163,7 @@ fn check_tokens(source: &str) -> Result<(), Refusal> {
             return refuse(span, "`if`, `elif` and `for` are nested too deep");
         }
     }
-    Ok(())
+    Ok(tokens)
 }
 
 /// Walks a parsed template and knows which loops it is in.

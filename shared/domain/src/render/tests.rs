@@ -103,6 +103,33 @@ fn a_template_prints_its_data() {
 }
 
 #[test]
+fn a_compiled_template_renders_for_each_recipient_as_if_it_were_new() {
+    fn assert_shared<T: Send + Sync + 'static>(_: &T) {}
+    let source = source(
+        "{{ city }}",
+        Some("{{ due|date }}"),
+        Some("<p>{{ city }} {% for i in items %}{{ i.name }}{% endfor %}</p>"),
+    );
+    let compiled = CompiledTemplate::new(source.clone()).unwrap();
+    assert_shared(&compiled);
+    assert!(compiled.size_bytes() > source.html.as_ref().unwrap().len());
+    for (city, locale, zone) in [("Pune", "hi", "Asia/Kolkata"), ("<Goa>", "en", "UTC"), ("Pune", "hi", "Asia/Kolkata")]
+    {
+        let mut data = booking();
+        data["city"] = json!(city);
+        data["due"] = json!("2026-11-21T20:00:00Z");
+        let formats = Formats::of(locale, zone);
+        assert_eq!(compiled.render(&data, &formats), super::render_template(&source, &data, &formats));
+    }
+    // What one render used up, or how much data it had, is nothing to the next.
+    let heavy = json!({"city": "x".repeat(400_000), "due": "2026-11-21", "items": []});
+    assert_eq!(kind_of(compiled.render(&heavy, &Formats::default())), RenderErrorKind::TooLarge);
+    let mut data = booking();
+    data["due"] = json!("2026-11-21");
+    assert_eq!(compiled.render(&data, &Formats::default()).unwrap().text.as_deref(), Some("November 21, 2026"));
+}
+
+#[test]
 fn parts_that_are_absent_stay_absent() {
     let rendered = render_template(&source("Fee for {{ city }}\n", None, None), &booking()).unwrap();
     assert_eq!(rendered.subject.as_str(), "Fee for Pune");

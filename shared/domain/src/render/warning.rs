@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Rendered;
-use super::html::{Piece, Pieces, attribute, attributes};
+use super::html::{Piece, Pieces, attribute, attributes, decode};
 
 /// From this size on, in bytes, Gmail shows only the beginning of an HTML part.
 ///
@@ -101,9 +101,7 @@ pub fn find_warnings(rendered: &Rendered, unsubscribe_url: Option<&str>) -> Vec<
 
 /// Whether a part prints a link, as it is or as HTML escapes it.
 fn shows_link(part: &str, url: &str) -> bool {
-    part.contains(url)
-        || part.contains(&minijinja::HtmlEscape(url).to_string())
-        || part.contains(&url.replace('&', "&amp;"))
+    part.contains(url) || decode(part).contains(url)
 }
 
 /// What stands in the tags of an HTML part.

@@ -165,7 +165,7 @@ fn within_limit(traced: &Traced) -> Result<(), ExpandError> {
 }
 
 /// Puts a part into the one place that a layout has for it.
-fn place_content(around: &Traced, own: &Traced) -> Result<Traced, &'static str> {
+pub(super) fn place_content(around: &Traced, own: &Traced) -> Result<Traced, &'static str> {
     let mut traced = Traced::default();
     let mut at = 0;
     let mut places = 0;

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::css::{Sheets, inline_styles};
-use super::expand::{Expanded, Expander, blank_directives};
+use super::expand::{Directive, Expanded, Expander, blank_directives, place_content, read_directive};
 use super::mjml::compile_mjml;
-use super::tags::{Stand, TagKind, find_tags};
+use super::tags::{Stand, TagKind, Traced, find_tags};
 use super::variables::Examples;
 use super::{Draft, DraftError, Kind, Library, MAX_VARIANTS, Markup, Parts, PublishedVariant, Variables, Variant};
 use crate::delivery::Channel;
+use crate::id::TemplateKey;
 use crate::locale::Locale;
 use crate::render::grammar::{self, UsedName, place_of};
 use crate::render::{FORBIDDEN, Formats, MAX_SOURCE_BYTES, Part, check_part, find_forbidden_link, render_parts};
@@ -129,8 +130,10 @@ impl Publishing<'_> {
             self.errors.push(error(format!("/variants/{}", self.index), "must have at least one part"));
         }
         for part in &parts {
-            self.check_written(part);
             self.check_content(part);
+            if self.check_written(part).is_some() {
+                self.check_piece(part);
+            }
         }
         let variant = self.variant;
         let (html, mjml) = match &variant.markup {
@@ -155,6 +158,26 @@ impl Publishing<'_> {
         if self.draft.kind == Kind::Layout && matches!(part.part, Part::Subject | Part::ShortText) {
             self.fail(part.field, None, "a layout has html, mjml or text only");
         }
+    }
+
+    /// What a piece includes is there, and a layout is whole around an empty message.
+    fn check_piece(&mut self, part: &Written<'_>) {
+        let mut expanded = match self.expander(None).expand(part.part, part.source, part.is_mjml) {
+            Ok(expanded) => expanded,
+            Err(error) => {
+                let place = error.offset.and_then(|at| place_of(part.source, at));
+                return self.fail(part.field, place, error.detail);
+            }
+        };
+        if self.draft.kind == Kind::Layout {
+            // `blank` counted: there is one place for the content.
+            expanded.traced = place_content(&expanded.traced, &Traced::default()).unwrap_or(expanded.traced);
+            drop(self.make_html(part, &expanded));
+        }
+    }
+
+    fn expander<'own>(&'own self, layout: Option<&'own TemplateKey>) -> Expander<'own> {
+        Expander { library: self.library, channel: self.variant.channel, locale: &self.variant.locale, layout }
     }
 
     fn make_message(&mut self) -> Option<PublishedVariant> {
@@ -209,7 +232,7 @@ impl Publishing<'_> {
             return None;
         }
         let names = match grammar::check(&blanked) {
-            Ok(names) => names,
+            Ok(checked) => checked.names,
             Err(refusal) => {
                 let place = refusal.line.map(|line| (line, refusal.column));
                 let (line, column) = place.unzip();
@@ -239,7 +262,6 @@ impl Publishing<'_> {
 
     /// A source without our tags; each of them that says something wrong is an error.
     fn blank(&mut self, part: &Written<'_>) -> String {
-        use super::expand::{Directive, read_directive};
         let mut contents = 0;
         for tag in find_tags(part.source).into_iter().filter(|tag| tag.kind == TagKind::Block) {
             let detail = match read_directive(&part.source[tag.range.clone()]) {
@@ -264,13 +286,7 @@ impl Publishing<'_> {
     }
 
     fn make_part(&mut self, part: &Written<'_>, names: &[UsedName]) -> Option<String> {
-        let expander = Expander {
-            library: self.library,
-            channel: self.variant.channel,
-            locale: &self.variant.locale,
-            layout: self.draft.layout.as_ref(),
-        };
-        let expanded = match expander.expand(part.part, part.source, part.is_mjml) {
+        let expanded = match self.expander(self.draft.layout.as_ref()).expand(part.part, part.source, part.is_mjml) {
             Ok(expanded) => expanded,
             Err(error) => {
                 let place = error.offset.and_then(|at| place_of(part.source, at));
@@ -279,12 +295,14 @@ impl Publishing<'_> {
             }
         };
         let made = self.make_html(part, &expanded)?;
-        if let Err(error) = check_part(part.part, &made) {
-            // The piece itself passed, so it is what stands around it, or all of it together.
-            self.fail(part.field, None, format!("with its partials and layout: {}", error.detail));
-            return None;
-        }
-        let all = grammar::check(&made).unwrap_or_default();
+        let all = match check_part(part.part, &made) {
+            Ok(checked) => checked.names,
+            Err(error) => {
+                // The piece itself passed, so it is what stands around it, or all of it together.
+                self.fail(part.field, None, format!("put together: {}", error.detail));
+                return None;
+            }
+        };
         for used in all.iter().filter(|used| !names.iter().any(|name| name.name == used.name)) {
             if !self.knows(&used.name) {
                 self.fail(

@@ -29,8 +29,8 @@ pub(super) fn find_tags(source: &str) -> Vec<Tag> {
     while let Some(found) = source[at..].find('{') {
         let start = at + found;
         let rest = &source[start..];
-        let (kind, length) = if rest.starts_with("{#") {
-            (TagKind::Comment, rest[2..].find("#}").map_or(rest.len(), |end| end + 4))
+        let (kind, length) = if let Some(comment) = rest.strip_prefix("{#") {
+            (TagKind::Comment, comment.find("#}").map_or(rest.len(), |end| end + 4))
         } else if rest.starts_with("{{") {
             (TagKind::Print, tag_length(rest, "}}"))
         } else if rest.starts_with("{%") {

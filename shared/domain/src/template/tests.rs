@@ -232,6 +232,57 @@ fn a_draft_has_a_shape() {
 }
 
 #[test]
+fn a_partial_and_a_layout_are_published_as_they_were_written() {
+    let pieces = [("leaf", Kind::Partial, variant("en", "", html("x"), None))];
+    let publish_piece = |kind: Kind, markup: Option<Markup>, text: Option<&str>| {
+        let mut draft = message(vec![variant("en", "", markup, text)], None);
+        draft.kind = kind;
+        publish(&draft, &library(&pieces)).map(|mut published| published.remove(0)).map_err(|errors| told(&errors))
+    };
+    let source = "<p>{% include 'leaf' %}{{ any }}</p>";
+    let partial = publish_piece(Kind::Partial, html(source), Some("t")).unwrap();
+    assert_eq!(
+        (partial.parts.html.as_deref(), partial.parts.text.as_deref(), partial.mjml),
+        (Some(source), Some("t"), None)
+    );
+    let source = "<mjml><mj-body>{% content %}</mj-body></mjml>";
+    let layout = publish_piece(Kind::Layout, mjml(source), None).unwrap();
+    assert_eq!((layout.parts.html.as_deref(), layout.mjml.as_deref()), (None, Some(source)));
+    for (kind, markup, wanted) in [
+        (Kind::Partial, html("{% include 'none' %}"), "/variants/0/html 1:1 there is no published partial `none`"),
+        (Kind::Partial, html("\n{% if x %}"), "/variants/0/html 2:9 unexpected end of input, expected end of block"),
+        (Kind::Partial, None, "/variants/0 must have at least one part"),
+        (
+            Kind::Layout,
+            mjml("<mjml>\n<mj-body>{% content %}<mj-nothing/></mj-body></mjml>"),
+            "/variants/0/mjml 2:23 MJML has no element `mj-nothing`",
+        ),
+    ] {
+        assert_eq!(publish_piece(kind, markup, None).unwrap_err(), [wanted]);
+    }
+}
+
+#[test]
+fn the_deepest_mjml_that_is_allowed_compiles() {
+    let mail = |inside: &str| {
+        format!(
+            "<mjml><mj-body><mj-section><mj-column><mj-text>{inside}</mj-text></mj-column></mj-section></mj-body></mjml>"
+        )
+    };
+    let nest = |count: usize| format!("{}x{}", "<div>".repeat(count), "</div>".repeat(count));
+    let publish_mail =
+        |source: String| publish(&message(vec![variant("en", "s", mjml(&source), None)], None), &library(&[]));
+    assert!(publish_mail(mail(&nest(59))).is_ok());
+    assert!(publish_mail(mail(&nest(60))).is_err());
+    let condition = |count: usize| format!("<mj-raw><!--[if mso]>{}<![endif]--></mj-raw>", "<td>".repeat(count));
+    for count in [0, 1, 128, 129, 10_000] {
+        let source = mail("x").replace("<mj-text>", &format!("{}<mj-text>", condition(count)));
+        // Whether it compiles is the compiler's affair; that it ends is ours.
+        assert!(publish_mail(source).is_err() || count <= 128, "{count}");
+    }
+}
+
+#[test]
 fn examples_must_render() {
     let variables = json!({
         "count": {"type": "integer", "example": 3},
