@@ -10,6 +10,9 @@ const SHIFTS: &[&str] = &[
     "UPDATE harkara.events SET created_at = created_at - make_interval(secs => $1)",
     "UPDATE harkara.breakers SET retry_at = retry_at - make_interval(secs => $1), \
      failed_at = failed_at - make_interval(secs => $1), opened_at = opened_at - make_interval(secs => $1)",
+    "UPDATE harkara.request_rates SET full_at = full_at - make_interval(secs => $1)",
+    // By whole days, because it is the begin of one.
+    "UPDATE harkara.daily_counts SET day_at = day_at - make_interval(days => floor($1 / 86400)::integer)",
     "UPDATE harkara.send_pace SET next_send_at = next_send_at - make_interval(secs => $1), \
      line_ends_at = line_ends_at - make_interval(secs => $1)",
     "UPDATE harkara.link_keys SET created_at = created_at - make_interval(secs => $1)",

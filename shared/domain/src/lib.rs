@@ -22,6 +22,8 @@ pub mod outcome;
 
 pub mod due;
 
+pub mod quota;
+
 pub mod retry;
 
 pub mod breaker;

@@ -5,19 +5,24 @@
 //! The row comes first: what the queue does not take, the dispatcher publishes later, and the caller is answered 202
 //! all the same. A request that arrives twice with one key finds the first one's answer; an event that EventBridge
 //! delivers twice has its id for a key.
+//! A tenant's rate is checked where the request is read, and its quota where it is stored.
 
 use crate::request::{Refused, hash_body};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
-use adapters::store::enqueue::{self as store, AcceptResult, Accepted, RequestKey, StoredAnswer};
+use adapters::store::enqueue::{self as store, AcceptResult, Accepted, Charge, RequestKey, StoredAnswer};
+use adapters::store::limits::RequestLimit;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Caller, Request, Response};
+use adapters::wire::limits::with_limit;
 use adapters::wire::notification_request::{NotificationsBody, Shape, locate_refusal, read_notifications};
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::{Function, Scope};
 use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
+use domain::quota::seconds_to_next_day;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -78,7 +83,9 @@ impl<Q: Queue> Enqueue<Q> {
     /// Accepts an event `notification.requested`.
     pub async fn accept_event(&self, event: &Value) -> Result<(), EventRefused> {
         let asked = read_event(event).map_err(EventRefused)?;
-        let answer = self.accept(&asked).await.map_err(EventRefused)?;
+        // Its rate is not limited, because nobody there could wait and ask again. It counts against the quota: what is
+        // refused for it is tried again by Lambda, and then kept for the operator, who may send it on another day.
+        let answer = self.accept(&asked, &mut None).await.map_err(EventRefused)?;
         // Nobody reads an answer to an event: what was refused of it is for the operator to see.
         if let Answer::New(results) = answer {
             for rejected in results.as_array().into_iter().flatten().filter(|entry| entry["status"] == "rejected") {
@@ -95,24 +102,28 @@ impl<Q: Queue> Enqueue<Q> {
     async fn accept_request(&self, event: Value, request_id: &str) -> Result<Response, Problem> {
         let asked = read_request(event, request_id)?;
         let shape = asked.body.shape;
-        match self.accept(&asked).await? {
-            Answer::New(results) => Ok(print_answer(shape, &results, request_id)),
-            Answer::Replayed(stored) => {
-                Ok(print_answer(shape, &stored.answer, &stored.request_id).with_header("idempotent-replayed", "true"))
+        let mut limit = None;
+        let response = match self.accept(&asked, &mut limit).await {
+            Ok(Answer::New(results)) => print_answer(shape, &results, request_id),
+            Ok(Answer::Replayed(stored)) => {
+                print_answer(shape, &stored.answer, &stored.request_id).with_header("idempotent-replayed", "true")
             }
-        }
+            Err(problem) => problem.response(request_id),
+        };
+        Ok(with_limit(response, limit.as_ref()))
     }
 
-    async fn accept(&self, asked: &Asked) -> Result<Answer, Problem> {
-        match self.try_accept(asked).await {
+    /// Accepts what was asked. `limit` becomes how the tenant's requests stand, as soon as that is known.
+    async fn accept(&self, asked: &Asked, limit: &mut Option<RequestLimit>) -> Result<Answer, Problem> {
+        match self.try_accept(asked, limit).await {
             // Another request took a dedupe key, or changed what this one refers to, between reading and storing.
-            Err(Refused::Store(StoreError::Conflict(_))) => self.try_accept(asked).await,
+            Err(Refused::Store(StoreError::Conflict(_))) => self.try_accept(asked, limit).await,
             outcome => outcome,
         }
         .map_err(|refused| refused.into_problem(asked.key.key.as_ref()))
     }
 
-    async fn try_accept(&self, asked: &Asked) -> Result<Answer, Refused> {
+    async fn try_accept(&self, asked: &Asked, limit: &mut Option<RequestLimit>) -> Result<Answer, Refused> {
         adapters::failpoint!("E1_authenticated", Err(Problem::internal().into()));
         let requests: Vec<&NotificationRequest> =
             asked.body.items.iter().filter_map(|item| item.request.as_ref().ok()).collect();
@@ -120,7 +131,13 @@ impl<Q: Queue> Enqueue<Q> {
             let errors = asked.body.items.iter().filter_map(|item| item.request.as_ref().err()).flatten().cloned();
             return Err(Problem::invalid(errors.collect()).into());
         }
-        let context = store::read_context(&self.database, asked.caller.tenant, &asked.key, &requests).await?;
+        // A second try is no second request.
+        let charge = if asked.key.route != EVENT_ROUTE && limit.is_none() { Charge::Request } else { Charge::Nothing };
+        let context = store::read_context(&self.database, asked.caller.tenant, &asked.key, &requests, charge).await?;
+        *limit = limit.or(context.limit);
+        if let Some(seconds) = limit.and_then(|limit| limit.retry_after_seconds) {
+            return Err(Problem::rate_limited(seconds).into());
+        }
         if let Some(stored) = context.stored_answer {
             return replay(stored, &asked.key);
         }
@@ -135,8 +152,8 @@ impl<Q: Queue> Enqueue<Q> {
 
         let results = Value::Array(decided.results);
         let stored =
-            store::accept_notifications(&self.database, &asked.caller, &asked.key, &decided.accepted, &results).await?;
-        match stored {
+            store::accept_notifications(&self.database, &asked.caller, &asked.key, &decided.accepted, &results).await;
+        match stored.map_err(|error| name_the_day(error, context.now))? {
             AcceptResult::AlreadyAnswered(stored) => replay(stored, &asked.key),
             AcceptResult::Stored { answer, duplicates } => {
                 let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
@@ -217,6 +234,14 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
         traceparent: None,
         body: read_notifications(&body)?,
     })
+}
+
+/// When the quota is used up, the caller learns when the next day begins.
+fn name_the_day(error: StoreError, now: Timestamp) -> Refused {
+    match error {
+        StoreError::QuotaUsedUp => Problem::quota_exceeded(seconds_to_next_day(now)).into(),
+        error => error.into(),
+    }
 }
 
 fn replay(stored: StoredAnswer, key: &RequestKey) -> Result<Answer, Refused> {

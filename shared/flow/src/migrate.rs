@@ -3,6 +3,7 @@
 //! Each part can be repeated: what is done already is left as it is.
 
 use adapters::store::database::{Database, RoleLogins, StoreError};
+use adapters::store::limits::{MAX_REQUESTS_PER_MINUTE, TenantLimits, set_limits};
 use adapters::store::migrations::{
     NewTenant, admit_iam_logins, make_partitions, migrate_schema, set_role_password, upsert_tenants,
 };
@@ -58,7 +59,9 @@ impl From<StoreError> for MigrateRefused {
 }
 
 impl Migrate {
-    /// Brings the database up to date: `{}`, or `{"tenants": [{"id", "name", "from_address"}]}`.
+    /// Brings the database up to date: `{}`, or `{"tenants": [{"id", "name", "from_address", "limits"}]}`, where `limits` is
+    /// `{"requests_per_minute", "notifications_per_day"}`. What is left out of `limits` is not limited; a tenant without
+    /// `limits` keeps those that it has.
     pub async fn migrate(&self, event: &Value) -> Result<Value, MigrateRefused> {
         let tenants = read_tenants(event).map_err(MigrateRefused::Event)?;
         let applied = migrate_schema(&self.database).await?;
@@ -71,13 +74,22 @@ impl Migrate {
                 }
             }
         }
+        let (tenants, limits): (Vec<NewTenant>, Vec<Option<TenantLimits>>) = tenants.into_iter().unzip();
         let tenant_count = upsert_tenants(&self.database, &tenants).await?;
+        for (tenant, limits) in tenants.iter().zip(limits) {
+            if let Some(limits) = limits {
+                set_limits(&self.database, tenant.id, limits).await?;
+            }
+        }
         tracing::info!(applied_count = applied.len(), tenant_count, "the database is up to date");
         Ok(json!({"applied": applied, "tenants": tenant_count}))
     }
 }
 
-fn read_tenants(event: &Value) -> Result<Vec<NewTenant>, Vec<FieldError>> {
+/// A tenant and the limits that it is given, where the event says.
+type Named = (NewTenant, Option<TenantLimits>);
+
+fn read_tenants(event: &Value) -> Result<Vec<Named>, Vec<FieldError>> {
     let mut fields = Fields::of(event, "").map_err(|error| vec![error])?;
     let entries = fields.list("tenants");
     let mut tenants = Vec::new();
@@ -87,7 +99,7 @@ fn read_tenants(event: &Value) -> Result<Vec<NewTenant>, Vec<FieldError>> {
             Err(errors) => fields.extend(errors),
         }
     }
-    let ids: BTreeSet<_> = tenants.iter().map(|tenant| tenant.id).collect();
+    let ids: BTreeSet<_> = tenants.iter().map(|(tenant, _)| tenant.id).collect();
     if ids.len() < tenants.len() {
         fields.wrong("tenants", "must name each id once");
     }
@@ -95,7 +107,7 @@ fn read_tenants(event: &Value) -> Result<Vec<NewTenant>, Vec<FieldError>> {
     Ok(tenants)
 }
 
-fn read_tenant(value: &Value, pointer: String) -> Result<Option<NewTenant>, Vec<FieldError>> {
+fn read_tenant(value: &Value, pointer: String) -> Result<Option<Named>, Vec<FieldError>> {
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
     let id = fields.parsed("id", TenantId::parse);
     fields.require("id", &id);
@@ -105,6 +117,17 @@ fn read_tenant(value: &Value, pointer: String) -> Result<Option<NewTenant>, Vec<
         fields.wrong("name", "must not be empty");
     }
     let from_address = fields.parsed("from_address", EmailAddress::parse);
+    let limits = fields.object("limits", read_limits);
     fields.finish()?;
-    Ok(id.zip(name).map(|(id, name)| NewTenant { id, name: name.to_owned(), from_address }))
+    Ok(id.zip(name).map(|(id, name)| (NewTenant { id, name: name.to_owned(), from_address }, limits)))
+}
+
+fn read_limits(value: &Value, pointer: String) -> Result<TenantLimits, Vec<FieldError>> {
+    let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let limits = TenantLimits {
+        requests_per_minute: fields.number("requests_per_minute", 1, MAX_REQUESTS_PER_MINUTE),
+        notifications_per_day: fields.number("notifications_per_day", 0, i32::MAX.unsigned_abs()),
+    };
+    fields.finish()?;
+    Ok(limits)
 }

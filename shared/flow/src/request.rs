@@ -57,6 +57,8 @@ fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) -> Problem {
             Problem::conflict("what the request refers to changed while it was stored; ask again")
         }
         StoreError::TenantInactive => Problem::tenant_inactive(),
+        // `enqueue`, which alone stores what is counted, knows the time and says when the day ends.
+        StoreError::QuotaUsedUp => Problem::quota_exceeded(60),
         StoreError::Url | StoreError::Corrupt(_) | StoreError::Migration(_) | StoreError::Failed(_) => {
             tracing::error!(error = chain(error), "the store failed");
             Problem::internal()

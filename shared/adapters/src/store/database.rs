@@ -309,6 +309,8 @@ pub enum StoreError {
     Conflict(sqlx::Error),
     /// There is no such tenant, or it is suspended.
     TenantInactive,
+    /// The tenant's notifications of the day are used up; nothing was stored.
+    QuotaUsedUp,
     /// The secret with the database's URL cannot be read.
     Secret(SecretError),
     /// The URL is none, or the secret holds something else.
@@ -328,6 +330,7 @@ impl fmt::Display for StoreError {
             Self::Busy(_) => f.write_str("the rows are locked by another transaction"),
             Self::Conflict(_) => f.write_str("the rows conflict with others"),
             Self::TenantInactive => f.write_str("the tenant is unknown or suspended"),
+            Self::QuotaUsedUp => f.write_str("the tenant's quota of the day is used up"),
             Self::Secret(_) => f.write_str("the database's secret cannot be read"),
             Self::Url => {
                 f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name")
@@ -345,7 +348,7 @@ impl std::error::Error for StoreError {
             Self::Unavailable(error) | Self::Busy(error) | Self::Conflict(error) | Self::Failed(error) => Some(error),
             Self::Secret(error) => Some(error),
             Self::Migration(error) => Some(error),
-            Self::Url | Self::Corrupt(_) | Self::TenantInactive => None,
+            Self::Url | Self::Corrupt(_) | Self::TenantInactive | Self::QuotaUsedUp => None,
         }
     }
 }
@@ -367,6 +370,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
         match (&error, code.as_deref()) {
+            // Of harkara.count_accepted.
+            (_, Some("HKQ01")) => Self::QuotaUsedUp,
             (_, Some("55P03")) => Self::Busy(error),
             (_, Some("23505" | "23503" | "40001" | "40P01")) => Self::Conflict(error),
             // Connections, resources, an ending server, a statement that took too long, a demoted writer, a refused login.

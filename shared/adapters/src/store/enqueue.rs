@@ -3,6 +3,7 @@
 //! Each is one function in the database, so that a request of any size costs two round trips.
 
 use super::database::{Database, StoreError};
+use super::limits::RequestLimit;
 use crate::wire::http::Caller;
 use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{Channel, DeliveryState};
@@ -49,6 +50,17 @@ pub struct EnqueueContext {
     pub stored_answer: Option<StoredAnswer>,
     /// What the tenant has of what the request names.
     pub tenant: TenantContext,
+    /// How its bucket of requests stands; `None` where nothing was taken out of it, or it has no limit.
+    pub limit: Option<RequestLimit>,
+}
+
+/// Whether a request counts against its tenant's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It is one.
+    Request,
+    /// It came another way, or was counted before.
+    Nothing,
 }
 
 /// A notification that was accepted, with the ids of what is to be stored.
@@ -86,12 +98,13 @@ pub enum AcceptResult {
     AlreadyAnswered(StoredAnswer),
 }
 
-/// Reads what a request names, in one round trip.
+/// Reads what a request names, and takes it out of its tenant's bucket, in one round trip.
 pub async fn read_context(
     database: &Database,
     tenant: TenantId,
     key: &RequestKey,
     requests: &[&NotificationRequest],
+    charge: Charge,
 ) -> Result<EnqueueContext, StoreError> {
     let distinct = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let recipients = distinct(requests.iter().flat_map(|request| &request.recipients).filter_map(known_key).collect());
@@ -99,22 +112,25 @@ pub async fn read_context(
     let templates =
         distinct(requests.iter().filter_map(|request| request.template.as_ref()).map(|key| key.as_str()).collect());
     let mut connection = database.connection().await?;
-    let context = sqlx::query_scalar!(
-        r#"SELECT harkara.read_enqueue_context($1, $2, $3, $4, $5, $6) AS "context!""#,
+    let row = sqlx::query!(
+        r#"SELECT harkara.read_enqueue_context($1, $2, $3, $4, $5, $6) AS "context!",
+                  CASE WHEN $7 THEN harkara.take_request($1) END AS "limit""#,
         tenant.as_uuid(),
         key.route,
         key.key.as_ref().map(|key| key.as_str()),
         &recipients,
         &categories,
         &templates,
+        charge == Charge::Request,
     )
     .fetch_one(&mut *connection)
     .await?;
     connection.give_back();
-    read_context_row(context)
+    read_context_row(row.context, RequestLimit::read(row.limit)?)
 }
 
-/// Stores accepted notifications, their deliveries and events, and the answer under its key, in one round trip.
+/// Stores accepted notifications, their deliveries and events, and the answer under its key, in one round trip, and
+/// counts them against the tenant's quota: all of it, or nothing and [`StoreError::QuotaUsedUp`].
 pub async fn accept_notifications(
     database: &Database,
     caller: &Caller,
@@ -126,7 +142,7 @@ pub async fn accept_notifications(
     crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
-        r#"SELECT harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8) AS "outcome!""#,
+        r#"SELECT harkara.count_accepted($1, harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8)) AS "outcome!""#,
         caller.tenant.as_uuid(),
         caller.subject,
         key.route,
@@ -176,7 +192,7 @@ impl StoredRow {
     }
 }
 
-fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
+fn read_context_row(context: Value, limit: Option<RequestLimit>) -> Result<EnqueueContext, StoreError> {
     #[derive(Deserialize)]
     struct Context {
         now: Timestamp,
@@ -225,6 +241,7 @@ fn read_context_row(context: Value) -> Result<EnqueueContext, StoreError> {
     };
     let recipient = |row: RecipientRow| (row.recipient_id, Reach { email: row.has_email, phone: row.has_phone });
     Ok(EnqueueContext {
+        limit,
         now: context.now,
         tenant_is_active: context.tenant_state.as_deref() == Some("active"),
         stored_answer: context.stored_answer.map(StoredRow::read).transpose()?,

@@ -143,6 +143,33 @@ impl Problem {
         )
     }
 
+    /// 429: more requests than the tenant may send.
+    pub fn rate_limited(retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(
+                429,
+                "rate_limited",
+                "There are too many requests",
+                "this tenant sends more requests than it may; the RateLimit fields say how many are left",
+            )
+        }
+    }
+
+    /// 429: the tenant's notifications of the day are used up.
+    pub fn quota_exceeded(retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(
+                429,
+                "quota_exceeded",
+                "The day's notifications are used up",
+                "with this request the tenant would have more notifications than it may have in a day of UTC; nothing of \
+                 it was accepted",
+            )
+        }
+    }
+
     /// 500: our own mistake; the log has the rest under the request id.
     pub fn internal() -> Self {
         Self::new(500, "internal", "The service failed", "the failure is in the service's log under this request_id")
