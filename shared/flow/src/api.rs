@@ -14,6 +14,7 @@ mod preferences;
 mod previews;
 mod recipients;
 mod settings;
+mod suppressions;
 mod templates;
 
 use crate::request::{Refused, hash_body};
@@ -21,8 +22,10 @@ use adapters::store::database::{Database, TenantTransaction};
 use adapters::store::enqueue::RequestKey;
 use adapters::store::idempotency::{KeyClaim, claim_key, store_answer};
 use adapters::store::keys::LinkKeys;
+use adapters::store::limits::{RequestLimit, take_request};
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
+use adapters::wire::limits::with_limit;
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
 use domain::link::PublicUrl;
@@ -52,9 +55,28 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Ok(request) => request,
             Err(problem) => return problem.response(request_id),
         };
-        match self.route(&request, request_id).await {
+        let mut limit = None;
+        let response = match self.answer_within_limit(&request, request_id, &mut limit).await {
             Ok(response) => response.with_header("x-request-id", request_id),
             Err(refused) => refused.into_problem(request.idempotency_key.as_ref()).response(request_id),
+        };
+        with_limit(response, limit.as_ref())
+    }
+
+    /// Takes the request out of its tenant's bucket first, by a statement of its own, and answers it if it was in it.
+    /// Nobody's bucket is known of a public route.
+    async fn answer_within_limit(
+        &self,
+        request: &Request,
+        request_id: &str,
+        limit: &mut Option<RequestLimit>,
+    ) -> Answer {
+        if let Ok(caller) = request.caller() {
+            *limit = take_request(&self.database, caller.tenant).await?;
+        }
+        match limit.and_then(|limit| limit.retry_after_seconds) {
+            Some(seconds) => Err(Problem::rate_limited(seconds).into()),
+            None => self.route(request, request_id).await,
         }
     }
 
@@ -92,6 +114,10 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::GetDeliveryContent => self.get_delivery_content(request).await,
             Route::ListChanges => self.list_changes(request).await,
             Route::VerifyAudit => self.verify_audit(request).await,
+            Route::ListSuppressions => self.list_suppressions(request).await,
+            Route::GetSuppression => self.get_suppression(request).await,
+            Route::PutSuppression => self.put_suppression(request).await,
+            Route::DeleteSuppression => self.delete_suppression(request).await,
             Route::GetHealth => self.get_health(request).await,
             // `enqueue` answers it.
             Route::CreateNotifications => Err(Problem::not_found("path").into()),

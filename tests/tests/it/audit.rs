@@ -387,6 +387,8 @@ async fn every_write_of_the_api_is_signed_by_its_caller(pool: PgPool) {
     stage.put(TENANT, "/v1/recipients/{id}", "ada", json!({"email": "new@example.org"})).await;
     stage.put(TENANT, "/v1/templates/{key}", "own", json!({"subject": "s", "text": "t"})).await;
     stage.put(TENANT, "/v1/categories/{key}", "own", json!({"class": "security"})).await;
+    stage.call(TENANT, "PUT /v1/suppressions/{address}", Some("lin@example.org"), "", "").await;
+    stage.call(TENANT, "DELETE /v1/suppressions/{address}", Some("lin@example.org"), "", "").await;
 
     let statement = "SELECT DISTINCT table_name, actor FROM harkara.audit_log WHERE audit_id > $1 ORDER BY 1, 2";
     let signed: Vec<(String, String)> =
@@ -399,6 +401,7 @@ async fn every_write_of_the_api_is_signed_by_its_caller(pool: PgPool) {
         "idempotency_keys",
         "notifications",
         "recipients",
+        "suppressions",
         "template_versions",
         "templates",
     ];

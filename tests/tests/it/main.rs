@@ -8,10 +8,12 @@ mod dead_letter;
 mod dispatcher;
 mod enqueue;
 mod feedback;
+mod limits;
 mod link_keys;
 mod migrate;
 mod processor;
 mod protocol;
+mod suppressions;
 
 mod fixtures;
 mod stack;

@@ -11,6 +11,8 @@ pub mod consents;
 pub mod fields;
 pub mod form;
 pub mod http;
+#[cfg(feature = "services")]
+pub mod limits;
 pub mod notification_request;
 pub mod pages;
 #[cfg(feature = "services")]
@@ -27,5 +29,7 @@ pub mod ses_event;
 pub mod settings;
 pub mod sqs_event;
 pub mod templates;
+#[cfg(feature = "services")]
+pub mod suppressions;
 #[cfg(feature = "services")]
 pub mod views;

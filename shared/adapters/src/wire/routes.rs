@@ -145,6 +145,15 @@ route_table! {
     /// Gives dead letters another life.
     RedriveDeadLetters = POST "/v1/dead-letters/redrive", Api, MANAGE;
 
+    /// Lists the addresses that the tenant's mail leaves alone.
+    ListSuppressions = GET "/v1/suppressions", Api, MANAGE;
+    /// Shows whether an address is suppressed.
+    GetSuppression = GET "/v1/suppressions/{address}", Api, MANAGE;
+    /// Suppresses an address.
+    PutSuppression = PUT "/v1/suppressions/{address}", Api, MANAGE;
+    /// Takes a suppression back.
+    DeleteSuppression = DELETE "/v1/suppressions/{address}", Api, MANAGE;
+
     /// Lists recipients.
     ListRecipients = GET "/v1/recipients", Api, MANAGE;
     /// Puts many recipients.

@@ -25,8 +25,8 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
     let expected = [
         (
             "harkara_api",
-            "accept_notifications audit_genesis audit_sealed_to current_actor current_tenant describe_delivery \
-             enter_tenant hash_audit_block hash_audit_row may_become read_enqueue_context set_tenant verify_audit",
+            "accept_notifications address_lock audit_genesis audit_sealed_to count_accepted current_actor current_tenant describe_delivery \
+             enter_tenant hash_audit_block hash_audit_row listed_since may_become read_enqueue_context set_tenant take_request verify_audit",
         ),
         (
             "harkara_worker",
@@ -61,9 +61,10 @@ async fn no_plpgsql_depends_on_the_callers_search_path(pool: PgPool) {
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn only_set_tenant_sets_the_tenant(pool: PgPool) {
-    let why = "the tenant is set in one place, and local to the transaction there";
+    let why =
+        "the tenant is set in one place, and local to the transaction there; take_request sets how its commit waits";
     let statement = "
-        SELECT p.proname::text, position('set_config' IN p.prosrc) = 0 OR p.proname = 'set_tenant'
+        SELECT p.proname::text, position('set_config' IN p.prosrc) = 0 OR p.proname IN ('set_tenant', 'take_request')
         FROM pg_proc p WHERE p.pronamespace = 'harkara'::regnamespace";
     assert_each(&pool, why, statement).await;
 }

@@ -1,6 +1,8 @@
 //! The database and `domain` speak with the same words: each list stands in both, and is the same.
 
 use super::refusal;
+use adapters::store::audit::Operation;
+use adapters::store::suppressions::SuppressionSource;
 use domain::category::{
     Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, Priority, RECONCILE_WINDOW_DEFAULT_SECONDS,
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
@@ -42,7 +44,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("attempts.feedback_is_known", words(Feedback::ALL, Feedback::as_str)),
         ("attempts.outcome_is_known", words(AttemptOutcome::ALL, AttemptOutcome::as_str)),
         // What a trigger can report: TG_OP, which is Postgres's word.
-        ("audit_log.operation_is_known", text(&["INSERT", "UPDATE", "DELETE"])),
+        ("audit_log.operation_is_known", words(Operation::ALL, Operation::as_str)),
         ("categories.channels_are_known", channels.clone()),
         ("categories.class_is_known", words(Class::ALL, Class::as_str)),
         ("categories.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
@@ -51,7 +53,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
         ("suppressions.suppression_reason_is_known", words(SuppressionReason::ALL, SuppressionReason::as_str)),
-        ("suppressions.suppression_source_is_known", text(&["feedback", "provider_list", "api"])),
+        ("suppressions.suppression_source_is_known", words(SuppressionSource::ALL, SuppressionSource::as_str)),
         ("template_versions.channel_is_known", channels),
         // Set by an operator's hand only; `enqueue` asks whether it is active.
         ("tenants.state_is_known", text(&["active", "suspended"])),
