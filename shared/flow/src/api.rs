@@ -10,13 +10,14 @@ mod consents;
 mod dead_letters;
 mod health;
 mod notifications;
-mod preferences;
+pub(crate) mod preferences;
 mod previews;
 mod recipients;
 mod settings;
 mod suppressions;
 mod templates;
 
+use crate::links::Links;
 use crate::request::{Refused, hash_body};
 use adapters::store::database::{Database, TenantTransaction};
 use adapters::store::enqueue::RequestKey;
@@ -118,10 +119,19 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::GetSuppression => self.get_suppression(request).await,
             Route::PutSuppression => self.put_suppression(request).await,
             Route::DeleteSuppression => self.delete_suppression(request).await,
+            Route::ShowUnsubscribe => Ok(self.links().show_unsubscribe(request).await),
+            Route::Unsubscribe => Ok(self.links().unsubscribe(request).await),
+            Route::ShowPreferenceCenter => Ok(self.links().show_preference_center(request).await),
+            Route::SavePreferenceCenter => Ok(self.links().save_preference_center(request).await),
             Route::GetHealth => self.get_health(request).await,
             // `enqueue` answers it.
             Route::CreateNotifications => Err(Problem::not_found("path").into()),
         }
+    }
+
+    /// The public pages.
+    fn links(&self) -> Links<'_, K> {
+        Links { database: &self.database, keys: &self.keys }
     }
 
     /// Begins a transaction of the caller's tenant; of one recipient, where the token is that recipient's own.

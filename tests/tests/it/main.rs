@@ -10,6 +10,7 @@ mod enqueue;
 mod feedback;
 mod limits;
 mod link_keys;
+mod links;
 mod migrate;
 mod processor;
 mod protocol;

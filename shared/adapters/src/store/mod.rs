@@ -24,6 +24,7 @@ pub mod notifications;
 pub mod preferences;
 pub mod recipients;
 pub mod settings;
+pub mod subjects;
 pub mod suppressions;
 pub mod templates;
 pub mod tenants;

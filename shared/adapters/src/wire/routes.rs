@@ -211,6 +211,15 @@ route_table! {
     /// Verifies the chain of the audit log.
     VerifyAudit = GET "/v1/audit/verification", Api, MANAGE;
 
+    /// Shows what a link of a mail would stop.
+    ShowUnsubscribe = GET "/v1/unsubscribe/{token}", Api, Access::Public;
+    /// Stops it, or takes that back.
+    Unsubscribe = POST "/v1/unsubscribe/{token}", Api, Access::Public;
+    /// Shows everything that a link's holder can choose.
+    ShowPreferenceCenter = GET "/v1/preference-center/{token}", Api, Access::Public;
+    /// Stores what was chosen.
+    SavePreferenceCenter = POST "/v1/preference-center/{token}", Api, Access::Public;
+
     /// Says whether the service can work.
     GetHealth = GET "/v1/health", Api, READ;
 }

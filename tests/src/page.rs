@@ -1,0 +1,51 @@
+//! Requests for the public pages, as API Gateway hands them over: with a token in the path and no caller.
+
+use crate::doubles::RecordingQueue;
+use crate::key_service::ScriptedKeyService;
+use flow::api::Api;
+use serde_json::{Map, Value, json};
+
+/// An answer of a public page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, by lower case name.
+    pub headers: Map<String, Value>,
+    /// The document.
+    pub body: String,
+}
+
+/// Asks for a page; `route` is as in API Gateway, such as `GET /v1/unsubscribe/{token}`.
+pub async fn ask_page(
+    api: &Api<RecordingQueue, ScriptedKeyService>,
+    route: &str,
+    token: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Page {
+    let (method, path) = route.split_once(' ').expect("a route has a method and a path");
+    let headers: Map<String, Value> = headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let event = json!({
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path.replace("{token}", token),
+        "rawQueryString": "",
+        "headers": headers,
+        "pathParameters": {"token": token},
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "api", "requestId": "request-1", "stage": "$default",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
+            "timeEpoch": 0,
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    });
+    let response = api.answer_request(event, "request-1").await.into_gateway();
+    let printed = serde_json::to_value(response).expect("prints");
+    Page {
+        status: printed["statusCode"].as_u64().and_then(|status| status.try_into().ok()).expect("a status"),
+        headers: printed["headers"].as_object().expect("headers").clone(),
+        body: printed["body"].as_str().expect("a document").to_owned(),
+    }
+}
