@@ -30,8 +30,8 @@ pub struct Tenant {
     pub id: String,
     /// What `migrate` is told.
     pub event: Value,
-    /// Requests to the API, in this order: path and body of a PUT.
-    pub puts: Vec<(String, Value)>,
+    /// Requests to the API, in this order: method, path and body.
+    pub requests: Vec<(&'static str, String, Value)>,
 }
 
 /// The seed.
@@ -69,20 +69,21 @@ impl Seed {
     }
 }
 
-/// Puts a tenant's templates, categories and recipients through the API.
+/// Asks the API for a tenant's templates, categories and recipients.
 ///
 /// Errors: the API refuses one.
 pub fn put_all(api_url: &str, tenant: &Tenant, token: &str) -> Outcome<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    for (path, body) in &tenant.puts {
-        let mut response = agent
-            .put(format!("{api_url}{path}"))
+    for (method, path, body) in &tenant.requests {
+        let url = format!("{api_url}{path}");
+        let request = if *method == "POST" { agent.post(url) } else { agent.put(url) };
+        let mut response = request
             .header("Authorization", format!("Bearer {token}"))
             .send_json(body)
-            .while_doing(format_args!("putting {path}"))?;
+            .while_doing(format_args!("{method} {path}"))?;
         if !response.status().is_success() {
             let text = response.body_mut().read_to_string().unwrap_or_default();
-            return Err(Failure::new(format!("PUT {path} was answered {}: {text}", response.status()))
+            return Err(Failure::new(format!("{method} {path} was answered {}: {text}", response.status()))
                 .with_advice("See `cargo local logs api`."));
         }
     }
@@ -93,7 +94,7 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
     let doing = format!("reading seed/{name}.json");
     let page: Page = serde_json::from_str(&read(&folder.join(format!("{name}.json")))?).while_doing(&doing)?;
     let id = page.tenant.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut puts = Vec::new();
+    let mut requests = Vec::new();
     for category in page.categories.values() {
         let Some(key) = category["template"].as_str() else {
             continue;
@@ -104,20 +105,20 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
                 Failure::new(format!("seed/{name}/{key}.txt does not begin with a subject and an empty line"))
             })?;
         let content = read(&folder.join(name).join(format!("{key}.html")))?;
-        let body = json!({
-            "channel": "email",
+        let variant = json!({
             "locale": "en",
             "subject": subject,
             "text": text,
             "html": layout.replace(CONTENT_MARK, &content),
         });
-        puts.push((format!("/v1/templates/{key}"), body));
+        requests.push(("PUT", format!("/v1/templates/{key}"), json!({"variants": [variant]})));
+        requests.push(("POST", format!("/v1/templates/{key}/publish"), json!({})));
     }
     let rest = [("categories", &page.categories), ("recipients", &page.recipients)];
     for (collection, members) in rest {
-        puts.extend(members.iter().map(|(key, body)| (format!("/v1/{collection}/{key}"), body.clone())));
+        requests.extend(members.iter().map(|(key, body)| ("PUT", format!("/v1/{collection}/{key}"), body.clone())));
     }
-    Ok(Tenant { id, event: Value::Object(page.tenant), puts })
+    Ok(Tenant { id, event: Value::Object(page.tenant), requests })
 }
 
 fn read(path: &Path) -> Outcome<String> {
@@ -131,8 +132,10 @@ mod tests {
     #[test]
     fn the_seed_has_the_nine_kinds_of_an_audit_and_the_four_of_a_salon() {
         let seed = Seed::read(&Project::find().unwrap()).unwrap();
-        let count =
-            |tenant: &Tenant, prefix: &str| tenant.puts.iter().filter(|(path, _)| path.starts_with(prefix)).count();
+        let count = |tenant: &Tenant, prefix: &str| {
+            let puts = tenant.requests.iter().filter(|(method, path, _)| *method == "PUT" && path.starts_with(prefix));
+            puts.count()
+        };
         let [aegis, lotus] = &seed.tenants;
         assert_eq!((count(aegis, "/v1/categories/"), count(lotus, "/v1/categories/")), (9, 4));
         assert_eq!((count(aegis, "/v1/templates/"), count(lotus, "/v1/templates/")), (9, 4));

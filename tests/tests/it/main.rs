@@ -5,6 +5,7 @@ mod admission_step;
 mod api;
 mod audit;
 mod dead_letter;
+mod decisions;
 mod dispatcher;
 mod enqueue;
 mod feedback;
@@ -14,7 +15,9 @@ mod links;
 mod migrate;
 mod processor;
 mod protocol;
+mod recipients;
 mod suppressions;
+mod templates;
 
 mod fixtures;
 mod stack;

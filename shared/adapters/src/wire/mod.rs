@@ -28,8 +28,8 @@ pub mod ses_event;
 #[cfg(feature = "services")]
 pub mod settings;
 pub mod sqs_event;
-pub mod templates;
 #[cfg(feature = "services")]
 pub mod suppressions;
+pub mod templates;
 #[cfg(feature = "services")]
 pub mod views;
