@@ -27,7 +27,7 @@ CREATE FUNCTION harkara.address_subject(p_salt bytea, p_address text) RETURNS uu
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN encode(substring(sha256(p_salt || convert_to(lower(p_address), 'UTF8')) FOR 16), 'hex')::uuid;
 
--- The audit keeps neither the salt nor a recipient's attributes.
+-- The audit keeps neither the salt nor a recipient's attributes, nor what a draft says.
 DO $$
 DECLARE
     trigger_name text;
@@ -35,11 +35,13 @@ BEGIN
     FOREACH trigger_name IN ARRAY '{audit_insert, audit_update, audit_delete}'::text[] LOOP
         EXECUTE format('DROP TRIGGER %I ON harkara.tenants', trigger_name);
         EXECUTE format('DROP TRIGGER %I ON harkara.recipients', trigger_name);
+        EXECUTE format('DROP TRIGGER %I ON harkara.templates', trigger_name);
     END LOOP;
 END
 $$;
 CALL harkara.audit_table('harkara.tenants', 'tenant_id', 'salt');
 CALL harkara.audit_table('harkara.recipients', 'recipient_id', 'email,phone,name,attributes');
+CALL harkara.audit_table('harkara.templates', 'template_key', 'draft');
 
 -- What a category asks of its recipients.
 ALTER TABLE harkara.categories

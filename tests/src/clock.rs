@@ -7,6 +7,9 @@ use std::time::Duration;
 const SHIFTS: &[&str] = &[
     "UPDATE harkara.deliveries SET not_before = not_before - make_interval(secs => $1), \
      due_at = due_at - make_interval(secs => $1), slot_at = slot_at - make_interval(secs => $1)",
+    "UPDATE harkara.notifications SET send_at = send_at - make_interval(secs => $1), \
+     expires_at = expires_at - make_interval(secs => $1)",
+    "UPDATE harkara.send_slots SET taken_at = taken_at - make_interval(secs => $1)",
     "UPDATE harkara.events SET created_at = created_at - make_interval(secs => $1)",
     "UPDATE harkara.breakers SET retry_at = retry_at - make_interval(secs => $1), \
      failed_at = failed_at - make_interval(secs => $1), opened_at = opened_at - make_interval(secs => $1)",
