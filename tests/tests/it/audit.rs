@@ -402,6 +402,7 @@ async fn every_write_of_the_api_is_signed_by_its_caller(pool: PgPool) {
         "notifications",
         "recipients",
         "suppressions",
+        "template_publications",
         "template_versions",
         "templates",
     ];

@@ -215,10 +215,25 @@ fn protect<'source>(source: &'source str, stand: &mut Stand<'source>) -> Result<
     }
     scanner.scan(&source[at..], at)?;
     protected.push_copy(&source[at..], 0, at);
+    if let Some(at) = find_broken_condition(&protected.text) {
+        return Err(wrong(protected.origin_of(at).1, "a conditional comment is written `<!--[if …]> … <![endif]-->`"));
+    }
     if let Some((name, start)) = scanner.open.pop() {
         return Err(wrong(start, format!("`<{}>` is not closed", crate::render::shorten(&name))));
     }
     Ok((protected, places))
+}
+
+/// Where a condition begins that does not end as one; the compiler's tokenizer panics on it.
+fn find_broken_condition(text: &str) -> Option<usize> {
+    const STARTS: [&str; 4] = ["<!--[if", "<![if", "<![endif", "<!--<![endif"];
+    const ENDS: [&str; 4] = ["]>-->", "]><!-->", "]-->", "]>"];
+    let starts = text.match_indices("<!").map(|(at, _)| at);
+    let mut conditions = starts.filter(|&at| STARTS.iter().any(|start| text[at..].starts_with(start)));
+    conditions.find(|&at| {
+        let end = text[at..].find(']').map(|end| &text[at + end..]);
+        !end.is_some_and(|rest| ENDS.iter().any(|end| rest.starts_with(end)))
+    })
 }
 
 /// Where in MJML a tag stands.
