@@ -13,6 +13,7 @@ mod limits;
 mod link_keys;
 mod links;
 mod migrate;
+mod pages_in_a_browser;
 mod processor;
 mod protocol;
 mod recipients;
