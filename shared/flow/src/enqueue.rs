@@ -22,11 +22,13 @@ use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
 use domain::quota::seconds_to_next_day;
+use domain::template::Variables;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The route of events, as idempotency keys are kept by.
 const EVENT_ROUTE: &str = "event notification.requested";
@@ -271,6 +273,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
                 continue;
             }
         };
+        let mut data = None;
         for (place, (recipient, plan)) in request.recipients.iter().zip(plans).enumerate() {
             let place = item.has_list.then_some(place);
             let plan = match plan {
@@ -290,9 +293,13 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
             if let Some(key) = &dedupe_key {
                 winners.insert(key.clone(), id);
             }
+            if data.is_none() {
+                data = plan.template.as_ref().and_then(|key| fill_data(request, context.tenant.templates.get(key)?));
+            }
             decided.results.push(result(index, place, id, "accepted"));
             decided.accepted.push(Accepted {
                 id,
+                data: data.clone(),
                 event_id: EventId::from_uuid(new_uuid()),
                 request,
                 recipient,
@@ -304,6 +311,13 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
         }
     }
     decided
+}
+
+/// The data with what the template may ask for and the request leaves out; once for all recipients of a request.
+fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Option<Arc<Value>> {
+    let mut data = request.data.clone();
+    variables.as_ref()?.fill_absent(&mut data);
+    Some(Arc::new(data))
 }
 
 impl Decided<'_> {

@@ -108,7 +108,9 @@ async fn a_chain_verifies_after_writers_that_ran_beside_its_sealing(pool: PgPool
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn nothing_is_sealed_that_a_running_transaction_could_still_add_to(pool: PgPool) {
     let stage = Stage::begin(pool.clone()).await;
-    seal_all(&pool, TENANT).await;
+    for tenant in [TENANT, OTHER_TENANT] {
+        seal_all(&pool, tenant).await;
+    }
     let insert =
         "INSERT INTO harkara.recipients (tenant_id, recipient_id, email) VALUES ($1::uuid, $2, 'x@example.org')";
     let mut slow = pool.begin().await.expect("a transaction");
@@ -149,7 +151,8 @@ async fn a_sealing_is_bounded_and_a_block_may_end_within_a_transaction(pool: PgP
     }
     let check = seal_all(&pool, TENANT).await;
     assert_eq!((check.broken(), check.row_count), (None, count_rows(&pool, TENANT).await));
-    let blocks = "SELECT count(*) FROM harkara.audit_blocks WHERE tenant_id = $1::uuid AND row_count = 7 AND block_number > 1";
+    let blocks =
+        "SELECT count(*) FROM harkara.audit_blocks WHERE tenant_id = $1::uuid AND row_count = 7 AND block_number > 1";
     let blocks: i64 = sqlx::query_scalar(blocks).bind(TENANT).fetch_one(&pool).await.expect("counted");
     assert_eq!(blocks, 7);
     stage.finish().await;

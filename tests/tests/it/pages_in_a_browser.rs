@@ -107,9 +107,7 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
     let (leave, leave_all) = (token(ada, Some("news")).await, token(ada, None).await);
     let locked = token(ada, Some("weekly_digest")).await;
     let (hindi, other) = (token(asha, Some("news")).await, token(asha, None).await);
-    let page = |name: &str, page: &str, token: &str, lang: &str, status: u16| {
-        json!({"name": name, "url": link(page, token), "lang": lang, "status": status})
-    };
+    let page = |name: &str, page: &str, token: &str, lang: &str, status: u16| json!({"name": name, "url": link(page, token), "lang": lang, "status": status});
     let wanted = json!({
         "pages": [
             page("unsubscribe", "unsubscribe", &leave, "en", 200),

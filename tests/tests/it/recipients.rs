@@ -61,20 +61,15 @@ async fn erasing_a_recipient_leaves_what_happened_and_nothing_of_the_person(pool
     assert_eq!(stage.call(TENANT, "GET /v1/recipients/{id}", Some("someone"), "", "").await.status, 404);
 
     stage.drain().await;
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind = 'r'",
-    )
-    .fetch_all(&stage.admin)
-    .await
-    .expect("tables");
-    for table in tables {
-        let statement = format!(
-            "SELECT count(*) FROM harkara.\"{table}\" t WHERE t::text ILIKE '%canary%' OR t::text LIKE '%+4915112345678%'"
-        );
-        let found: i64 =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&stage.admin).await.expect("a count");
-        assert_eq!(found, 0, "{table} remembers the person");
-    }
+    // Whatever table there is, and whatever column: nothing of the person is left in it.
+    let remembering = "
+        SELECT c.relname::text FROM pg_class c
+        WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind = 'r'
+          AND xpath('/row/found/text()', query_to_xml(format(
+              'SELECT count(*) AS found FROM harkara.%I t WHERE t::text ILIKE %L OR t::text LIKE %L',
+              c.relname, '%canary%', '%+4915112345678%'), false, true, ''))::text <> '{0}'";
+    let remembering: Vec<String> = sqlx::query_scalar(remembering).fetch_all(&stage.admin).await.expect("tables");
+    assert_eq!(remembering, [""; 0], "tables that remember the person");
     // The same id may come back, as somebody new.
     stage.put(TENANT, "/v1/recipients/{id}", "someone", json!({"email": "new@example.org"})).await;
     let consents = stage.call(TENANT, "GET /v1/recipients/{id}/consents", Some("someone"), "", "").await;

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The key of a request, with what tells it from another request with the same key.
 #[derive(Clone, Debug)]
@@ -76,6 +77,8 @@ pub struct Accepted<'a> {
     pub recipient: &'a Recipient,
     /// How it is served.
     pub plan: Plan,
+    /// The data, where the template declares variables that the request leaves out: those are null in it.
+    pub data: Option<Arc<Value>>,
     /// An id for each channel of the plan, in order.
     pub deliveries: Vec<DeliveryId>,
     /// The key that turns repetitions away; it holds for this recipient only.
@@ -290,7 +293,7 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         event: Value,
     }
 
-    let Accepted { id, event_id, request, recipient, plan, deliveries, dedupe_key, traceparent } = accepted;
+    let Accepted { id, event_id, request, recipient, plan, data, deliveries, dedupe_key, traceparent } = accepted;
     let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
     let inline = match recipient {
         Recipient::Known(_) => None,
@@ -330,7 +333,7 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         subject: request.content.subject.as_deref(),
         text_body: request.content.text.as_deref(),
         html_body: request.content.html.as_deref(),
-        data: &request.data,
+        data: data.as_deref().unwrap_or(&request.data),
         metadata: &request.metadata,
         priority: request.priority.as_str(),
         sandbox: request.sandbox,

@@ -96,6 +96,30 @@ const ROWS: &[(&str, &str)] = &[
         "daily_counts",
         "INSERT INTO harkara.daily_counts (tenant_id, day_at, notification_count) VALUES ($1::uuid, now(), 1)",
     ),
+    ("tenant_settings", "INSERT INTO harkara.tenant_settings (tenant_id) VALUES ($1::uuid)"),
+    (
+        "preferences",
+        "INSERT INTO harkara.preferences (tenant_id, subject_id, category_key, channel, is_on)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000010', '*', '*', true)",
+    ),
+    (
+        "consents",
+        "INSERT INTO harkara.consents
+             (tenant_id, consent_id, subject_id, purpose, channel, is_granted, source, said_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000011', '018f0000-0000-7000-8000-000000000010', 'offers', '*',
+                 true, 'a form', now())",
+    ),
+    (
+        "send_slots",
+        "INSERT INTO harkara.send_slots (tenant_id, delivery_id, subject_id, category_key, is_capped)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000b', '018f0000-0000-7000-8000-000000000010', 'greeting',
+                 false)",
+    ),
+    (
+        "template_publications",
+        "INSERT INTO harkara.template_publications (tenant_id, template_key, version, draft, content_hash)
+         VALUES ($1::uuid, 'greeting', 1, '{}', '\\x00')",
+    ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
         "tenant_keys",
