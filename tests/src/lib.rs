@@ -9,6 +9,7 @@ mod doubles;
 mod exchange;
 mod key_service;
 mod page;
+pub mod privacy;
 mod stage;
 mod stored;
 pub mod strict;

@@ -14,6 +14,7 @@ mod link_keys;
 mod links;
 mod migrate;
 mod pages_in_a_browser;
+mod privacy;
 mod processor;
 mod protocol;
 mod recipients;

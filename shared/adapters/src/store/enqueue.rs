@@ -30,7 +30,7 @@ pub struct RequestKey {
 }
 
 /// What an earlier request with the same key was answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct StoredAnswer {
     /// A digest of its body.
     pub request_hash: Vec<u8>,
@@ -39,6 +39,8 @@ pub struct StoredAnswer {
     /// The answer.
     pub answer: Value,
 }
+
+domain::masked_debug!(StoredAnswer, "StoredAnswer", request_id);
 
 /// What a request's decisions need.
 #[derive(Debug)]
@@ -65,7 +67,6 @@ pub enum Charge {
 }
 
 /// A notification that was accepted, with the ids of what is to be stored.
-#[derive(Debug)]
 pub struct Accepted<'a> {
     /// Its id.
     pub id: NotificationId,
@@ -86,6 +87,8 @@ pub struct Accepted<'a> {
     /// The caller's trace.
     pub traceparent: Option<String>,
 }
+
+domain::masked_debug!(Accepted<'_>, "Accepted", id, plan, deliveries);
 
 /// What became of a request that was to be stored.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Who is asking, from the token that API Gateway has checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant, from claim `tenant_id` and from nowhere else.
     pub tenant: TenantId,
@@ -30,6 +30,8 @@ pub struct Caller {
     pub own_recipient: Option<OwnRecipient>,
 }
 
+domain::masked_debug!(Caller, "Caller", tenant, scopes);
+
 /// Whom a recipient's own token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnRecipient {
@@ -40,7 +42,7 @@ pub enum OwnRecipient {
 }
 
 /// A request for a route that its token admits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// The route that API Gateway matched.
     pub route: Route,
@@ -57,6 +59,8 @@ pub struct Request {
     parameters: HashMap<String, String>,
     body: Vec<u8>,
 }
+
+domain::masked_debug!(Request, "Request", route, caller);
 
 impl Request {
     /// Reads API Gateway's event. API Gateway has matched the route and checked token and scopes; what the token admits is
@@ -153,13 +157,15 @@ impl Request {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
+
+domain::masked_debug!(Response, "Response", status);
 
 impl Response {
     /// A JSON answer.
