@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod lint;
 pub mod logs;
 pub mod mutants;
+pub mod openapi;
 pub mod proof;
 pub mod sql;
 pub mod testing;

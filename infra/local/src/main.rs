@@ -17,7 +17,7 @@ use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
 use local::state::State;
-use local::{lint, logs, mutants, postgres, serve, sql, testing, up};
+use local::{lint, logs, mutants, openapi, postgres, serve, sql, testing, up};
 
 /// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
 #[derive(Parser)]
@@ -88,6 +88,8 @@ enum Request {
         #[arg(long)]
         check: bool,
     },
+    /// Write infra/openapi.json from the code
+    Openapi,
     /// Hold template.yaml to cfn-lint and sam validate --lint
     Lint,
     /// Run the crash matrix, the simulator and the model, and write infra/proof.md and the README's figures
@@ -186,6 +188,7 @@ fn run(request: Request) -> Outcome<()> {
         Request::Break { service } => set_gate(&project, service, GateState::Shut),
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
+        Request::Openapi => openapi::write(&project),
         Request::Lint => lint::lint(&project),
         Request::Proof { seeds, base_seed, page } => prove(&project, &ProofRequest { seeds, base_seed, page }),
         Request::Soak { minutes } => soak(&project, minutes),

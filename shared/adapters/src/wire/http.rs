@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
 use super::form::{FormError, FormFields, read_form, read_languages};
+use super::pages::Query;
 use super::problem::Problem;
 use super::routes::{Access, Route, Scope};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -98,8 +99,12 @@ impl Request {
         if body.len() > MAX_BODY_BYTES {
             return Err(Problem::too_large(body.len(), MAX_BODY_BYTES));
         }
-        let query =
+        let query: Vec<_> =
             url::form_urlencoded::parse(event.raw_query_string.unwrap_or_default().as_bytes()).into_owned().collect();
+        // To a public link, whoever passes it on may hang a parameter of its own.
+        if route.query().is_empty() && route.access() != Access::Public {
+            Query::of(&query).finish()?;
+        }
         let parameters = event.path_parameters;
         Ok(Self { caller, route, parameters, query, idempotency_key, traceparent, languages, content_type, body })
     }
@@ -181,6 +186,11 @@ impl Response {
     /// A page.
     pub fn html(status: u16, page: String) -> Self {
         Self { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body: page }
+    }
+
+    /// An answer of any other kind.
+    pub fn text(status: u16, content_type: &str, body: impl Into<String>) -> Self {
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
     /// Sets a header, in place of an earlier value.

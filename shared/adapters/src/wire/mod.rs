@@ -14,6 +14,8 @@ pub mod http;
 #[cfg(feature = "services")]
 pub mod limits;
 pub mod notification_request;
+#[cfg(feature = "services")]
+pub mod openapi;
 pub mod pages;
 #[cfg(feature = "services")]
 pub mod preferences;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use std::fmt::Display;
 
 /// Rows of a page, where the request does not say; also the most.
-const MAX_PAGE_SIZE: u32 = 50;
+pub const MAX_PAGE_SIZE: u32 = 50;
 
 /// Where a page begins: after a row, in the order of time and id, so that equal times skip nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,11 @@ impl<'a> Query<'a> {
     pub fn parsed<T, E: Display>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         self.asked.push(name);
         let (_, value) = self.given.iter().find(|(given, _)| given == name)?;
+        if value.contains('\0') {
+            // No text of Postgres can hold it.
+            self.errors.push(FieldError::new(format!("?{name}"), "must not contain NUL"));
+            return None;
+        }
         parse(value).map_err(|error| self.errors.push(FieldError::new(format!("?{name}"), error))).ok()
     }
 
@@ -80,7 +85,10 @@ impl<'a> Query<'a> {
     /// Ends the reading.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in self.given.iter().filter(|(name, _)| !self.asked.contains(&name.as_str())) {
-            let detail = format!("is not a known parameter; known are {}", self.asked.join(", "));
+            let detail = match self.asked.as_slice() {
+                [] => "is not a known parameter; this route has none".to_owned(),
+                known => format!("is not a known parameter; known are {}", known.join(", ")),
+            };
             self.errors.push(FieldError::new(format!("?{name}"), detail));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
