@@ -8,6 +8,7 @@
 //! Everything listens on 127.0.0.1 only, and everything fetched or recorded is under `.local/`.
 
 pub mod audit;
+pub mod contract;
 pub mod demo;
 pub mod fuzz;
 pub mod lint;
