@@ -17,7 +17,7 @@ pub fn read_draft(body: &Value) -> Result<Draft, Problem> {
     let mut fields = Fields::of(body, "").map_err(|error| Problem::invalid(vec![error]))?;
     let kind = fields.named("kind", Kind::parse, &Kind::ALL, Kind::as_str);
     let layout = fields.parsed("layout", TemplateKey::parse);
-    let variables = fields.value("variables").map(|declared| Variables::parse(declared));
+    let variables = fields.value("variables").map(Variables::parse);
     let variables = match variables {
         None => None,
         Some(Ok(variables)) => Some(variables),

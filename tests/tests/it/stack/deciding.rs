@@ -134,7 +134,7 @@ fn a_recipients_own_token_sees_that_recipient_only() {
     let id = caller.ask("WEEKLY_DIGEST", &theirs, digest());
     caller.until_sent(&id);
     let claims = json!({"tenant_id": caller.tenant, "sub": mine, "scope": "self"});
-    let whole = std::mem::replace(&mut caller.token, String::new());
+    let whole = std::mem::take(&mut caller.token);
     caller.token = sign_token(&caller.stack, claims);
     let status = |path: &str| caller.send("GET", path, None, None).status;
     assert_eq!(status(&format!("/v1/recipients/{mine}/preferences")), 200);
