@@ -4,7 +4,6 @@
 
 #[cfg(feature = "services")]
 pub mod audit;
-#[cfg(feature = "services")]
 pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;
@@ -17,13 +16,11 @@ pub mod notification_request;
 #[cfg(feature = "services")]
 pub mod openapi;
 pub mod pages;
-#[cfg(feature = "services")]
 pub mod preferences;
 #[cfg(feature = "services")]
 pub mod previews;
 pub mod problem;
 pub mod queue_message;
-#[cfg(feature = "services")]
 pub mod recipients;
 pub mod routes;
 pub mod ses_event;

@@ -10,7 +10,9 @@ use domain::locale::Locale;
 use domain::moment::TimeZoneName;
 use domain::name::DisplayName;
 use domain::template::{Draft, DraftError, Kind, MAX_VARIANTS, Markup, Variables, Variant};
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "services")]
+use serde_json::json;
 
 /// Reads the body of `PUT /v1/templates/{key}`. What a template says is looked at when it is published.
 pub fn read_draft(body: &Value) -> Result<Draft, Problem> {
