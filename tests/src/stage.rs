@@ -9,6 +9,7 @@ use adapters::envelope::Envelope;
 use adapters::ses::MailConfig;
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::keys::LinkKeys;
+use adapters::store::limits::{TenantLimits, set_limits};
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::http::Response;
 use adapters::wire::routes::{Function, Route};
@@ -290,6 +291,15 @@ impl Stage {
     /// Lets time pass: every time that the database keeps moves back.
     pub async fn pass(&self, time: Duration) {
         shift_time(&self.admin, time).await;
+    }
+
+    /// Lets both tenants ask as often as they like.
+    pub async fn lift_limits(&self) {
+        let none = TenantLimits { requests_per_minute: None, notifications_per_day: None };
+        for tenant in [TENANT, OTHER_TENANT] {
+            let tenant = TenantId::parse(tenant).expect("a tenant's id");
+            set_limits(&database_of(&self.admin), tenant, none).await.expect("limits are set");
+        }
     }
 
     /// How many rows a statement counts, as the admin.

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use std::fmt::Display;
+use std::str::FromStr;
 
 /// Rows of a page, where the request does not say; also the most.
 pub const MAX_PAGE_SIZE: u32 = 50;
@@ -75,8 +76,8 @@ impl<'a> Query<'a> {
     }
 
     fn page_size(&mut self) -> u32 {
-        let size = self.parsed("page_size", |text| match text.parse() {
-            Ok(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
+        let size = self.parsed("page_size", |text| match parse_number(text) {
+            Some(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
             _ => Err(format!("must be a whole number from 1 to {MAX_PAGE_SIZE}")),
         });
         size.unwrap_or(MAX_PAGE_SIZE)
@@ -93,6 +94,12 @@ impl<'a> Query<'a> {
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
+}
+
+/// Reads a whole number in the one way that it is printed: without a sign, and without zeros before it.
+pub fn parse_number<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// Prints a cursor; callers only hand it back.
