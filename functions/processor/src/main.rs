@@ -1,14 +1,14 @@
 //! `processor`: the deliveries queue. See `flow::processor`.
 
 use adapters::aws::AwsConfig;
-use adapters::bus::EventBridgeBus;
-use adapters::clock::instant_of;
 use adapters::public_url::public_url_from_env;
 use adapters::ses::{MailConfig, SesMailSender};
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::{database::Database, database::DatabaseConfig, keys::LinkKeys};
 use adapters::wire::sqs_event::read_event;
-use flow::{processor::Processor, template_cache::TemplateCache};
+use adapters::{bus::EventBridgeBus, clock::instant_of};
+use flow::processor::Processor;
+use flow::template_cache::TemplateCache;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;

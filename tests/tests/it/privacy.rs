@@ -44,7 +44,7 @@ async fn plant(stage: &Stage) {
         .expect("planted");
     stage.put(TENANT, "/v1/recipients/{id}", "planted", privacy::recipient()).await;
     let template = json!({"subject": "{{ secret }}", "text": privacy::CONTENT});
-    stage.put(TENANT, "/v1/templates/{key}", "planted", template).await;
+    stage.publish(TENANT, "planted", template).await;
     stage.put(TENANT, "/v1/categories/{key}", "planted", json!({"class": "security", "template": "planted"})).await;
 }
 

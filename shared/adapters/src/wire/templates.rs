@@ -81,7 +81,7 @@ pub fn refuse_draft(errors: Vec<DraftError>) -> Problem {
 }
 
 /// What a preview is to show.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PreviewBody {
     /// The version; `None` is the draft.
     pub version: Option<i32>,
@@ -94,6 +94,8 @@ pub struct PreviewBody {
     /// The template's variables; `None` takes its examples.
     pub data: Option<Value>,
 }
+
+domain::masked_debug!(PreviewBody, "PreviewBody", version, channel, category);
 
 /// For whom a preview is.
 #[derive(Clone, Debug)]

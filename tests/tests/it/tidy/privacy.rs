@@ -38,9 +38,10 @@ const NOBODYS: &[(&str, &str)] = &[
     ("FieldError.detail", "says what is wrong, and never the value"),
     ("Problem.detail", "as above"),
     ("NewTenant.name", "an organisation's"),
-    ("TemplateVersionRow.subject", "a tenant's template, before it is filled in"),
-    ("TemplateVersionRow.text_body", "as above"),
-    ("TemplateVersionRow.html_body", "as above"),
+    ("TenantRow.name", "as above"),
+    ("CategoryRow.name", "what an organisation calls a category"),
+    ("CategoryBody.name", "as above"),
+    ("SheetCategory.name", "as above"),
 ];
 
 /// Where structs hold a tenant's templates, and what is wrong with them, before anybody's data comes into them.
