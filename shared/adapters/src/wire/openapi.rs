@@ -6,12 +6,12 @@
 //! to the schema of its route and status.
 //!
 //! A new route needs three things here, all in the file of its resource:
-//! 1. an arm in [`describe`] that names its `Operation`;
+//! 1. an arm in `describe` that names its `Operation`;
 //! 2. the `Operation`: a summary, the body's schema with an example that is taken, and the answer's schema;
 //! 3. schemas with a name of their own in the file's `schemas()`, for what several routes share. They are named by
 //!    `Schema::named`.
 //!
-//! Parameters of paths and queries are described once for all routes, in [`parameters`]; problems, scopes and the headers
+//! Parameters of paths and queries are described once for all routes, in `parameters`; problems, scopes and the headers
 //! that every answer has are added here. Then `cargo local openapi` writes `infra/openapi.json`.
 
 mod audit;
