@@ -42,9 +42,9 @@ fn an_opted_out_recipient_is_skipped_and_explain_prints_why() {
     let _queue = shared();
     let caller = caller();
     let (id, to) = caller.recipient(json!({}));
-    let off = json!({"preferences": [{"category": "INVITATION", "enabled": false}]});
+    let off = json!({"preferences": [{"category": "RESPONSE_SUBMITTED", "enabled": false}]});
     caller.put(&format!("/v1/recipients/{id}/preferences"), &off);
-    let body = json!({"category": "INVITATION", "recipient": {"id": id}, "subject": "s", "text": "t"});
+    let body = json!({"category": "RESPONSE_SUBMITTED", "recipient": {"id": id}, "subject": "s", "text": "t"});
     let asked =
         caller.send("POST", "/v1/notifications", Some(&body), None).body["id"].as_str().expect("an id").to_owned();
     let delivery = caller.until_state(&asked, "skipped");
@@ -68,8 +68,7 @@ fn one_click_stops_the_category_and_the_next_send_is_skipped() {
     let _queue = shared();
     let caller = caller();
     let (id, to) = caller.recipient(json!({}));
-    let body =
-        json!({"category": "INVITATION", "recipient": {"id": id}, "subject": "s", "text": "t", "html": "<p>t</p>"});
+    let body = json!({"category": "RESPONSE_SUBMITTED", "recipient": {"id": id}, "subject": "s", "text": "t", "html": "<p>t</p>"});
     let ask = || {
         let answer = caller.send("POST", "/v1/notifications", Some(&body), None);
         answer.body["id"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned()
