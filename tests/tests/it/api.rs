@@ -139,6 +139,8 @@ async fn what_cannot_be_kept_is_refused_by_pointer(pool: PgPool) {
     }
     let redrive = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", "{}").await;
     assert_eq!(redrive.status, 422, "everything is not meant by silence");
+    let redrive = stage.call(TENANT, "POST /v1/dead-letters/redrive", None, "", r#"{"to": null}"#).await;
+    assert_eq!(redrive.status, 422, "nor by saying nothing of a field");
     stage.finish().await;
 }
 

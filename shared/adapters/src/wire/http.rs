@@ -81,10 +81,16 @@ impl Request {
             }
         };
         let header = |name: &str| event.headers.get(name).and_then(|value| value.to_str().ok());
-        let idempotency_key = header("idempotency-key")
-            .map(IdempotencyKey::parse_header)
+        // One that cannot be read must not be taken for none: the request would be done again.
+        let idempotency_key = event
+            .headers
+            .get("idempotency-key")
+            .map(|value| {
+                let text = value.to_str().map_err(|_| "may have printable ASCII only".to_owned())?;
+                IdempotencyKey::parse_header(text).map_err(|error| error.to_string())
+            })
             .transpose()
-            .map_err(|error| Problem::bad_header(format!("Idempotency-Key {error}")))?;
+            .map_err(|detail| Problem::bad_header(format!("Idempotency-Key {detail}")))?;
         let traceparent = header("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
         let languages = read_languages(header("accept-language"));
         let content_type = header("content-type").map(str::to_owned);
@@ -273,7 +279,7 @@ mod tests {
     }
 
     fn read(claims: Value) -> Result<Request, Problem> {
-        Request::read(event("GET /v1/notifications/{id}", json!({"id": "x", "other": "y"}), claims))
+        Request::read(event("GET /v1/notifications/{id}/explain", json!({"id": "x", "other": "y"}), claims))
     }
 
     #[test]
@@ -284,7 +290,7 @@ mod tests {
         assert_eq!((caller.tenant.to_string().as_str(), caller.subject.as_str()), (TENANT, "ada"));
         assert_eq!((caller.scopes.as_slice(), &caller.own_recipient), ([Scope::NotificationsRead].as_slice(), &None));
         assert_eq!((request.parameter("id"), request.parameter("key")), ("x", ""));
-        assert_eq!(request.describe_path(), "GET /v1/notifications/{id} x");
+        assert_eq!(request.describe_path(), "GET /v1/notifications/{id}/explain x");
     }
 
     #[test]
@@ -311,6 +317,19 @@ mod tests {
         }
         let unknown = Request::read(event("GET /v1/nonsense", json!({}), json!({}))).expect_err("refused");
         assert_eq!(unknown.status, 404);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_not_taken_for_none() {
+        for (key, is_taken) in
+            [("k-1", true), ("\"k-1\"", true), ("", false), ("schl\u{fc}ssel", false), ("\"k", false)]
+        {
+            let claims = json!({"tenant_id": TENANT, "scope": "notifications:write"});
+            let mut event = event("POST /v1/notifications", json!({}), claims);
+            event["headers"] = json!({"idempotency-key": key});
+            let read = Request::read(event);
+            assert_eq!(read.as_ref().err().map(|problem| problem.status), (!is_taken).then_some(400), "{key}");
+        }
     }
 
     #[test]

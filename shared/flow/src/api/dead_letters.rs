@@ -72,7 +72,7 @@ fn read_redrive(body: &Value) -> Result<DeadLetterFilter, Problem> {
     if filter.ids.as_ref().is_some_and(|ids| ids.is_empty() || ids.len() > REDRIVE_IDS) {
         fields.wrong("ids", format_args!("must have 1 to {REDRIVE_IDS} entries"));
     }
-    if body.as_object().is_some_and(serde_json::Map::is_empty) {
+    if ["ids", "category", "reason", "from", "to"].iter().all(|name| fields.value(name).is_none()) {
         fields.extend([FieldError::new("", "must have ids, or a filter of category, reason, from and to")]);
     }
     fields.finish().map_err(Problem::invalid)?;

@@ -24,8 +24,9 @@ pub(super) fn of_route(route: Route) -> Vec<Value> {
             "required": false,
             "description": "The same key with the same body within 24 hours is answered alike and done once. \
                             Bare, or as a quoted string of RFC 8941.",
-            // What a quoted one looks like is for 8941 to say.
-            "schema": Schema::text().length(1, 255).pattern("[!#-~](?:[ -~]*[!-~])?").into_value(),
+            "schema": Schema::text()
+                .pattern(r#"[ \t]*(?:[!#-~](?:[ -~]{0,253}[!-~])?|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")[ \t]*"#)
+                .into_value(),
         }));
     }
     parameters
