@@ -157,7 +157,8 @@ async fn a_body_is_taken_or_refused_as_its_schema_says(pool: PgPool) {
                 "{route} {pointer}: the reader knows {known:?}, the schema {own:?}"
             );
 
-            for place in places(&pointer, object) {
+            // What can only be null is another branch's to say.
+            for place in places(&pointer, object).into_iter().filter(|place| place.schema["type"] != "null") {
                 let without = ask(&set_at(example, &place.pointer, None)).await;
                 if place.is_required {
                     assert!(!errors_at(&without, &place.pointer).is_empty(), "{route} does without {}", place.pointer);

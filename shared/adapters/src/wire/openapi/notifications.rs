@@ -148,6 +148,7 @@ fn notification_request() -> Schema {
 
 fn inline_recipient() -> Schema {
     Schema::object([
+        sometimes("id", Schema::null()),
         optional("email", Schema::named("Email")),
         optional("phone", Schema::named("Phone")),
         optional("name", Schema::named("DisplayName")),

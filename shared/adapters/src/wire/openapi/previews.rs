@@ -1,6 +1,6 @@
 //! What templates make of data.
 
-use super::schema::{Field, Schema, optional, required};
+use super::schema::{Field, Schema, optional, required, sometimes};
 use super::{Answer, Operation};
 use domain::render::WarningCode;
 use serde_json::json;
@@ -8,6 +8,7 @@ use serde_json::json;
 /// `POST /v1/templates/{key}/preview`.
 pub(super) fn preview() -> Operation {
     let made_up = Schema::object([
+        sometimes("id", Schema::null()),
         optional("name", Schema::named("DisplayName")),
         optional("locale", Schema::named("Locale")),
         optional("time_zone", Schema::named("TimeZone")),

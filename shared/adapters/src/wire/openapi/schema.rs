@@ -64,6 +64,11 @@ impl Schema {
         Self(json!({"type": "object", "additionalProperties": true}))
     }
 
+    /// Null, which is a field left out.
+    pub(super) fn null() -> Self {
+        Self(json!({"type": "null"}))
+    }
+
     /// Anything.
     pub(super) fn any() -> Self {
         Self(json!({}))
@@ -112,7 +117,7 @@ impl Schema {
     /// This, or null.
     pub(super) fn or_null(mut self) -> Self {
         if !self.0["type"].is_string() {
-            return Self::any_of([self, Self(json!({"type": "null"}))]);
+            return Self::any_of([self, Self::null()]);
         }
         self.0["type"] = json!([self.0["type"], "null"]);
         if let Some(names) = self.0.get_mut("enum").and_then(Value::as_array_mut) {
