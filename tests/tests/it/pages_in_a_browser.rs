@@ -97,6 +97,7 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
         queue: stage.queue.clone(),
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
+        sender: stage.api.sender.clone(),
     };
     let server = tokio::spawn(async move {
         let router = Router::new().fallback(hand_over).with_state(Arc::new(api));
@@ -107,9 +108,7 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
     let (leave, leave_all) = (token(ada, Some("news")).await, token(ada, None).await);
     let locked = token(ada, Some("weekly_digest")).await;
     let (hindi, other) = (token(asha, Some("news")).await, token(asha, None).await);
-    let page = |name: &str, page: &str, token: &str, lang: &str, status: u16| {
-        json!({"name": name, "url": link(page, token), "lang": lang, "status": status})
-    };
+    let page = |name: &str, page: &str, token: &str, lang: &str, status: u16| json!({"name": name, "url": link(page, token), "lang": lang, "status": status});
     let wanted = json!({
         "pages": [
             page("unsubscribe", "unsubscribe", &leave, "en", 200),
