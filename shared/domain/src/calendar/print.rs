@@ -1,4 +1,6 @@
 //! Prints an invitation: content lines of RFC 5545, folded and escaped, and the zone's rules for the event's days.
+//!
+//! It is written here because the libraries that could print it bring a second calendar library along, or fold too late.
 
 use super::{Invitation, InvitationFacts, Method};
 use crate::address::EmailAddress;
