@@ -4,15 +4,19 @@
 //! A test begins a [`Stage`], acts through the product's own flows, moves time with [`Stage::pass`], and ends with
 //! [`Stage::finish`], which fails where work was left behind. A stage that is dropped without it fails too.
 
+mod ask;
 mod clock;
+pub mod contract;
 mod doubles;
 mod exchange;
 mod key_service;
 mod page;
+pub mod privacy;
 mod stage;
 mod stored;
 pub mod strict;
 
+pub use ask::Ask;
 pub use clock::shift_time;
 pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 pub use exchange::Exchange;

@@ -1,7 +1,9 @@
 //! Requests for the public pages, as API Gateway hands them over: with a token in the path and no caller.
 
+use crate::contract;
 use crate::doubles::RecordingQueue;
 use crate::key_service::ScriptedKeyService;
+use crate::stage::read_printed;
 use flow::api::Api;
 use serde_json::{Map, Value, json};
 
@@ -43,6 +45,7 @@ pub async fn ask_page(
     });
     let response = api.answer_request(event, "request-1").await.into_gateway();
     let printed = serde_json::to_value(response).expect("prints");
+    contract::check_answer(route, &read_printed(&printed));
     Page {
         status: printed["statusCode"].as_u64().and_then(|status| status.try_into().ok()).expect("a status"),
         headers: printed["headers"].as_object().expect("headers").clone(),

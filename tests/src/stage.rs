@@ -1,14 +1,18 @@
 //! A stage: two tenants, their categories and templates, and the flows around one database.
 
+use crate::ask::Ask;
 use crate::clock::shift_time;
+use crate::contract;
 use crate::doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 use crate::key_service::ScriptedKeyService;
 use adapters::envelope::Envelope;
 use adapters::ses::MailConfig;
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::keys::LinkKeys;
+use adapters::store::limits::{TenantLimits, set_limits};
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::http::Response;
+use adapters::wire::routes::{Function, Route};
 use adapters::wire::sqs_event::Record;
 use domain::address::EmailAddress;
 use domain::id::TenantId;
@@ -163,19 +167,29 @@ impl Stage {
     /// `POST /v1/notifications` with any body.
     pub async fn post_text(&self, tenant: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
         let event = gateway_event(tenant, "POST /v1/notifications", None, "", body, headers);
-        read_answer(self.enqueue.answer_request(event, "request-1").await)
+        read_answer("POST /v1/notifications", self.enqueue.answer_request(event, "request-1").await)
     }
 
     /// A request to `api`, where `route` is as in API Gateway, such as `GET /v1/notifications/{id}`.
     pub async fn call(&self, tenant: &str, route: &str, parameter: Option<&str>, query: &str, body: &str) -> Answer {
         let event = gateway_event(tenant, route, parameter, query, body, &[]);
-        read_answer(self.api.answer_request(event, "request-1").await)
+        read_answer(route, self.api.answer_request(event, "request-1").await)
     }
 
     /// A request to `api` without a body, with an `Idempotency-Key`.
     pub async fn call_with_key(&self, tenant: &str, route: &str, parameter: &str, key: &str) -> Answer {
         let event = gateway_event(tenant, route, Some(parameter), "", "", &[("idempotency-key", key)]);
-        read_answer(self.api.answer_request(event, "request-1").await)
+        read_answer(route, self.api.answer_request(event, "request-1").await)
+    }
+
+    /// Any request, to the function that answers it.
+    pub async fn ask(&self, ask: &Ask) -> Answer {
+        let is_for_enqueue = Route::of(&ask.route).map(Route::function) == Some(Function::Enqueue);
+        let response = match is_for_enqueue {
+            true => self.enqueue.answer_request(ask.event(), "request-1").await,
+            false => self.api.answer_request(ask.event(), "request-1").await,
+        };
+        read_answer(&ask.route, response)
     }
 
     /// Publishes a template of one variant: `{"subject", "text", "html"}`, and `"locale"` where it is not English.
@@ -280,6 +294,15 @@ impl Stage {
         shift_time(&self.admin, time).await;
     }
 
+    /// Lets both tenants ask as often as they like.
+    pub async fn lift_limits(&self) {
+        let none = TenantLimits { requests_per_minute: None, notifications_per_day: None };
+        for tenant in [TENANT, OTHER_TENANT] {
+            let tenant = TenantId::parse(tenant).expect("a tenant's id");
+            set_limits(&database_of(&self.admin), tenant, none).await.expect("limits are set");
+        }
+    }
+
     /// How many rows a statement counts, as the admin.
     pub async fn count(&self, statement: &'static str) -> i64 {
         sqlx::query_scalar(statement).fetch_one(&self.admin).await.expect("counted")
@@ -329,9 +352,6 @@ pub(crate) fn database_as(admin: &PgPool, role: &str) -> Database {
     Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
 }
 
-/// The scopes of a tenant's own people and programs.
-const ALL_SCOPES: &str = "notifications:write notifications:read manage";
-
 /// API Gateway's event, as its payload format 2.0 has it.
 pub(crate) fn gateway_event(
     tenant: &str,
@@ -341,30 +361,18 @@ pub(crate) fn gateway_event(
     body: &str,
     headers: &[(&str, &str)],
 ) -> Value {
-    let (method, path) = route.split_once(' ').expect("a route has a method and a path");
-    let name = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("id", |(name, _)| name);
-    let headers: serde_json::Map<String, Value> =
-        headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    json!({
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": path,
-        "rawQueryString": query,
-        "headers": headers,
-        "pathParameters": parameter.map(|value| json!({name: value})),
-        "requestContext": {
-            "accountId": "000000000000", "apiId": "api", "requestId": "request-1", "stage": "$default",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
-            "authorizer": {"jwt": {"claims": {"tenant_id": tenant, "sub": "tester", "scope": ALL_SCOPES}, "scopes": []}},
-            "timeEpoch": 0,
-        },
-        "body": body,
-        "isBase64Encoded": false,
-    })
+    let name = route.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("id", |(name, _)| name);
+    let mut ask = Ask::of_key(route, tenant).with_query(query).with_text(body);
+    ask.parameters.extend(parameter.map(|value| (name.to_owned(), value.to_owned())));
+    ask.headers.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    ask.event()
 }
 
-fn read_answer(response: Response) -> Answer {
-    read_printed(&serde_json::to_value(response.into_gateway()).expect("prints"))
+/// Reads an answer and holds it to what the OpenAPI document says of the route.
+fn read_answer(route: &str, response: Response) -> Answer {
+    let answer = read_printed(&serde_json::to_value(response.into_gateway()).expect("prints"));
+    contract::check_answer(route, &answer);
+    answer
 }
 
 /// Reads what API Gateway gets from a function.

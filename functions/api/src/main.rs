@@ -1,8 +1,6 @@
 //! `api`: every route but `POST /v1/notifications`. See `flow::api`.
 
 use adapters::aws::AwsConfig;
-use adapters::envelope::Envelope;
-use adapters::kms::Kms;
 use adapters::public_url::public_url_from_env;
 use adapters::ses::sender_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
@@ -11,7 +9,6 @@ use adapters::store::keys::LinkKeys;
 use flow::api::Api;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use std::sync::Arc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -20,7 +17,7 @@ async fn main() -> Result<(), Error> {
     let flow = &Api {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
-        keys: LinkKeys::new(Arc::new(Envelope::new(Kms::from_env(aws)?))),
+        keys: LinkKeys::from_env(aws)?,
         public_url: public_url_from_env()?,
         sender: sender_from_env()?,
     };

@@ -1,21 +1,16 @@
 //! `processor`: the deliveries queue. See `flow::processor`.
 
 use adapters::aws::AwsConfig;
-use adapters::bus::EventBridgeBus;
-use adapters::clock::instant_of;
-use adapters::envelope::Envelope;
-use adapters::kms::Kms;
 use adapters::public_url::public_url_from_env;
 use adapters::ses::{MailConfig, SesMailSender};
 use adapters::sqs::{QueueConfig, SqsQueue};
-use adapters::store::database::{Database, DatabaseConfig};
-use adapters::store::keys::LinkKeys;
+use adapters::store::{database::Database, database::DatabaseConfig, keys::LinkKeys};
 use adapters::wire::sqs_event::read_event;
+use adapters::{bus::EventBridgeBus, clock::instant_of};
 use flow::processor::Processor;
 use flow::template_cache::TemplateCache;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// As `template.yaml` has it.
@@ -32,7 +27,7 @@ async fn main() -> Result<(), Error> {
         queue: SqsQueue::new(aws.clone(), QueueConfig::with_dlq_from_env()?),
         bus: EventBridgeBus::from_env(aws.clone())?,
         mail_config,
-        keys: LinkKeys::new(Arc::new(Envelope::new(Kms::from_env(aws)?))),
+        keys: LinkKeys::from_env(aws)?,
         public_url: public_url_from_env()?,
         templates: TemplateCache::default(),
     };

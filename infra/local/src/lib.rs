@@ -8,11 +8,13 @@
 //! Everything listens on 127.0.0.1 only, and everything fetched or recorded is under `.local/`.
 
 pub mod audit;
+pub mod contract;
 pub mod demo;
 pub mod fuzz;
 pub mod lint;
 pub mod logs;
 pub mod mutants;
+pub mod openapi;
 pub mod proof;
 pub mod sql;
 pub mod testing;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use local::audit::{AuditRequest, verify_audit};
+use local::contract::{ContractRequest, check_contract};
 use local::demo::{AtTheEnd, demo};
 use local::failure::{Failure, Outcome, While};
 use local::fuzz::{FuzzRequest, fuzz};
@@ -17,7 +18,7 @@ use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
 use local::state::State;
-use local::{lint, logs, mutants, postgres, serve, sql, testing, up};
+use local::{lint, logs, mutants, openapi, postgres, serve, sql, testing, up};
 
 /// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
 #[derive(Parser)]
@@ -87,6 +88,20 @@ enum Request {
         /// Only see whether .sqlx/ is up to date
         #[arg(long)]
         check: bool,
+    },
+    /// Write infra/openapi.json from the code
+    Openapi,
+    /// Ask the API whether it keeps to infra/openapi.json, with made-up requests
+    Contract {
+        /// How many requests are made up for each operation
+        #[arg(long, default_value_t = 20)]
+        examples: u32,
+        /// What they are made up from; drawn, when absent
+        #[arg(long)]
+        seed: Option<u64>,
+        /// One operation, such as putCategory; all, when absent
+        #[arg(long)]
+        operation: Option<String>,
     },
     /// Hold template.yaml to cfn-lint and sam validate --lint
     Lint,
@@ -186,6 +201,10 @@ fn run(request: Request) -> Outcome<()> {
         Request::Break { service } => set_gate(&project, service, GateState::Shut),
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
+        Request::Openapi => openapi::write(&project),
+        Request::Contract { examples, seed, operation } => {
+            check_contract(&project, &ContractRequest { examples, seed, operation })
+        }
         Request::Lint => lint::lint(&project),
         Request::Proof { seeds, base_seed, page } => prove(&project, &ProofRequest { seeds, base_seed, page }),
         Request::Soak { minutes } => soak(&project, minutes),

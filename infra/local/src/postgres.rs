@@ -93,7 +93,9 @@ impl Postgres {
             .arg(&data)
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", "shared_preload_libraries=pg_stat_statements", "-c", "pg_stat_statements.track=all"])
-            .args(["-c", &format!("max_connections={MAX_CONNECTIONS}"), "-c", "log_min_duration_statement=1000"]);
+            .args(["-c", &format!("max_connections={MAX_CONNECTIONS}"), "-c", "log_min_duration_statement=1000"])
+            // Neither values nor rows: what a statement was about is nobody's to read in a log.
+            .args(["-c", "log_parameter_max_length=0", "-c", "log_error_verbosity=terse"]);
         let process = process::start(&mut command, &log)?;
         let postgres = Self { programs: home.programs.clone(), data, port, password, user: home.user, process };
         process::wait_until("Postgres", &postgres.process, &log, Duration::from_secs(30), || {

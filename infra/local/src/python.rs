@@ -29,6 +29,11 @@ impl Environment {
         Self::new(project, "tools")
     }
 
+    /// What asks the API whether it keeps to its description: schemathesis. Apart from the tools, whose packages want others.
+    pub fn of_contract(project: &Project) -> Self {
+        Self::new(project, "contract")
+    }
+
     fn new(project: &Project, name: &str) -> Self {
         Self {
             folder: project.local().join(name),

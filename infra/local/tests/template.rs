@@ -347,9 +347,9 @@ fn print_route(route: Route) -> String {
     let declared = declare_route(route);
     let authorization = match route.access() {
         Access::Public => "      AuthorizationType: NONE\n".to_owned(),
-        Access::Scopes(_) => format!(
-            "      AuthorizationType: JWT\n      AuthorizerId: !Ref TokenAuthorizer\n      AuthorizationScopes: {}\n",
-            declared["AuthorizationScopes"]
+        Access::Scopes(scopes) => format!(
+            "      AuthorizationType: JWT\n      AuthorizerId: !Ref TokenAuthorizer\n      AuthorizationScopes: [{}]\n",
+            scopes.iter().map(|scope| format!("\"{scope}\"")).collect::<Vec<_>>().join(", ")
         ),
     };
     format!(

@@ -10,7 +10,6 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use domain::id::TenantId;
 use domain::outcome::ProviderError;
 use domain::secret::{DataKeyBytes, GeneratedKey, KeyService, KeyServiceError};
-use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
@@ -95,12 +94,69 @@ fn no_key() -> KeyServiceError {
 /// By code: what says that the ciphertext is not this tenant's is final. All else can pass, be it by an operator's hand:
 /// a policy that lacks a line, a key that is switched off or about to be deleted.
 /// <https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html#API_Decrypt_Errors>
-fn classify<E>(error: &SdkError<E>) -> KeyServiceError
-where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-{
+fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> KeyServiceError {
     let code = error.code().unwrap_or("NoAnswer").to_owned();
     let is_final = ["InvalidCiphertextException", "IncorrectKeyException"].contains(&code.as_str());
-    let said = ProviderError { code, detail: DisplayErrorContext(error).to_string() };
+    let said = ProviderError { code, detail: describe(error) };
     if is_final { KeyServiceError::Refused(said) } else { KeyServiceError::Unavailable(said) }
+}
+
+/// What went wrong, without the answer itself: the SDK prints its whole body, which may hold a plain key.
+fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::ServiceError(_) => error.message().unwrap_or("it gave no reason").to_owned(),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(cause) => DisplayErrorContext(cause).to_string(),
+            None => "it cannot be reached".to_owned(),
+        },
+        SdkError::TimeoutError(_) => "it did not answer in time".to_owned(),
+        SdkError::ResponseError(_) => "its answer could not be read".to_owned(),
+        _ => "the request could not be made".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_kms::error::ErrorMetadata;
+    use aws_sdk_kms::operation::decrypt::DecryptError;
+    use aws_smithy_runtime_api::http::{Response, StatusCode};
+    use aws_smithy_types::body::SdkBody;
+
+    fn answer(body: &str) -> Response {
+        Response::new(StatusCode::try_from(200).expect("a status"), SdkBody::from(body))
+    }
+
+    fn refused(code: &str) -> SdkError<DecryptError, Response> {
+        let metadata = ErrorMetadata::builder().code(code).message("words").build();
+        SdkError::service_error(DecryptError::generic(metadata), answer("PLANTED"))
+    }
+
+    #[test]
+    fn only_a_ciphertext_of_another_tenant_or_key_is_refused_for_good() {
+        for (code, is_final) in [
+            ("InvalidCiphertextException", true),
+            ("IncorrectKeyException", true),
+            ("AccessDeniedException", false),
+            ("DisabledException", false),
+            ("KMSInvalidStateException", false),
+            ("KeyUnavailableException", false),
+            ("NotFoundException", false),
+            ("ThrottlingException", false),
+        ] {
+            let found = classify(&refused(code));
+            assert_eq!(matches!(found, KeyServiceError::Refused(_)), is_final, "{code}: {found}");
+        }
+        let lost: SdkError<DecryptError, Response> = SdkError::timeout_error("late");
+        assert!(matches!(classify(&lost), KeyServiceError::Unavailable(_)));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_not_repeated_in_words() {
+        let unread: SdkError<DecryptError, Response> = SdkError::response_error("cut off", answer("PLANTED"));
+        for error in [unread, refused("InvalidCiphertextException")] {
+            let found = classify(&error);
+            assert!(!format!("{found} {found:?}").contains("PLANTED"), "{found}");
+        }
+    }
 }

@@ -74,6 +74,15 @@ pub const RECONCILE_WINDOW_DEFAULT_SECONDS: u32 = 600;
 /// The longest reconcile window, in seconds.
 pub const RECONCILE_WINDOW_LIMIT_SECONDS: u32 = 86_400;
 
+/// At most so many in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The most.
+    pub limit: u32,
+    /// In how long, in seconds.
+    pub window_seconds: u32,
+}
+
 /// The rules that a delivery takes from its category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryRules {

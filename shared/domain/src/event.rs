@@ -6,7 +6,7 @@ use crate::queue::NotTaken;
 use std::future::Future;
 
 /// Something that happened, as it stands in the outbox.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Event {
     /// Its own id; a repeated publication carries the same one.
     pub id: EventId,
@@ -17,6 +17,8 @@ pub struct Event {
     /// The facts.
     pub detail: serde_json::Value,
 }
+
+crate::masked_debug!(Event, "Event", id, tenant, detail_type);
 
 /// The event that tells of a delivery's state; waiting and trying are told by none.
 pub fn event_type(state: DeliveryState) -> Option<&'static str> {

@@ -6,7 +6,7 @@ use crate::feedback::Feedback;
 use jiff::Timestamp;
 
 /// What is known of a delivery.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeliveryStory<'a> {
     /// The channel.
     pub channel: Channel,
@@ -24,8 +24,10 @@ pub struct DeliveryStory<'a> {
     pub attempts: Vec<AttemptStory>,
 }
 
+crate::masked_debug!(DeliveryStory<'_>, "DeliveryStory", channel, state, reason, not_before, attempts);
+
 /// What is known of an attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AttemptStory {
     /// Its number.
     pub number: i32,
@@ -38,6 +40,8 @@ pub struct AttemptStory {
     /// The strongest thing that the provider said afterwards.
     pub feedback: Option<(Feedback, Option<Timestamp>)>,
 }
+
+crate::masked_debug!(AttemptStory, "AttemptStory", number, started_at, outcome);
 
 /// A delivery's story: first what it came to, then why, then what was tried.
 pub fn explain_delivery(story: &DeliveryStory<'_>) -> Vec<String> {

@@ -55,6 +55,8 @@ pub mod render;
 
 pub mod template;
 
+mod masked;
+
 pub mod address;
 pub mod header;
 pub mod id;

@@ -8,7 +8,7 @@ use crate::outcome::SendOutcome;
 use std::future::Future;
 
 /// A mail with every part rendered. Each part's type cannot hold what would break out of a header.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mail {
     /// The sender's address.
     pub from: EmailAddress,
@@ -31,6 +31,8 @@ pub struct Mail {
     /// What events about this mail are correlated by.
     pub tags: MailTags,
 }
+
+crate::masked_debug!(Mail, "Mail", from, to, tags);
 
 /// The tags that come back with every event about a mail: they find the attempt even where no message id was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,7 +52,7 @@ pub struct InlineRecipient {
 }
 
 /// What to say where the request brings its own words.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct InlineContent {
     /// Replaces the template's subject.
     pub subject: Option<String>,
@@ -61,6 +61,8 @@ pub struct InlineContent {
     /// Replaces the template's HTML part.
     pub html: Option<String>,
 }
+
+crate::masked_debug!(InlineContent, "InlineContent");
 
 impl InlineContent {
     /// Whether it can be sent without a template.
@@ -79,7 +81,7 @@ pub struct Dedupe {
 }
 
 /// One notification as asked for: parsed, but not yet held against what the tenant has.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct NotificationRequest {
     /// Its kind.
     pub category: CategoryKey,
@@ -110,6 +112,8 @@ pub struct NotificationRequest {
     /// The caller's own words, kept and shown.
     pub metadata: serde_json::Value,
 }
+
+crate::masked_debug!(NotificationRequest, "NotificationRequest", category, recipients, channels, template, send_at);
 
 /// What the tenant has of what a request names.
 #[derive(Clone, Debug, Default, PartialEq)]

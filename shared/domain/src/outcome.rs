@@ -11,13 +11,15 @@ use crate::retry::{self, Jitter, Wake};
 use std::time::Duration;
 
 /// What the provider said, in its own words, for people and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProviderError {
     /// The provider's code, or a short name of what went wrong on the way there.
     pub code: String,
     /// The provider's message; never an address or a body.
     pub detail: String,
 }
+
+crate::masked_debug!(ProviderError, "ProviderError", code);
 
 /// How one provider call ended, as far as anybody can tell. Classified once, in the channel's adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub enum Conclusion {
 }
 
 /// What is written for an attempt, and when its delivery is looked at again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// The delivery's next state.
     pub state: DeliveryState,
@@ -90,6 +92,8 @@ pub struct Settlement {
     /// What happens next, and when.
     pub next: Next,
 }
+
+crate::masked_debug!(Settlement, "Settlement", state, reason, outcome, error, provider_message_id, counted, next);
 
 /// What a delivery waits for after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! [`resolve_preference`] is the whole precedence. Nothing else decides whether somebody has switched something off.
 
 use crate::delivery::{Channel, named};
+use crate::id::CategoryKey;
 use jiff::civil::Time;
 use std::fmt;
 
@@ -156,6 +157,30 @@ pub struct Wish {
     pub cadence: Option<Cadence>,
     /// When not.
     pub quiet_hours: Option<QuietChoice>,
+}
+
+/// A wish, and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatedWish {
+    /// The category; `None` is all of them.
+    pub category: Option<CategoryKey>,
+    /// The channel; `None` is all of them.
+    pub channel: Option<Channel>,
+    /// What is wanted.
+    pub wish: Wish,
+}
+
+impl StatedWish {
+    /// Whether it says something about a category and channel.
+    pub fn is_about(&self, category: &str, channel: Channel) -> bool {
+        self.category.as_ref().is_none_or(|key| key.as_str() == category)
+            && self.channel.is_none_or(|named| named == channel)
+    }
+
+    /// How strong it is, for a recipient or for its tenant.
+    pub fn origin(&self, is_tenants: bool) -> Origin {
+        Origin::of(is_tenants, self.category.is_some(), self.channel.is_some())
+    }
 }
 
 /// A value, and who said so.

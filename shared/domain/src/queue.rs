@@ -25,7 +25,7 @@ pub struct Publication {
 }
 
 /// A message on its way to the dead-letter queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DeadMessage {
     /// The body as it was received or published.
     pub body: String,
@@ -38,6 +38,8 @@ pub struct DeadMessage {
     /// When the queue got it first, in milliseconds since 1970; none where the dispatcher made it.
     pub sent_at_millis: Option<i64>,
 }
+
+crate::masked_debug!(DeadMessage, "DeadMessage", reason, receive_count, sent_at_millis);
 
 /// What the queue did not take, by its place in the request.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -127,6 +127,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::ShowPreferenceCenter => Ok(self.links().show_preference_center(request).await),
             Route::SavePreferenceCenter => Ok(self.links().save_preference_center(request).await),
             Route::GetHealth => self.get_health(request).await,
+            Route::GetOpenapi => self.get_openapi(),
             // `enqueue` answers it.
             Route::CreateNotifications => Err(Problem::not_found("path").into()),
         }

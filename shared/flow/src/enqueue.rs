@@ -23,11 +23,13 @@ use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, Notification
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
 use domain::quota::seconds_to_next_day;
+use domain::template::Variables;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The route of events, as idempotency keys are kept by.
 const EVENT_ROUTE: &str = "event notification.requested";
@@ -41,12 +43,19 @@ pub struct Enqueue<Q> {
 }
 
 /// Why an event was not accepted. It fails the invocation, so that Lambda tries again and then keeps the event.
-#[derive(Debug)]
+/// The runtime logs it, so it says where the event is wrong and quotes nothing of it.
 pub struct EventRefused(Problem);
 
 impl fmt::Display for EventRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the event was refused: {}: {}", self.0.code, self.0.detail)
+        write!(f, "the event was refused: {}", self.0.code)?;
+        self.0.errors.iter().try_for_each(|error| write!(f, "; {} {}", mask_pointer(&error.pointer), error.detail))
+    }
+}
+
+impl fmt::Debug for EventRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventRefused({self})")
     }
 }
 
@@ -92,10 +101,15 @@ impl<Q: Queue> Enqueue<Q> {
         // Nobody reads an answer to an event: what was refused of it is for the operator to see.
         if let Answer::New(results) = answer {
             for rejected in results.as_array().into_iter().flatten().filter(|entry| entry["status"] == "rejected") {
+                let errors = rejected["problem"]["errors"].as_array().into_iter().flatten();
+                let errors = errors.filter_map(|error| Some((error["pointer"].as_str()?, error["detail"].as_str()?)));
+                let errors: Vec<_> =
+                    errors.map(|(pointer, detail)| format!("{} {detail}", mask_pointer(pointer))).collect();
                 tracing::error!(
                     event_id = asked.key.request_id,
-                    errors = %rejected["problem"]["errors"],
-                    "a part of event {} was refused", asked.key.request_id
+                    errors = errors.join("; "),
+                    "a part of event {} was refused",
+                    asked.key.request_id
                 );
             }
         }
@@ -239,6 +253,13 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
     })
 }
 
+/// A pointer for the log: a field that nobody knows is a caller's own word, which may be anybody's name.
+fn mask_pointer(pointer: &str) -> String {
+    let is_ours =
+        |step: &str| step.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    pointer.split('/').map(|step| if is_ours(step) { step } else { "…" }).collect::<Vec<_>>().join("/")
+}
+
 /// When the quota is used up, the caller learns when the next day begins.
 fn name_the_day(error: StoreError, now: Timestamp) -> Refused {
     match error {
@@ -276,6 +297,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
             }
         };
         let attachments: Vec<_> = request.attachments.iter().map(|file| decided.keep(file)).collect();
+        let mut data = None;
         for (place, (recipient, plan)) in request.recipients.iter().zip(plans).enumerate() {
             let place = item.has_list.then_some(place);
             let plan = match plan {
@@ -295,9 +317,13 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
             if let Some(key) = &dedupe_key {
                 winners.insert(key.clone(), id);
             }
+            if data.is_none() {
+                data = plan.template.as_ref().and_then(|key| fill_data(request, context.tenant.templates.get(key)?));
+            }
             decided.results.push(result(index, place, id, "accepted"));
             decided.accepted.push(Accepted {
                 id,
+                data: data.clone(),
                 event_id: EventId::from_uuid(new_uuid()),
                 request,
                 recipient,
@@ -310,6 +336,13 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
         }
     }
     decided
+}
+
+/// The data with what the template may ask for and the request leaves out; once for all recipients of a request.
+fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Option<Arc<Value>> {
+    let mut data = request.data.clone();
+    variables.as_ref()?.fill_absent(&mut data);
+    Some(Arc::new(data))
 }
 
 impl<'a> Decided<'a> {

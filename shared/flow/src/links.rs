@@ -12,7 +12,7 @@ use crate::api::preferences::all_categories;
 use adapters::store::categories::CategoryRow;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::keys::{LinkKeyError, LinkKeys};
-use adapters::store::preferences::{StatedWish, TENANT_SUBJECT, list_wishes, replace_wishes};
+use adapters::store::preferences::{TENANT_SUBJECT, list_wishes, replace_wishes};
 use adapters::store::subjects::{SubjectRow, lock_subject, read_subject};
 use adapters::telemetry::chain;
 use adapters::wire::form::{FormError, FormFields};
@@ -23,6 +23,7 @@ use domain::page::{
     Language, Leaving, Lock, Notice, PreferenceForm, Unsubscribe, UnsubscribeView, content_security_policy,
     render_notice, render_preferences, render_unsubscribe,
 };
+use domain::preference::StatedWish;
 use domain::secret::KeyService;
 use sheet::{fill_sheet, lock_of, write_change};
 

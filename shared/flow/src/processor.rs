@@ -21,7 +21,7 @@ use adapters::store::claims::{self as store, Claim, ClaimedDelivery, DeliveryKey
 use adapters::store::database::{Database, StoreError};
 use adapters::store::keys::{LinkKeyRings, LinkKeys};
 use adapters::store::templates::VersionKey;
-use adapters::telemetry::chain;
+use adapters::telemetry::{chain, digest};
 use adapters::wire::queue_message::read_message;
 use adapters::wire::sqs_event::{BatchResponse, Record};
 use domain::address::EmailAddress;
@@ -576,18 +576,27 @@ fn dispose<'a>(record: &Record, known: Option<&Known>) -> Disposal<'a> {
 /// A metric counts these lines and an alarm watches it: while a breaker is open, mail waits for somebody.
 fn log_breakers(events: &[Event]) {
     for event in events {
-        let breaker = &event.detail;
+        let breaker = name_breaker(event);
         match event.detail_type.as_str() {
             "breaker.opened" => tracing::error!(
                 metric = "breaker_opened",
-                breaker = breaker["breaker"].as_str(),
-                reason = breaker["reason"].as_str(),
-                failure_count = breaker["failure_count"].as_i64(),
+                breaker,
+                reason = event.detail["reason"].as_str(),
+                failure_count = event.detail["failure_count"].as_i64(),
                 "mail is held back"
             ),
-            "breaker.closed" => tracing::info!(breaker = breaker["breaker"].as_str(), "mail goes again"),
+            "breaker.closed" => tracing::info!(breaker, "mail goes again"),
             _ => {}
         }
+    }
+}
+
+/// `account`, or `identity:` and a digest of the sender's address; the runbook says how to find whose it is.
+fn name_breaker(event: &Event) -> String {
+    let key = event.detail["breaker"].as_str().unwrap_or_default();
+    match key.split_once(':') {
+        Some((kind, sender)) => format!("{kind}:{}", digest(event.tenant.to_string().as_bytes(), sender)),
+        None => key.to_owned(),
     }
 }
 

@@ -2,10 +2,13 @@
 
 #![no_main]
 
+use adapters::wire::categories::read_category;
 use adapters::wire::fields::{FieldError, find_nul};
-use adapters::wire::managed::{read_category, read_recipient, read_template};
 use adapters::wire::notification_request::{Shape, read_notifications};
+use adapters::wire::preferences::read_preferences;
 use adapters::wire::problem::Problem;
+use adapters::wire::recipients::{read_recipient, read_recipients};
+use adapters::wire::templates::{read_draft, read_preview};
 use domain::notification::{MAX_NOTIFICATIONS, MAX_RECIPIENTS, NotificationRequest, Recipient};
 use domain::render::check_context;
 use libfuzzer_sys::fuzz_target;
@@ -21,10 +24,16 @@ fuzz_target!(|text: &str| {
         return;
     }
     check_notifications(&body);
-    for refused in [read_recipient(&body).err(), read_category(&body).err(), read_template(&body).err()] {
-        if let Some(problem) = refused {
-            check_problem(&problem, &body);
-        }
+    let refused = [
+        read_recipient(&body).err(),
+        read_recipients(&body).err(),
+        read_category(&body).err(),
+        read_preferences(&body).err(),
+        read_draft(&body).err(),
+        read_preview(&body).err(),
+    ];
+    for problem in refused.into_iter().flatten() {
+        check_problem(&problem, &body);
     }
 });
 

@@ -31,6 +31,7 @@ use super::mapping::{Verdict, print_batch, read_verdict};
 use super::points::{Arrival, Points, Strike};
 use super::sandboxes::Sandboxes;
 use super::sqs::{QueueSetup, Sqs};
+use crate::contract;
 use crate::doubles::RecordingQueue;
 use crate::exchange::Exchange;
 use crate::key_service::ScriptedKeyService;
@@ -233,7 +234,11 @@ impl World {
 
     async fn answer_of(&self, function: &str, event: &Value) -> crate::Answer {
         match self.invoke(function, event).await {
-            Ok(printed) => read_printed(&printed),
+            Ok(printed) => {
+                let answer = read_printed(&printed);
+                contract::check_answer(event["routeKey"].as_str().unwrap_or_default(), &answer);
+                answer
+            }
             // An HTTP API answers for a function that does not.
             Err(FunctionError::Timeout(_)) => {
                 crate::Answer { status: 503, headers: json!({}), body: json!({"message": "Service Unavailable"}) }

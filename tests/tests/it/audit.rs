@@ -43,7 +43,7 @@ async fn seal(pool: &PgPool, most_rows: i32) -> (i64, bool) {
 async fn seal_all(pool: &PgPool, tenant: &str) -> Check {
     loop {
         seal(pool, 100_000).await;
-        let check = verify(&mut *pool.acquire().await.expect("a connection"), tenant).await;
+        let check = verify(&mut pool.acquire().await.expect("a connection"), tenant).await;
         if check.unsealed_count == Some(0) || check.broken_block.is_some() {
             return check;
         }
@@ -108,7 +108,9 @@ async fn a_chain_verifies_after_writers_that_ran_beside_its_sealing(pool: PgPool
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn nothing_is_sealed_that_a_running_transaction_could_still_add_to(pool: PgPool) {
     let stage = Stage::begin(pool.clone()).await;
-    seal_all(&pool, TENANT).await;
+    for tenant in [TENANT, OTHER_TENANT] {
+        seal_all(&pool, tenant).await;
+    }
     let insert =
         "INSERT INTO harkara.recipients (tenant_id, recipient_id, email) VALUES ($1::uuid, $2, 'x@example.org')";
     let mut slow = pool.begin().await.expect("a transaction");
@@ -149,7 +151,8 @@ async fn a_sealing_is_bounded_and_a_block_may_end_within_a_transaction(pool: PgP
     }
     let check = seal_all(&pool, TENANT).await;
     assert_eq!((check.broken(), check.row_count), (None, count_rows(&pool, TENANT).await));
-    let blocks = "SELECT count(*) FROM harkara.audit_blocks WHERE tenant_id = $1::uuid AND row_count = 7 AND block_number > 1";
+    let blocks =
+        "SELECT count(*) FROM harkara.audit_blocks WHERE tenant_id = $1::uuid AND row_count = 7 AND block_number > 1";
     let blocks: i64 = sqlx::query_scalar(blocks).bind(TENANT).fetch_one(&pool).await.expect("counted");
     assert_eq!(blocks, 7);
     stage.finish().await;
@@ -284,7 +287,7 @@ async fn a_long_chain_is_verified_part_by_part(pool: PgPool) {
             None => break,
         }
     }
-    let whole = verify(&mut *pool.acquire().await.expect("a connection"), TENANT).await;
+    let whole = verify(&mut pool.acquire().await.expect("a connection"), TENANT).await;
     let parts = usize::try_from((whole.block_count + 1) / 2).expect("a few");
     assert_eq!((seen, heads.len(), heads.last()), (whole.row_count, parts, whole.head_hash.as_ref()));
     stage.finish().await;
@@ -325,7 +328,7 @@ async fn the_log_is_paged_and_says_from_what_to_what(pool: PgPool) {
     assert_eq!(changed["changes"]["class"], Value::Null, "what stayed as it was is no change");
     assert_eq!(made["operation"], "insert");
     assert_eq!(made["changes"]["max_attempts"], json!({"from": null, "to": 2}));
-    assert_eq!(list("operation=update&table=categories").await, [changed.clone()]);
+    assert_eq!(list("operation=update&table=categories").await, std::slice::from_ref(changed));
     assert_eq!(list("actor=somebody").await, Vec::<Value>::new());
     assert_eq!(list("to=2020-01-01T00:00:00Z").await, Vec::<Value>::new());
 

@@ -14,10 +14,13 @@ mod limits;
 mod link_keys;
 mod links;
 mod migrate;
+mod openapi;
 mod pages_in_a_browser;
+mod privacy;
 mod processor;
 mod protocol;
 mod recipients;
+mod routes;
 mod suppressions;
 mod templates;
 

@@ -6,6 +6,7 @@ mod files;
 mod fuzz;
 mod layers;
 mod migrations;
+mod privacy;
 mod proof;
 mod prose;
 mod shells;

@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What is to be written about an attempt.
-#[derive(Debug)]
 pub struct AttemptRecord {
     /// Which delivery.
     pub key: DeliveryKey,
@@ -34,6 +33,8 @@ pub struct AttemptRecord {
     /// What to tell others: the event's id, type and detail.
     pub event: Option<(EventId, String, Value)>,
 }
+
+domain::masked_debug!(AttemptRecord, "AttemptRecord", key, attempt, attempt_number, settlement);
 
 /// What was written.
 #[derive(Debug, Default)]

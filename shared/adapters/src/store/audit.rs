@@ -10,7 +10,6 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
 /// A change, as the log has it.
-#[derive(Debug)]
 pub struct ChangeRow {
     /// Its number in the log; later ones are larger, except among changes that were made at the same time.
     pub audit_id: i64,
@@ -29,6 +28,8 @@ pub struct ChangeRow {
     /// What they held afterwards; `None` where no row was left.
     pub new_values: Option<Value>,
 }
+
+domain::masked_debug!(ChangeRow, "ChangeRow", audit_id, changed_at, table_name, operation);
 
 /// What was done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Operation {
 }
 
 /// Which changes; what is `None` does not matter.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ChangeFilter {
     /// Of this table.
     pub table: Option<String>,
@@ -75,6 +76,8 @@ pub struct ChangeFilter {
     /// Made before this time.
     pub to: Option<Timestamp>,
 }
+
+domain::masked_debug!(ChangeFilter, "ChangeFilter", table, operation, from, to);
 
 /// What verifying a part of a tenant's chain came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

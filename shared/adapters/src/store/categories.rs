@@ -1,9 +1,9 @@
 //! Categories as people manage them.
 
 use super::database::{StoreError, TenantTransaction};
-use super::settings::Limit;
 use crate::wire::categories::CategoryBody;
 use crate::wire::pages::KeyPage;
+use domain::category::Limit;
 use domain::id::CategoryKey;
 use jiff::Timestamp;
 

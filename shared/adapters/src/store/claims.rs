@@ -16,7 +16,6 @@ use domain::retry::{self, LONGEST_EARLY};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Duration;
 
 /// How long a claim holds: more than a function may run, so that only a dead worker loses it.
@@ -48,7 +47,6 @@ pub enum Claim {
 }
 
 /// A claimed delivery with everything that it takes to send it.
-#[derive(Debug)]
 pub struct ClaimedDelivery {
     /// Which.
     pub key: DeliveryKey,
@@ -100,6 +98,19 @@ pub struct ClaimedDelivery {
     pub from_name: Option<String>,
 }
 
+domain::masked_debug!(
+    ClaimedDelivery,
+    "ClaimedDelivery",
+    key,
+    notification,
+    channel,
+    attempt,
+    attempt_number,
+    sandbox,
+    category,
+    recipient
+);
+
 /// A template that a delivery is rendered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedTemplate {
@@ -127,12 +138,7 @@ pub struct ClaimedRecipient {
     pub attributes: Value,
 }
 
-/// Shows the ids only: the rest is a person's.
-impl fmt::Debug for ClaimedRecipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClaimedRecipient").field("subject", &self.subject).finish_non_exhaustive()
-    }
-}
+domain::masked_debug!(ClaimedRecipient, "ClaimedRecipient", subject, locale, time_zone);
 
 /// Claims what is ready of a batch, across tenants, in one statement. `asked` names each delivery once.
 pub async fn claim_across_tenants(

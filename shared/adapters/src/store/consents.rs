@@ -11,7 +11,7 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
 /// Something that a recipient said.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Consent {
     /// For what.
     pub purpose: String,
@@ -26,6 +26,8 @@ pub struct Consent {
     /// When it was said.
     pub said_at: Timestamp,
 }
+
+domain::masked_debug!(Consent, "Consent", purpose, channel, is_granted, source, said_at);
 
 /// An entry of the ledger.
 #[derive(Clone, Debug)]

@@ -298,7 +298,9 @@ impl DerefMut for Lent {
 }
 
 /// Why the store could not do what was asked.
-#[derive(Debug)]
+///
+/// It prints what the server refused by its code and by the names of the schema. The server's own words stay out,
+/// because they quote what it was given: rows, keys, and texts that it could not read.
 pub enum StoreError {
     /// The database cannot be reached, or has no room; trying later may help.
     Unavailable(sqlx::Error),
@@ -326,9 +328,9 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(_) => f.write_str("the database cannot be reached"),
-            Self::Busy(_) => f.write_str("the rows are locked by another transaction"),
-            Self::Conflict(_) => f.write_str("the rows conflict with others"),
+            Self::Unavailable(error) => write!(f, "the database cannot be reached: {}", Refused(error)),
+            Self::Busy(error) => write!(f, "the rows are locked by another transaction: {}", Refused(error)),
+            Self::Conflict(error) => write!(f, "the rows conflict with others: {}", Refused(error)),
             Self::TenantInactive => f.write_str("the tenant is unknown or suspended"),
             Self::QuotaUsedUp => f.write_str("the tenant's quota of the day is used up"),
             Self::Secret(_) => f.write_str("the database's secret cannot be read"),
@@ -337,21 +339,69 @@ impl fmt::Display for StoreError {
             }
             Self::Corrupt(what) => write!(f, "a row holds an unknown {what}"),
             Self::Migration(_) => f.write_str("a migration failed"),
-            Self::Failed(_) => f.write_str("the database refused a statement"),
+            Self::Failed(error) => write!(f, "the database refused a statement: {}", Refused(error)),
         }
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreError({self})")
     }
 }
 
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unavailable(error) | Self::Busy(error) | Self::Conflict(error) | Self::Failed(error) => Some(error),
             Self::Secret(error) => Some(error),
             Self::Migration(error) => Some(error),
-            Self::Url | Self::Corrupt(_) | Self::TenantInactive | Self::QuotaUsedUp => None,
+            Self::Unavailable(_)
+            | Self::Busy(_)
+            | Self::Conflict(_)
+            | Self::Failed(_)
+            | Self::Url
+            | Self::Corrupt(_)
+            | Self::TenantInactive
+            | Self::QuotaUsedUp => None,
         }
     }
 }
+
+/// What a log may say of a failure.
+struct Refused<'a>(&'a sqlx::Error);
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = match self.0 {
+            sqlx::Error::Database(error) => error,
+            // Of the connection, which has no part in what is sent over it.
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => {
+                return self.0.fmt(f);
+            }
+            sqlx::Error::ColumnNotFound(column) => return write!(f, "there is no column {column}"),
+            sqlx::Error::ColumnDecode { index, .. } => return write!(f, "column {index} cannot be read"),
+            sqlx::Error::RowNotFound => return f.write_str("there is no row"),
+            _ => return f.write_str("the client cannot go on"),
+        };
+        let code = error.code().unwrap_or_default();
+        write!(f, "SQLSTATE {code}")?;
+        if let Some(constraint) = error.constraint() {
+            write!(f, ", constraint {constraint}")?;
+        }
+        if let Some(table) = error.table() {
+            write!(f, ", table {table}")?;
+        }
+        // Of these classes the words name parts of the schema, settings and servers, and no value.
+        if SPOKEN.iter().any(|class| code.starts_with(class)) {
+            write!(f, ": {}", error.message())?;
+        }
+        Ok(())
+    }
+}
+
+/// Connections, prerequisites, transactions, logins, rights and names, resources, interventions, systems.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+const SPOKEN: &[&str] = &["08", "25", "28", "40", "42", "53", "55", "57", "58"];
 
 impl From<sqlx::migrate::MigrateError> for StoreError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {

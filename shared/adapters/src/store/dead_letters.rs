@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 
 /// A message from the dead-letter queue.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewDeadLetter {
     /// An id for it.
     pub id: DeadLetterId,
@@ -33,8 +33,10 @@ pub struct NewDeadLetter {
     pub sent_at_millis: Option<i64>,
 }
 
+domain::masked_debug!(NewDeadLetter, "NewDeadLetter", id, named, reason, receive_count);
+
 /// A stored dead letter.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeadLetter {
     /// Its id.
     pub id: DeadLetterId,
@@ -59,6 +61,8 @@ pub struct DeadLetter {
     /// When it was last redriven.
     pub redriven_at: Option<Timestamp>,
 }
+
+domain::masked_debug!(DeadLetter, "DeadLetter", id, delivery, notification, reason, receive_count, created_at);
 
 /// Which dead letters; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]

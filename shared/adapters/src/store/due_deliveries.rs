@@ -15,7 +15,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// A due delivery, locked.
-#[derive(Debug)]
 pub struct TakenDelivery {
     /// Which.
     pub key: DeliveryKey,
@@ -26,6 +25,8 @@ pub struct TakenDelivery {
     /// What was said last about it.
     pub reason_detail: Option<String>,
 }
+
+domain::masked_debug!(TakenDelivery, "TakenDelivery", key, due);
 
 /// Due deliveries that are locked until they are written.
 pub struct TakenBatch {

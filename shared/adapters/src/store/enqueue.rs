@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The key of a request, with what tells it from another request with the same key.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub struct RequestKey {
 }
 
 /// What an earlier request with the same key was answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct StoredAnswer {
     /// A digest of its body.
     pub request_hash: Vec<u8>,
@@ -40,6 +41,8 @@ pub struct StoredAnswer {
     /// The answer.
     pub answer: Value,
 }
+
+domain::masked_debug!(StoredAnswer, "StoredAnswer", request_id);
 
 /// What a request's decisions need.
 #[derive(Debug)]
@@ -66,7 +69,6 @@ pub enum Charge {
 }
 
 /// A notification that was accepted, with the ids of what is to be stored.
-#[derive(Debug)]
 pub struct Accepted<'a> {
     /// Its id.
     pub id: NotificationId,
@@ -78,6 +80,8 @@ pub struct Accepted<'a> {
     pub recipient: &'a Recipient,
     /// How it is served.
     pub plan: Plan,
+    /// The data, where the template declares variables that the request leaves out: those are null in it.
+    pub data: Option<Arc<Value>>,
     /// An id for each channel of the plan, in order.
     pub deliveries: Vec<DeliveryId>,
     /// The files that leave with it, in order.
@@ -87,6 +91,8 @@ pub struct Accepted<'a> {
     /// The caller's trace.
     pub traceparent: Option<String>,
 }
+
+domain::masked_debug!(Accepted<'_>, "Accepted", id, plan, deliveries);
 
 /// What became of a request that was to be stored.
 #[derive(Debug)]
@@ -307,8 +313,7 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         event: Value,
     }
 
-    let Accepted { id, event_id, request, recipient, plan, deliveries, attachments, dedupe_key, traceparent } =
-        accepted;
+    let Accepted { id, event_id, request, recipient, plan, data, deliveries, attachments, dedupe_key, traceparent } = accepted;
     let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
     let inline = match recipient {
         Recipient::Known(_) => None,
@@ -348,7 +353,7 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         subject: request.content.subject.as_deref(),
         text_body: request.content.text.as_deref(),
         html_body: request.content.html.as_deref(),
-        data: &request.data,
+        data: data.as_deref().unwrap_or(&request.data),
         metadata: &request.metadata,
         attachments: attachments.iter().map(|id| id.as_uuid()).collect(),
         calendar: request.invitation.as_ref().map(print_calendar),

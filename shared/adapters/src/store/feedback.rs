@@ -44,7 +44,7 @@ pub enum Taken {
 }
 
 /// An attempt that an event speaks of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TakenAttempt {
     /// Which.
     pub attempt: AttemptId,
@@ -63,6 +63,8 @@ pub struct TakenAttempt {
     started_at: Timestamp,
 }
 
+domain::masked_debug!(TakenAttempt, "TakenAttempt", attempt, delivery, delivery_standing, standing, outcome);
+
 /// The attempts that a batch of events speaks of, locked until they are written.
 pub struct TakenFeedback {
     /// What there is under each tag.
@@ -71,12 +73,14 @@ pub struct TakenFeedback {
 }
 
 /// What becomes of what was taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FeedbackRecord {
     attempts: BTreeMap<AttemptId, AttemptRow>,
     deliveries: BTreeMap<DeliveryId, DeliveryRow>,
     addresses: BTreeMap<(TenantId, String), AddressRow>,
 }
+
+domain::masked_debug!(FeedbackRecord, "FeedbackRecord", attempts, deliveries);
 
 #[derive(Clone, Debug)]
 struct AttemptRow {
@@ -86,7 +90,7 @@ struct AttemptRow {
     message_id: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct DeliveryRow {
     tenant: TenantId,
     before: DeliveryState,
@@ -94,6 +98,8 @@ struct DeliveryRow {
     detail: Option<String>,
     message_id: String,
 }
+
+domain::masked_debug!(DeliveryRow, "DeliveryRow", tenant, before, standing);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct AddressRow {

@@ -4,8 +4,11 @@
 //! reads it. No transaction is open while the key service is asked. A warm instance asks neither it nor the database.
 
 use super::database::{Database, StoreError};
+use crate::aws::AwsConfig;
+use crate::env::ConfigError;
 use crate::envelope::memory::ShortMemory;
 use crate::envelope::{DataKey, DataKeyId, Envelope, EnvelopeError, SealedSecret, WrappedKey, random};
+use crate::kms::Kms;
 use crate::telemetry::chain;
 use domain::id::TenantId;
 use domain::link::{LinkKey, LinkKeyId, LinkKeyRing};
@@ -63,6 +66,13 @@ pub type LinkKeyRings = HashMap<TenantId, Result<Arc<LinkKeyRing>, EnvelopeError
 pub struct LinkKeys<K> {
     envelope: Arc<Envelope<K>>,
     rings: ShortMemory<TenantId, Arc<LinkKeyRing>>,
+}
+
+impl LinkKeys<Kms> {
+    /// With data keys that KMS wraps; reads what `Kms::from_env` reads.
+    pub fn from_env(aws: AwsConfig) -> Result<Self, ConfigError> {
+        Ok(Self::new(Arc::new(Envelope::new(Kms::from_env(aws)?))))
+    }
 }
 
 impl<K: KeyService> LinkKeys<K> {

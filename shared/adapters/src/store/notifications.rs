@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 /// A notification with its deliveries and their attempts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NotificationView {
     /// Its id.
     pub id: NotificationId,
@@ -39,8 +39,10 @@ pub struct NotificationView {
     pub deliveries: Vec<DeliveryView>,
 }
 
+domain::masked_debug!(NotificationView, "NotificationView", id, category, created_at, deliveries);
+
 /// A delivery with its attempts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeliveryView {
     /// Its id.
     pub id: DeliveryId,
@@ -72,6 +74,8 @@ pub struct DeliveryView {
     pub attempts: Vec<AttemptView>,
 }
 
+domain::masked_debug!(DeliveryView, "DeliveryView", id, channel, state, reason, attempts);
+
 impl DeliveryView {
     /// How many attempts that may have reached the recipient were followed by another one: as many mails may have come
     /// more than once, and are declared by it.
@@ -82,7 +86,7 @@ impl DeliveryView {
 }
 
 /// An attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AttemptView {
     /// Its id.
     pub id: AttemptId,
@@ -107,6 +111,8 @@ pub struct AttemptView {
     /// When it ended.
     pub finished_at: Option<Timestamp>,
 }
+
+domain::masked_debug!(AttemptView, "AttemptView", id, number, outcome, error_code, feedback);
 
 /// Which notifications; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]

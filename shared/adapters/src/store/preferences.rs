@@ -4,7 +4,7 @@ use super::database::{StoreError, TenantTransaction};
 use domain::delivery::Channel;
 use domain::id::CategoryKey;
 use domain::link::SubjectId;
-use domain::preference::{Cadence, Origin, QuietChoice, Wish};
+use domain::preference::{Cadence, Origin, QuietChoice, StatedWish, Wish};
 use jiff::civil::Time;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -13,30 +13,6 @@ use serde_json::Value;
 pub const TENANT_SUBJECT: SubjectId = SubjectId::from_uuid(uuid::Uuid::nil());
 /// Stands for every category, and every channel.
 const ALL: &str = "*";
-
-/// A wish, and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatedWish {
-    /// The category; `None` is all of them.
-    pub category: Option<CategoryKey>,
-    /// The channel; `None` is all of them.
-    pub channel: Option<Channel>,
-    /// What is wanted.
-    pub wish: Wish,
-}
-
-impl StatedWish {
-    /// Whether it says something about a category and channel.
-    pub fn is_about(&self, category: &str, channel: Channel) -> bool {
-        self.category.as_ref().is_none_or(|key| key.as_str() == category)
-            && self.channel.is_none_or(|named| named == channel)
-    }
-
-    /// How strong it is, for a recipient or for its tenant.
-    pub fn origin(&self, is_tenants: bool) -> Origin {
-        Origin::of(is_tenants, self.category.is_some(), self.channel.is_some())
-    }
-}
 
 /// What a subject has stated, in the order of categories and channels.
 pub async fn list_wishes(

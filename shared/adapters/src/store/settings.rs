@@ -1,17 +1,9 @@
 //! What a tenant decides for all its categories: its row of `harkara.tenant_settings`.
 
 use super::database::{StoreError, TenantTransaction};
+use domain::category::Limit;
 use domain::decision::DigestTime;
 use jiff_sqlx::ToSqlx;
-
-/// At most so many in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The most.
-    pub limit: u32,
-    /// In how long, in seconds.
-    pub window_seconds: u32,
-}
 
 /// A tenant's settings; what has no row is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,16 +3,18 @@
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
 use super::recipients::read_roles;
+#[cfg(feature = "services")]
 use crate::store::categories::CategoryRow;
-use crate::store::settings::Limit;
 use domain::category::{
-    Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, RECONCILE_WINDOW_DEFAULT_SECONDS, RECONCILE_WINDOW_LIMIT_SECONDS,
-    UnknownPolicy,
+    Class, Limit, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, RECONCILE_WINDOW_DEFAULT_SECONDS,
+    RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
 use domain::delivery::Channel;
 use domain::id::TemplateKey;
 use domain::moment::Window;
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "services")]
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The most characters of a category's name.
@@ -119,6 +121,7 @@ pub(super) fn read_limit(value: &Value, pointer: String) -> Result<Limit, Vec<Fi
 }
 
 /// A limit as it is read.
+#[cfg(feature = "services")]
 pub(super) fn print_limit(limit: Limit) -> Value {
     let window = Window::from_seconds(limit.window_seconds.into()).ok();
     json!({"limit": limit.limit, "window": window.map(|window| window.to_string())})
@@ -141,6 +144,7 @@ fn parse_line(text: &str, most: usize) -> Result<String, String> {
 }
 
 /// A category.
+#[cfg(feature = "services")]
 pub fn print_category(row: &CategoryRow) -> Value {
     let CategoryRow {
         key,

@@ -15,7 +15,6 @@ pub const MAX_SOURCE_LENGTH: usize = 128;
 pub const MAX_EVIDENCE_BYTES: usize = 16 * 1024;
 
 /// Something that a recipient said; without a time it was said when it is stored.
-#[derive(Debug)]
 pub struct ConsentBody {
     /// For what.
     pub purpose: String,
@@ -30,6 +29,8 @@ pub struct ConsentBody {
     /// When it was said.
     pub said_at: Option<Timestamp>,
 }
+
+domain::masked_debug!(ConsentBody, "ConsentBody", purpose, channel, is_granted, source, said_at);
 
 /// Reads the body of `POST /v1/recipients/{id}/consents`.
 pub fn read_consent(body: &Value) -> Result<ConsentBody, Problem> {

@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
 use super::form::{FormError, FormFields, read_form, read_languages};
+use super::pages::Query;
 use super::problem::Problem;
 use super::routes::{Access, Route, Scope};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Who is asking, from the token that API Gateway has checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant, from claim `tenant_id` and from nowhere else.
     pub tenant: TenantId,
@@ -30,6 +31,8 @@ pub struct Caller {
     pub own_recipient: Option<OwnRecipient>,
 }
 
+domain::masked_debug!(Caller, "Caller", tenant, scopes);
+
 /// Whom a recipient's own token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnRecipient {
@@ -40,7 +43,7 @@ pub enum OwnRecipient {
 }
 
 /// A request for a route that its token admits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// The route that API Gateway matched.
     pub route: Route,
@@ -57,6 +60,8 @@ pub struct Request {
     parameters: HashMap<String, String>,
     body: Vec<u8>,
 }
+
+domain::masked_debug!(Request, "Request", route, caller);
 
 impl Request {
     /// Reads API Gateway's event. API Gateway has matched the route and checked token and scopes; what the token admits is
@@ -94,8 +99,12 @@ impl Request {
         if body.len() > MAX_BODY_BYTES {
             return Err(Problem::too_large(body.len(), MAX_BODY_BYTES));
         }
-        let query =
+        let query: Vec<_> =
             url::form_urlencoded::parse(event.raw_query_string.unwrap_or_default().as_bytes()).into_owned().collect();
+        // To a public link, whoever passes it on may hang a parameter of its own.
+        if route.query().is_empty() && route.access() != Access::Public {
+            Query::of(&query).finish()?;
+        }
         let parameters = event.path_parameters;
         Ok(Self { caller, route, parameters, query, idempotency_key, traceparent, languages, content_type, body })
     }
@@ -153,13 +162,15 @@ impl Request {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
+
+domain::masked_debug!(Response, "Response", status);
 
 impl Response {
     /// A JSON answer.
@@ -175,6 +186,11 @@ impl Response {
     /// A page.
     pub fn html(status: u16, page: String) -> Self {
         Self { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body: page }
+    }
+
+    /// An answer of any other kind.
+    pub fn text(status: u16, content_type: &str, body: impl Into<String>) -> Self {
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
     /// Sets a header, in place of an earlier value.

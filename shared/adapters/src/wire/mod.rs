@@ -6,7 +6,6 @@ pub mod attachments;
 #[cfg(feature = "services")]
 pub mod audit;
 pub mod calendar;
-#[cfg(feature = "services")]
 pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;
@@ -16,14 +15,14 @@ pub mod http;
 #[cfg(feature = "services")]
 pub mod limits;
 pub mod notification_request;
-pub mod pages;
 #[cfg(feature = "services")]
+pub mod openapi;
+pub mod pages;
 pub mod preferences;
 #[cfg(feature = "services")]
 pub mod previews;
 pub mod problem;
 pub mod queue_message;
-#[cfg(feature = "services")]
 pub mod recipients;
 pub mod routes;
 pub mod ses_event;

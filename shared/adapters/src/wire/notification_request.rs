@@ -19,10 +19,10 @@ use domain::render::check_context;
 use serde_json::Value;
 
 /// The longest inline part or subject, in bytes.
-const MAX_PART_BYTES: usize = 256 * 1024;
+pub(super) const MAX_PART_BYTES: usize = 256 * 1024;
 
 /// The largest metadata, in bytes: it travels with every event, of which ten share a request of 1 MB.
-const MAX_METADATA_BYTES: usize = 4096;
+pub(super) const MAX_METADATA_BYTES: usize = 4096;
 /// The most content of a request, counted once for each recipient, in bytes: each has a row of its own. Files are
 /// counted once, because the recipients share them.
 const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;

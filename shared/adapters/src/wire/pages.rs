@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use std::fmt::Display;
+use std::str::FromStr;
 
 /// Rows of a page, where the request does not say; also the most.
-const MAX_PAGE_SIZE: u32 = 50;
+pub const MAX_PAGE_SIZE: u32 = 50;
 
 /// Where a page begins: after a row, in the order of time and id, so that equal times skip nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,11 @@ impl<'a> Query<'a> {
     pub fn parsed<T, E: Display>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         self.asked.push(name);
         let (_, value) = self.given.iter().find(|(given, _)| given == name)?;
+        if value.contains('\0') {
+            // No text of Postgres can hold it.
+            self.errors.push(FieldError::new(format!("?{name}"), "must not contain NUL"));
+            return None;
+        }
         parse(value).map_err(|error| self.errors.push(FieldError::new(format!("?{name}"), error))).ok()
     }
 
@@ -70,8 +76,8 @@ impl<'a> Query<'a> {
     }
 
     fn page_size(&mut self) -> u32 {
-        let size = self.parsed("page_size", |text| match text.parse() {
-            Ok(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
+        let size = self.parsed("page_size", |text| match parse_number(text) {
+            Some(size) if (1..=MAX_PAGE_SIZE).contains(&size) => Ok(size),
             _ => Err(format!("must be a whole number from 1 to {MAX_PAGE_SIZE}")),
         });
         size.unwrap_or(MAX_PAGE_SIZE)
@@ -80,11 +86,20 @@ impl<'a> Query<'a> {
     /// Ends the reading.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in self.given.iter().filter(|(name, _)| !self.asked.contains(&name.as_str())) {
-            let detail = format!("is not a known parameter; known are {}", self.asked.join(", "));
+            let detail = match self.asked.as_slice() {
+                [] => "is not a known parameter; this route has none".to_owned(),
+                known => format!("is not a known parameter; known are {}", known.join(", ")),
+            };
             self.errors.push(FieldError::new(format!("?{name}"), detail));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
+}
+
+/// Reads a whole number in the one way that it is printed: without a sign, and without zeros before it.
+pub fn parse_number<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// Prints a cursor; callers only hand it back.

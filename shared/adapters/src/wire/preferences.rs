@@ -2,11 +2,15 @@
 
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
-use crate::store::preferences::StatedWish;
 use domain::delivery::Channel;
 use domain::id::CategoryKey;
-use domain::preference::{Cadence, Chosen, Contact, Preference, QuietChoice, QuietHours, Wish, parse_time, print_time};
-use serde_json::{Value, json};
+use domain::preference::StatedWish;
+use domain::preference::{Cadence, Contact, Preference, QuietChoice, Wish, parse_time};
+#[cfg(feature = "services")]
+use domain::preference::{Chosen, QuietHours, print_time};
+use serde_json::Value;
+#[cfg(feature = "services")]
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The most statements of one recipient.
@@ -95,6 +99,7 @@ pub struct HeldPreference {
 }
 
 /// What was stated, and what holds for each category and channel and where it comes from.
+#[cfg(feature = "services")]
 pub fn print_preferences(stated: &[StatedWish], held: &[HeldPreference]) -> Value {
     // In the one word only what was said of every category counts.
     let wants = |channel| {
@@ -110,6 +115,7 @@ pub fn print_preferences(stated: &[StatedWish], held: &[HeldPreference]) -> Valu
     })
 }
 
+#[cfg(feature = "services")]
 fn print_statement(stated: &StatedWish) -> Value {
     let StatedWish { category, channel, wish: Wish { is_on, cadence, quiet_hours } } = stated;
     json!({
@@ -124,6 +130,7 @@ fn print_statement(stated: &StatedWish) -> Value {
     })
 }
 
+#[cfg(feature = "services")]
 fn print_held(held: &HeldPreference) -> Value {
     fn chosen<T: Copy>(chosen: Chosen<T>, print: impl Fn(T) -> Value) -> Value {
         json!({"value": print(chosen.value), "from": chosen.origin.as_str()})

@@ -2,6 +2,7 @@
 
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
+#[cfg(feature = "services")]
 use crate::store::recipients::{RecipientPut, RecipientRow, UnreachableRow};
 use domain::address::{EmailAddress, PhoneNumber};
 use domain::id::RecipientKey;
@@ -9,7 +10,9 @@ use domain::locale::Locale;
 use domain::moment::TimeZoneName;
 use domain::name::DisplayName;
 use domain::render::check_context;
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "services")]
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -136,6 +139,7 @@ fn parse_role(text: &str) -> Result<String, String> {
 }
 
 /// A recipient.
+#[cfg(feature = "services")]
 pub fn print_recipient(row: &RecipientRow) -> Value {
     let RecipientRow {
         id,
@@ -157,6 +161,7 @@ pub fn print_recipient(row: &RecipientRow) -> Value {
 }
 
 /// What became of one of many recipients.
+#[cfg(feature = "services")]
 pub fn print_put(key: &RecipientKey, put: RecipientPut) -> Value {
     let status = match put {
         RecipientPut::Created => "created",
@@ -166,6 +171,7 @@ pub fn print_put(key: &RecipientKey, put: RecipientPut) -> Value {
 }
 
 /// A recipient whom nothing reaches, with every reason.
+#[cfg(feature = "services")]
 pub fn print_unreachable(row: &UnreachableRow) -> Value {
     let UnreachableRow { id, subject: _, created_at, has_no_address, suppressed, is_muted } = row;
     let mut reasons = Vec::new();

@@ -78,7 +78,7 @@ pub enum Function {
 }
 
 macro_rules! route_table {
-    ($($(#[$doc:meta])* $name:ident = $method:ident $path:literal, $function:ident, $access:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $method:ident $path:literal $([$($query:literal),*])?, $function:ident, $access:expr;)*) => {
         /// A route, by the name that its resource in `template.yaml` has before `Route`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Route {
@@ -109,6 +109,11 @@ macro_rules! route_table {
                 match self { $(Self::$name => $path,)* }
             }
 
+            /// The names of the query's parameters; a request with another is refused, unless the route is public.
+            pub const fn query(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$($($query),*)?],)* }
+            }
+
             /// Who may call it.
             pub const fn access(self) -> Access {
                 match self { $(Self::$name => $access,)* }
@@ -124,6 +129,8 @@ macro_rules! route_table {
 
 const WRITE: Access = Access::Scopes(&[Scope::NotificationsWrite]);
 const READ: Access = Access::Scopes(&[Scope::NotificationsRead]);
+/// Any token of ours.
+const ANY: Access = Access::Scopes(Scope::ALL);
 const READ_OR_SELF: Access = Access::Scopes(&[Scope::NotificationsRead, Scope::OwnRecipient]);
 const MANAGE: Access = Access::Scopes(&[Scope::Manage]);
 const MANAGE_OR_SELF: Access = Access::Scopes(&[Scope::Manage, Scope::OwnRecipient]);
@@ -132,7 +139,8 @@ route_table! {
     /// Asks for notifications.
     CreateNotifications = POST "/v1/notifications", Enqueue, WRITE;
     /// Lists notifications.
-    ListNotifications = GET "/v1/notifications", Api, READ_OR_SELF;
+    ListNotifications = GET "/v1/notifications"
+        ["recipient", "category", "state", "from", "to", "after", "page_size"], Api, READ_OR_SELF;
     /// Shows a notification.
     GetNotification = GET "/v1/notifications/{id}", Api, READ_OR_SELF;
     /// Says why a notification was sent or was not.
@@ -141,21 +149,21 @@ route_table! {
     CancelNotification = POST "/v1/notifications/{id}/cancel", Api, WRITE;
 
     /// Lists dead letters.
-    ListDeadLetters = GET "/v1/dead-letters", Api, MANAGE;
+    ListDeadLetters = GET "/v1/dead-letters" ["category", "reason", "from", "to", "after", "page_size"], Api, MANAGE;
     /// Gives dead letters another life.
     RedriveDeadLetters = POST "/v1/dead-letters/redrive", Api, MANAGE;
 
     /// Lists the addresses that the tenant's mail leaves alone.
-    ListSuppressions = GET "/v1/suppressions", Api, MANAGE;
+    ListSuppressions = GET "/v1/suppressions" ["reason", "source", "after", "page_size"], Api, MANAGE;
     /// Shows whether an address is suppressed.
     GetSuppression = GET "/v1/suppressions/{address}", Api, MANAGE;
     /// Suppresses an address.
     PutSuppression = PUT "/v1/suppressions/{address}", Api, MANAGE;
     /// Takes a suppression back.
-    DeleteSuppression = DELETE "/v1/suppressions/{address}", Api, MANAGE;
+    DeleteSuppression = DELETE "/v1/suppressions/{address}" ["even_complaint"], Api, MANAGE;
 
     /// Lists recipients.
-    ListRecipients = GET "/v1/recipients", Api, MANAGE;
+    ListRecipients = GET "/v1/recipients" ["role", "after", "page_size"], Api, MANAGE;
     /// Puts many recipients.
     PutRecipients = POST "/v1/recipients", Api, MANAGE;
     /// Puts a recipient.
@@ -169,11 +177,11 @@ route_table! {
     /// Replaces what a recipient wants.
     PutPreferences = PUT "/v1/recipients/{id}/preferences", Api, MANAGE_OR_SELF;
     /// Lists what a recipient agreed to.
-    ListConsents = GET "/v1/recipients/{id}/consents", Api, MANAGE_OR_SELF;
+    ListConsents = GET "/v1/recipients/{id}/consents" ["after", "page_size"], Api, MANAGE_OR_SELF;
     /// Enters what a recipient agreed to, or took back.
     AddConsent = POST "/v1/recipients/{id}/consents", Api, MANAGE_OR_SELF;
     /// Lists recipients whom nothing reaches.
-    ListUnreachable = GET "/v1/reports/unreachable-recipients", Api, MANAGE;
+    ListUnreachable = GET "/v1/reports/unreachable-recipients" ["after", "page_size"], Api, MANAGE;
 
     /// Shows what the tenant wants for those who say nothing.
     GetTenantPreferences = GET "/v1/preferences", Api, MANAGE;
@@ -185,14 +193,14 @@ route_table! {
     PutSettings = PUT "/v1/settings", Api, MANAGE;
 
     /// Lists categories.
-    ListCategories = GET "/v1/categories", Api, MANAGE;
+    ListCategories = GET "/v1/categories" ["after", "page_size"], Api, MANAGE;
     /// Puts a category.
     PutCategory = PUT "/v1/categories/{key}", Api, MANAGE;
     /// Shows a category.
     GetCategory = GET "/v1/categories/{key}", Api, MANAGE;
 
     /// Lists templates.
-    ListTemplates = GET "/v1/templates", Api, MANAGE;
+    ListTemplates = GET "/v1/templates" ["after", "page_size"], Api, MANAGE;
     /// Puts a template's draft.
     PutTemplate = PUT "/v1/templates/{key}", Api, MANAGE;
     /// Shows a template.
@@ -207,9 +215,9 @@ route_table! {
     GetDeliveryContent = GET "/v1/deliveries/{id}/content", Api, MANAGE;
 
     /// Lists what was changed, by whom, from what to what.
-    ListChanges = GET "/v1/audit", Api, MANAGE;
+    ListChanges = GET "/v1/audit" ["table", "operation", "actor", "key", "from", "to", "after", "page_size"], Api, MANAGE;
     /// Verifies the chain of the audit log.
-    VerifyAudit = GET "/v1/audit/verification", Api, MANAGE;
+    VerifyAudit = GET "/v1/audit/verification" ["from_block"], Api, MANAGE;
 
     /// Shows what a link of a mail would stop.
     ShowUnsubscribe = GET "/v1/unsubscribe/{token}", Api, Access::Public;
@@ -222,6 +230,8 @@ route_table! {
 
     /// Says whether the service can work.
     GetHealth = GET "/v1/health", Api, READ;
+    /// Shows the OpenAPI document.
+    GetOpenapi = GET "/v1/openapi.json", Api, ANY;
 }
 
 impl Route {

@@ -31,7 +31,7 @@ const MAX_DETAIL_CHARS: usize = 500;
 const TOPIC_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing";
 
 /// One thing that SES said of one of our mails.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SesEvent {
     /// What it said.
     pub event: MailEvent,
@@ -44,6 +44,8 @@ pub struct SesEvent {
     /// Why, for people; without any address.
     pub detail: Option<String>,
 }
+
+domain::masked_debug!(SesEvent, "SesEvent", event, tags, message_id, destinations);
 
 /// The tags that the processor put on the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

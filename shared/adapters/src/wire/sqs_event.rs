@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// One received message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// Identifies the record in the partial batch response.
     pub message_id: String,
@@ -24,6 +24,8 @@ pub struct Record {
     /// The message attribute `reason_detail`.
     pub reason_detail: Option<String>,
 }
+
+domain::masked_debug!(Record, "Record", message_id, receive_count, sent_at_millis, reason);
 
 /// Reads an event. A record that lacks its message id cannot be reported and fails the event.
 pub fn read_event(event: Value) -> Result<Vec<Record>, serde_json::Error> {

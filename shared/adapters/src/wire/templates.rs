@@ -10,14 +10,16 @@ use domain::locale::Locale;
 use domain::moment::TimeZoneName;
 use domain::name::DisplayName;
 use domain::template::{Draft, DraftError, Kind, MAX_VARIANTS, Markup, Variables, Variant};
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "services")]
+use serde_json::json;
 
 /// Reads the body of `PUT /v1/templates/{key}`. What a template says is looked at when it is published.
 pub fn read_draft(body: &Value) -> Result<Draft, Problem> {
     let mut fields = Fields::of(body, "").map_err(|error| Problem::invalid(vec![error]))?;
     let kind = fields.named("kind", Kind::parse, &Kind::ALL, Kind::as_str);
     let layout = fields.parsed("layout", TemplateKey::parse);
-    let variables = fields.value("variables").map(|declared| Variables::parse(declared));
+    let variables = fields.value("variables").map(Variables::parse);
     let variables = match variables {
         None => None,
         Some(Ok(variables)) => Some(variables),
@@ -79,7 +81,7 @@ pub fn refuse_draft(errors: Vec<DraftError>) -> Problem {
 }
 
 /// What a preview is to show.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PreviewBody {
     /// The version; `None` is the draft.
     pub version: Option<i32>,
@@ -92,6 +94,8 @@ pub struct PreviewBody {
     /// The template's variables; `None` takes its examples.
     pub data: Option<Value>,
 }
+
+domain::masked_debug!(PreviewBody, "PreviewBody", version, channel, category);
 
 /// For whom a preview is.
 #[derive(Clone, Debug)]

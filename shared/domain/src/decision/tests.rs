@@ -1,3 +1,5 @@
+//! Tables of facts, and what is decided on them.
+
 use super::*;
 use crate::preference::{Chosen, Wish, parse_time, resolve_preference};
 use proptest::prelude::*;

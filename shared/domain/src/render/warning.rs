@@ -31,6 +31,16 @@ pub enum WarningCode {
 }
 
 impl WarningCode {
+    /// Every code.
+    pub const ALL: [Self; 6] = [
+        Self::HtmlClipped,
+        Self::ImageWithoutAlt,
+        Self::NoUnsubscribeLink,
+        Self::EmptyText,
+        Self::LongSubject,
+        Self::InsecureLink,
+    ];
+
     /// A stable name.
     pub fn as_str(self) -> &'static str {
         match self {

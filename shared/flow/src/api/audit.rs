@@ -8,7 +8,7 @@ use super::{Answer, Api};
 use adapters::store::audit::{ChangeFilter, list_changes, verify_chain};
 use adapters::wire::audit::{change_cursor, print_change, print_check, read_operation, read_row_key};
 use adapters::wire::http::{Request, Response};
-use adapters::wire::pages::Query;
+use adapters::wire::pages::{Query, parse_number};
 use adapters::wire::views::print_page;
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
@@ -41,8 +41,8 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
     /// Whether the tenant's chain holds, from a block on.
     pub(super) async fn verify_audit(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
-        let from_block = query.parsed("from_block", |text| match text.parse::<i64>() {
-            Ok(number) if number > 0 => Ok(number),
+        let from_block = query.parsed("from_block", |text| match parse_number::<i64>(text) {
+            Some(number) if number > 0 => Ok(number),
             _ => Err("must be a block's number, 1 or more"),
         });
         query.finish()?;

@@ -18,6 +18,8 @@ use std::time::Duration;
 const REDRIVE_LIMIT: u32 = 1000;
 /// The most ids in a redrive request.
 const REDRIVE_IDS: usize = 1000;
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 64;
 
 impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn list_dead_letters(&self, request: &Request) -> Answer {
@@ -25,7 +27,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let filter = DeadLetterFilter {
             ids: None,
             category: query.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
-            reason: query.parsed("reason", |text| Ok::<_, String>(text.to_owned())),
+            reason: query.parsed("reason", parse_reason),
             from: query.parsed("from", parse_timestamp),
             to: query.parsed("to", parse_timestamp),
         };
@@ -63,7 +65,7 @@ fn read_redrive(body: &Value) -> Result<DeadLetterFilter, Problem> {
     let filter = DeadLetterFilter {
         ids: fields.parsed_list("ids", DeadLetterId::parse),
         category: fields.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
-        reason: fields.string("reason").map(str::to_owned),
+        reason: fields.parsed("reason", parse_reason),
         from: fields.parsed("from", parse_timestamp),
         to: fields.parsed("to", parse_timestamp),
     };
@@ -75,4 +77,13 @@ fn read_redrive(body: &Value) -> Result<DeadLetterFilter, Problem> {
     }
     fields.finish().map_err(Problem::invalid)?;
     Ok(filter)
+}
+
+/// A reason as a dead letter has it. Which there are is for the functions to say that bury.
+fn parse_reason(text: &str) -> Result<String, String> {
+    if (1..=MAX_REASON).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have 1 to {MAX_REASON} bytes"))
+    }
 }

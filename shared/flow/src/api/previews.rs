@@ -70,13 +70,14 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let chosen = choose_source(&mut transaction, &key, &body, &person, &tenant).await?;
         transaction.commit().await?;
 
-        let data = match &body.data {
+        let mut data = match &body.data {
             Some(data) => {
                 check_data(&chosen.variables, data).map_err(wrong_data)?;
                 data.clone()
             }
             None => example_context(&chosen.variables, &tenant.locale),
         };
+        chosen.variables.fill_absent(&mut data);
         let mandatory = |roles: &[String]| roles.iter().any(|role| role == "*" || person.roles.contains(role));
         let can_leave = !category.as_ref().is_some_and(|category| mandatory(&category.unmutable_roles));
         let category_key = category.as_ref().map_or("preview", |category| category.key.as_str());

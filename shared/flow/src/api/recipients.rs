@@ -94,7 +94,7 @@ pub(super) async fn find_recipient(
     transaction: &mut TenantTransaction,
     request: &Request,
 ) -> Result<RecipientRow, Refused> {
-    let key = RecipientKey::parse(request.parameter("id")).map_err(|_| Problem::not_found("recipient"))?;
+    let key = parameter(request, "id", "recipient", RecipientKey::parse)?;
     let row = store::read_recipient(transaction, &key).await?;
     Ok(row.ok_or_else(|| Problem::not_found("recipient"))?)
 }

@@ -6,7 +6,7 @@ use adapters::store::database::TenantTransaction;
 use adapters::store::templates::{self as store, DraftPut, Publication as NewVersion, TemplateRow, VariantRow};
 use adapters::store::tenants::read_tenant;
 use adapters::wire::http::{Request, Response};
-use adapters::wire::pages::Query;
+use adapters::wire::pages::{Query, parse_number};
 use adapters::wire::problem::Problem;
 use adapters::wire::{templates as bodies, views};
 use domain::id::TemplateKey;
@@ -77,7 +77,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
 
     pub(super) async fn get_template_version(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "template", TemplateKey::parse)?;
-        let version = parameter(request, "version", "version", str::parse::<i32>)?;
+        let version = parse_number(request.parameter("version")).ok_or_else(|| Problem::not_found("version"))?;
         let mut transaction = self.begin(request).await?;
         let row = store::read_publication(&mut transaction, &key, version).await?;
         transaction.commit().await?;

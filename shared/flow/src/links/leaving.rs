@@ -4,8 +4,8 @@ use super::Visit;
 use super::sheet::{channels_of, lock_of, remove_silence, state};
 use crate::api::preferences::hold_preference;
 use adapters::store::categories::CategoryRow;
-use adapters::store::preferences::StatedWish;
 use domain::id::CategoryKey;
+use domain::preference::StatedWish;
 
 impl Visit {
     /// Switches off what the link names. Where a channel was switched on for itself, that is taken back, because it would

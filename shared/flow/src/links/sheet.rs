@@ -3,11 +3,11 @@
 use super::Visit;
 use crate::api::preferences::hold_preference;
 use adapters::store::categories::CategoryRow;
-use adapters::store::preferences::StatedWish;
 use adapters::store::subjects::SubjectRow;
 use domain::delivery::Channel;
 use domain::id::CategoryKey;
 use domain::page::{Lock, PreferenceChange, Sheet, SheetCategory, SheetChannel};
+use domain::preference::StatedWish;
 use domain::preference::{Origin, QuietChoice, Wish, resolve_preference};
 
 /// Why somebody with these roles cannot switch a category off, where they cannot.

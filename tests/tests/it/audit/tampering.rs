@@ -165,7 +165,7 @@ async fn whatever_is_changed_behind_the_log_shows_at_its_block(pool: PgPool) {
     // Only the other tenant's: what a sealing passes by without a row of this one.
     stage.put(OTHER_TENANT, "/v1/recipients/{id}", "ada", json!({"email": "y@example.org"})).await;
     seal_all(&pool, OTHER_TENANT).await;
-    let before = verify(&mut *pool.acquire().await.expect("a connection"), TENANT).await;
+    let before = verify(&mut pool.acquire().await.expect("a connection"), TENANT).await;
     assert_eq!((before.broken(), before.unsealed_count), (None, Some(0)), "{before:?}");
 
     for (what, statement, place, reason) in TAMPERINGS {
@@ -185,7 +185,7 @@ async fn whatever_is_changed_behind_the_log_shows_at_its_block(pool: PgPool) {
         assert_eq!(theirs.broken(), None, "{what}: the other tenant's chain is its own: {theirs:?}");
         transaction.rollback().await.expect("undone");
     }
-    assert_eq!(verify(&mut *pool.acquire().await.expect("a connection"), TENANT).await, before);
+    assert_eq!(verify(&mut pool.acquire().await.expect("a connection"), TENANT).await, before);
     stage.finish().await;
 }
 

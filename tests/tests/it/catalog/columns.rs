@@ -6,10 +6,10 @@ use sqlx::PgPool;
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn every_column_has_a_type_that_keeps_its_meaning(pool: PgPool) {
     let why = "a time without its zone, a float or a bounded text loses what was meant; \
-               use timestamptz, integer, bigint, text, boolean, uuid, jsonb or bytea, or lists of text or uuid";
+               use timestamptz, integer, bigint, text, boolean, uuid, jsonb or bytea; time is for the hours of anybody's day";
     let statement = "
         SELECT a.attrelid::regclass || '.' || a.attname, a.atttypid = ANY (
-            '{timestamptz, integer, bigint, text, text[], boolean, uuid, uuid[], jsonb, bytea}'::regtype[])
+            '{timestamptz, time, integer, bigint, text, text[], boolean, uuid, uuid[], jsonb, bytea}'::regtype[])
         FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid
         WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";

@@ -25,12 +25,15 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
     let expected = [
         (
             "harkara_api",
-            "accept_notifications address_lock audit_genesis audit_sealed_to count_accepted current_actor current_tenant describe_delivery \
-             enter_tenant hash_audit_block hash_audit_row listed_since may_become read_enqueue_context set_tenant take_request verify_audit",
+            "accept_notifications address_lock address_subject audit_genesis audit_sealed_to count_accepted current_actor \
+             current_tenant describe_delivery enter_recipient enter_tenant erase_recipient hash_audit_block \
+             hash_audit_row keep_attachments listed_since may_become read_enqueue_context sees_all_recipients set_tenant take_request \
+             verify_audit visible_recipients",
         ),
         (
             "harkara_worker",
-            "address_lock admit_sends current_actor current_tenant describe_delivery may_become seal_audit set_tenant",
+            "address_lock address_subject admit_sends current_actor current_tenant describe_delivery may_become \
+             seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
         ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));
@@ -61,10 +64,10 @@ async fn no_plpgsql_depends_on_the_callers_search_path(pool: PgPool) {
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn only_set_tenant_sets_the_tenant(pool: PgPool) {
-    let why =
-        "the tenant is set in one place, and local to the transaction there; take_request sets how its commit waits";
+    let why = "the tenant is set in one place, and local to the transaction there; take_request sets how its commit waits, \
+         and enter_recipient whom a recipient's own token sees";
     let statement = "
-        SELECT p.proname::text, position('set_config' IN p.prosrc) = 0 OR p.proname IN ('set_tenant', 'take_request')
+        SELECT p.proname::text, position('set_config' IN p.prosrc) = 0 OR p.proname IN ('set_tenant', 'take_request', 'enter_recipient')
         FROM pg_proc p WHERE p.pronamespace = 'harkara'::regnamespace";
     assert_each(&pool, why, statement).await;
 }

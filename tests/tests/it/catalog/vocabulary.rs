@@ -9,6 +9,8 @@ use domain::category::{
 };
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::feedback::{Feedback, SuppressionReason};
+use domain::preference::Cadence;
+use domain::template::Kind;
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +40,9 @@ async fn read_checks(pool: &PgPool, ending: &str) -> BTreeMap<String, String> {
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
-    let channels = words(Channel::ALL, Channel::as_str);
+    let channels = words(Channel::SENDABLE, Channel::as_str);
+    let mut all_channels = words(Channel::ALL, Channel::as_str);
+    all_channels.insert("*".to_owned());
     let text = |list: &[&str]| -> Words { list.iter().map(|word| (*word).to_owned()).collect() };
     let expected = BTreeMap::from([
         ("attempts.feedback_is_known", words(Feedback::ALL, Feedback::as_str)),
@@ -48,13 +52,17 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("categories.channels_are_known", channels.clone()),
         ("categories.class_is_known", words(Class::ALL, Class::as_str)),
         ("categories.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
+        ("consents.channel_is_known", all_channels.clone()),
         ("deliveries.channel_is_known", channels.clone()),
         ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),
         ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
+        ("preferences.cadence_is_known", words(Cadence::ALL, Cadence::as_str)),
+        ("preferences.channel_is_known", all_channels),
         ("suppressions.suppression_reason_is_known", words(SuppressionReason::ALL, SuppressionReason::as_str)),
         ("suppressions.suppression_source_is_known", words(SuppressionSource::ALL, SuppressionSource::as_str)),
         ("template_versions.channel_is_known", channels),
+        ("templates.template_kind_is_known", words(&Kind::ALL, Kind::as_str)),
         // Set by an operator's hand only; `enqueue` asks whether it is active.
         ("tenants.state_is_known", text(&["active", "suspended"])),
     ]);

@@ -34,10 +34,11 @@ async fn every_table_has_its_wall(pool: PgPool) {
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn no_second_policy_opens_a_wall(pool: PgPool) {
-    let why = "permissive policies add up: one more for harkara_api or PUBLIC shows more than one tenant";
+    let why = "permissive policies add up: one more for harkara_api or PUBLIC shows more than one tenant; \
+               restrictive ones only take away";
     let statement = "
         SELECT p.polrelid::regclass || '.' || p.polname,
-               NOT (p.polroles && ARRAY['harkara_api'::regrole::oid, 0::oid]) OR p.polname = 'tenant_sees_its_own'
+               NOT p.polpermissive OR NOT (p.polroles && ARRAY['harkara_api'::regrole::oid, 0::oid]) OR p.polname = 'tenant_sees_its_own'
         FROM pg_policy p";
     assert_each(&pool, why, statement).await;
 }
