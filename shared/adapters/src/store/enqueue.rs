@@ -313,7 +313,8 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         event: Value,
     }
 
-    let Accepted { id, event_id, request, recipient, plan, data, deliveries, attachments, dedupe_key, traceparent } = accepted;
+    let Accepted { id, event_id, request, recipient, plan, data, deliveries, attachments, dedupe_key, traceparent } =
+        accepted;
     let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
     let inline = match recipient {
         Recipient::Known(_) => None,
