@@ -110,6 +110,7 @@ impl Stage {
                 queue: queue.clone(),
                 keys: link_keys(&key_service),
                 public_url: public_url(),
+                sender: from.clone(),
             },
             processor: Processor {
                 database: worker_role.clone(),

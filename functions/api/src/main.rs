@@ -2,6 +2,7 @@
 
 use adapters::aws::AwsConfig;
 use adapters::public_url::public_url_from_env;
+use adapters::ses::sender_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::keys::LinkKeys;
@@ -18,6 +19,7 @@ async fn main() -> Result<(), Error> {
         queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
         keys: LinkKeys::from_env(aws)?,
         public_url: public_url_from_env()?,
+        sender: sender_from_env()?,
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let LambdaEvent { payload, context } = event;

@@ -10,7 +10,11 @@ use aws_sdk_sesv2::config::timeout::TimeoutConfig;
 use aws_sdk_sesv2::config::{BehaviorVersion, Region};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::{SendEmailError, SendEmailOutput};
-use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader, MessageTag};
+use aws_sdk_sesv2::primitives::Blob;
+use aws_sdk_sesv2::types::{
+    Attachment, AttachmentContentDisposition, AttachmentContentTransferEncoding, Body, Content, Destination,
+    EmailContent, Message, MessageHeader, MessageTag,
+};
 use local::ses::{Allowed, Answer, EventSink, Fault, Happening, LedgerEntry, Outcome, SesConfig, SesHandle, SesServer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,6 +140,37 @@ async fn a_sound_mail_is_accepted_and_kept_whole_in_the_ledger() {
     assert_eq!(entry.configuration_set.as_deref(), Some("harkara"));
     let outcome = Outcome::Accepted { message_id: sent.message_id().expect("an id").to_owned(), answer: Answer::Whole };
     assert_eq!(entry.outcome, outcome);
+}
+
+#[tokio::test]
+async fn a_file_of_the_sdk_is_in_the_ledger_by_name_and_size_and_a_program_is_refused() {
+    let ses = start().await;
+    let send_file = async |name: &str, to: &str| {
+        let file = Attachment::builder()
+            .file_name(name)
+            .content_type("text/calendar; method=REQUEST; charset=UTF-8")
+            .content_disposition(AttachmentContentDisposition::Attachment)
+            .content_transfer_encoding(AttachmentContentTransferEncoding::Base64)
+            .raw_content(Blob::new("BEGIN:VCALENDAR é"))
+            .build()
+            .expect("name and content are set");
+        let body = Body::builder().text(content("hello")).build();
+        let message = Message::builder().subject(content("s")).body(body).attachments(file).build();
+        client(&ses)
+            .send_email()
+            .from_email_address("post@example.in")
+            .destination(Destination::builder().to_addresses(to).build())
+            .content(EmailContent::builder().simple(message).build())
+            .send()
+            .await
+    };
+    send_file("invite.ics", "asha@example.org").await.expect("accepted");
+    let entries = ses.ledger().entries_to("asha@example.org");
+    let [file] = entries[0].attachments.as_slice() else { panic!("one file, not {entries:?}") };
+    assert_eq!((file.file_name.as_str(), file.size_bytes), ("invite.ics", 18));
+    assert_eq!(file.content_type.as_deref(), Some("text/calendar; method=REQUEST; charset=UTF-8"));
+    let refused = send_file("invite.exe", "bela@example.org").await;
+    assert_eq!(code_and_status(&refused), (Some("BadRequestException"), Some(400)));
 }
 
 #[tokio::test]

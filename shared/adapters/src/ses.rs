@@ -8,7 +8,11 @@ use crate::aws::{AwsConfig, service_config};
 use crate::env::{self, ConfigError};
 use aws_sdk_sesv2::error::SdkError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
-use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader, MessageTag};
+use aws_sdk_sesv2::primitives::Blob;
+use aws_sdk_sesv2::types::{
+    Attachment, AttachmentContentDisposition, AttachmentContentTransferEncoding, Body, Content, Destination,
+    EmailContent, Message, MessageHeader, MessageTag,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::retry::RetryConfig;
@@ -42,10 +46,14 @@ pub struct MailConfig {
 impl MailConfig {
     /// Reads `SES_CONFIGURATION_SET` and `FROM_ADDRESS`.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let from = EmailAddress::parse(&env::required("FROM_ADDRESS")?)
-            .map_err(|_| ConfigError::Invalid("FROM_ADDRESS", "must be a mail address"))?;
-        Ok(Self { configuration_set: env::required("SES_CONFIGURATION_SET")?, from })
+        Ok(Self { configuration_set: env::required("SES_CONFIGURATION_SET")?, from: sender_from_env()? })
     }
+}
+
+/// The sender of tenants that have none: `FROM_ADDRESS`.
+pub fn sender_from_env() -> Result<EmailAddress, ConfigError> {
+    EmailAddress::parse(&env::required("FROM_ADDRESS")?)
+        .map_err(|_| ConfigError::Invalid("FROM_ADDRESS", "must be a mail address"))
 }
 
 /// SES, through the SDK.
@@ -207,7 +215,26 @@ fn print_message(mail: &Mail) -> Message {
             .build()
             .expect("name and value are set")
     });
-    Message::builder().subject(utf8(mail.subject.as_str())).body(body).set_headers(Some(headers.collect())).build()
+    // None of none: an empty list is a member that SES need not look at.
+    let attachments = (!mail.attachments.is_empty()).then(|| mail.attachments.iter().map(print_attachment).collect());
+    Message::builder()
+        .subject(utf8(mail.subject.as_str()))
+        .body(body)
+        .set_headers(Some(headers.collect()))
+        .set_attachments(attachments)
+        .build()
+}
+
+/// In base64 whatever it is: SES would otherwise send 7-bit text, which most files are not.
+fn print_attachment(attachment: &domain::attachment::Attachment) -> Attachment {
+    Attachment::builder()
+        .file_name(attachment.file_name.as_str())
+        .content_type(attachment.content_type.as_str())
+        .content_disposition(AttachmentContentDisposition::Attachment)
+        .content_transfer_encoding(AttachmentContentTransferEncoding::Base64)
+        .raw_content(Blob::new(&*attachment.content))
+        .build()
+        .expect("name and content are set")
 }
 
 fn mailbox(name: Option<&domain::name::DisplayName>, address: &EmailAddress) -> String {
@@ -334,6 +361,35 @@ mod tests {
         assert_eq!(reason_of("ada@example.net"), Reason::RecipientUnverified);
         assert_eq!(reason_of("ada@example.net, sender@example.org"), Reason::IdentityUnverified);
         assert_eq!(reason_of("Example.org"), Reason::IdentityUnverified);
+    }
+
+    #[test]
+    fn a_file_leaves_in_base64_under_its_own_type_and_a_mail_without_files_names_none() {
+        let tag = |text: &str| domain::header::TagValue::parse(text).expect("a tag");
+        let mut mail = Mail {
+            from: sender(),
+            from_name: None,
+            to: sender(),
+            to_name: None,
+            subject: domain::header::Subject::parse("s").expect("a subject"),
+            text: Some("t".to_owned()),
+            html: None,
+            headers: Vec::new(),
+            attachments: Vec::new(),
+            tags: domain::mail::MailTags { notification: tag("n"), attempt: tag("1"), tenant: tag("t") },
+        };
+        assert_eq!(print_message(&mail).attachments, None);
+        mail.attachments.push(domain::attachment::Attachment {
+            file_name: domain::attachment::FileName::parse("invite.ics").expect("a name"),
+            content_type: domain::attachment::ContentType::of_invitation(domain::calendar::Method::Request),
+            content: "BEGIN:VCALENDAR é".as_bytes().into(),
+        });
+        let printed = print_message(&mail);
+        let [file] = printed.attachments() else { panic!("one file, not {printed:?}") };
+        assert_eq!((file.file_name(), file.raw_content().as_ref()), ("invite.ics", "BEGIN:VCALENDAR é".as_bytes()));
+        assert_eq!(file.content_type(), Some("text/calendar; method=REQUEST; charset=UTF-8"));
+        assert_eq!(file.content_disposition(), Some(&AttachmentContentDisposition::Attachment));
+        assert_eq!(file.content_transfer_encoding(), Some(&AttachmentContentTransferEncoding::Base64));
     }
 
     #[test]

@@ -97,6 +97,10 @@ prefixed_id! {
     EventId, "evt_"
 }
 prefixed_id! {
+    /// Names one file that leaves with the mails of a request.
+    AttachmentId, "file_"
+}
+prefixed_id! {
     /// Names one message that ended in the dead-letter queue.
     DeadLetterId, "dl_"
 }
@@ -339,9 +343,10 @@ mod tests {
             DeliveryId::from_uuid(UUID).to_string(),
             AttemptId::from_uuid(UUID).to_string(),
             EventId::from_uuid(UUID).to_string(),
+            AttachmentId::from_uuid(UUID).to_string(),
             DeadLetterId::from_uuid(UUID).to_string(),
         ];
-        let wanted = ["ntf_", "dlv_", "att_", "evt_", "dl_"].map(|prefix| format!("{prefix}{HEX}"));
+        let wanted = ["ntf_", "dlv_", "att_", "evt_", "file_", "dl_"].map(|prefix| format!("{prefix}{HEX}"));
         assert_eq!(printed, wanted);
         assert_eq!(TenantId::from_uuid(UUID).to_string(), "01935f0a-7bcd-7e11-8a2b-0c0d0e0fa0b1");
     }

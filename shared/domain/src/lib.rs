@@ -6,6 +6,7 @@
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again; [`render`] and [`template`] are what people read.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
+//! [`attachment`] and [`calendar`] are what leaves along with a mail.
 //! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
 
 pub mod notification;
@@ -33,6 +34,10 @@ pub mod feedback;
 pub mod explain;
 
 pub mod mail;
+
+pub mod attachment;
+
+pub mod calendar;
 
 pub mod secret;
 

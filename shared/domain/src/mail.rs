@@ -1,6 +1,7 @@
 //! A mail that is ready to leave, and the port that takes it.
 
 use crate::address::EmailAddress;
+use crate::attachment::Attachment;
 use crate::header::{Header, Subject, TagValue};
 use crate::name::DisplayName;
 use crate::outcome::SendOutcome;
@@ -25,6 +26,8 @@ pub struct Mail {
     pub html: Option<String>,
     /// Further headers.
     pub headers: Vec<Header>,
+    /// What leaves along with it.
+    pub attachments: Vec<Attachment>,
     /// What events about this mail are correlated by.
     pub tags: MailTags,
 }

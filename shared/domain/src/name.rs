@@ -40,7 +40,7 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 /// Characters that make what follows read backwards: they let a name swallow the address beside it.
-fn turns_direction(character: char) -> bool {
+pub(crate) fn turns_direction(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

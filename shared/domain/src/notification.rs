@@ -1,6 +1,8 @@
 //! A notification as a caller asks for it, and how its deliveries begin.
 
 use crate::address::{EmailAddress, PhoneNumber};
+use crate::attachment::Attachment;
+use crate::calendar::Invitation;
 use crate::category::{DeliveryRules, Priority};
 use crate::delivery::{Channel, DeliveryState};
 use crate::due::{self, PUBLISH_LEAD};
@@ -93,6 +95,10 @@ pub struct NotificationRequest {
     pub content: InlineContent,
     /// The template's variables.
     pub data: serde_json::Value,
+    /// Files that leave with the mail.
+    pub attachments: Vec<Attachment>,
+    /// An event that the mail invites to.
+    pub invitation: Option<Invitation>,
     /// When to send; `None` is now.
     pub send_at: Option<Timestamp>,
     /// When it is too late.
@@ -313,6 +319,8 @@ mod tests {
             template: None,
             content: InlineContent::default(),
             data: serde_json::json!({}),
+            attachments: Vec::new(),
+            invitation: None,
             send_at: None,
             expires_at: None,
             dedupe: None,

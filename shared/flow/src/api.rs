@@ -29,6 +29,7 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::limits::with_limit;
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
+use domain::address::EmailAddress;
 use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
 use domain::secret::KeyService;
@@ -45,6 +46,8 @@ pub struct Api<Q, K> {
     pub keys: LinkKeys<K>,
     /// Where those links lead.
     pub public_url: PublicUrl,
+    /// The sender of tenants that have none, as the processor has it.
+    pub sender: EmailAddress,
 }
 
 type Answer = Result<Response, Refused>;

@@ -18,7 +18,8 @@ use adapters::wire::limits::with_limit;
 use adapters::wire::notification_request::{NotificationsBody, Shape, locate_refusal, read_notifications};
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::{Function, Scope};
-use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
+use domain::attachment::Attachment;
+use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication, Queue};
 use domain::quota::seconds_to_next_day;
@@ -77,6 +78,8 @@ enum Answer {
 /// What was decided about a request.
 struct Decided<'a> {
     accepted: Vec<Accepted<'a>>,
+    /// The files of all of them, each once.
+    attachments: Vec<(AttachmentId, &'a Attachment)>,
     results: Vec<Value>,
     errors: Vec<FieldError>,
 }
@@ -165,9 +168,9 @@ impl<Q: Queue> Enqueue<Q> {
         }
 
         let results = Value::Array(decided.results);
-        let stored =
-            store::accept_notifications(&self.database, &asked.caller, &asked.key, &decided.accepted, &results).await;
-        match stored.map_err(|error| name_the_day(error, context.now))? {
+        let (accepted, files) = (&decided.accepted, &decided.attachments);
+        let stored = store::accept_notifications(&self.database, &asked.caller, &asked.key, accepted, files, &results);
+        match stored.await.map_err(|error| name_the_day(error, context.now))? {
             AcceptResult::AlreadyAnswered(stored) => replay(stored, &asked.key),
             AcceptResult::Stored { answer, duplicates } => {
                 let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
@@ -274,7 +277,8 @@ fn replay(stored: StoredAnswer, key: &RequestKey) -> Result<Answer, Refused> {
 }
 
 fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> {
-    let mut decided = Decided { accepted: Vec::new(), results: Vec::new(), errors: Vec::new() };
+    let mut decided =
+        Decided { accepted: Vec::new(), attachments: Vec::new(), results: Vec::new(), errors: Vec::new() };
     // Within one request, too, a dedupe key lets one through.
     let mut winners: HashMap<String, NotificationId> = HashMap::new();
     for (index, item) in asked.body.items.iter().enumerate() {
@@ -292,6 +296,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
                 continue;
             }
         };
+        let attachments: Vec<_> = request.attachments.iter().map(|file| decided.keep(file)).collect();
         let mut data = None;
         for (place, (recipient, plan)) in request.recipients.iter().zip(plans).enumerate() {
             let place = item.has_list.then_some(place);
@@ -324,6 +329,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
                 recipient,
                 deliveries: plan.channels.iter().map(|_| DeliveryId::from_uuid(new_uuid())).collect(),
                 plan,
+                attachments: attachments.clone(),
                 dedupe_key,
                 traceparent: asked.traceparent.clone(),
             });
@@ -339,7 +345,17 @@ fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Op
     Some(Arc::new(data))
 }
 
-impl Decided<'_> {
+impl<'a> Decided<'a> {
+    /// The id that a file is stored by. A file that comes twice is stored once.
+    fn keep(&mut self, file: &'a Attachment) -> AttachmentId {
+        if let Some((id, _)) = self.attachments.iter().find(|(_, kept)| *kept == file) {
+            return *id;
+        }
+        let id = AttachmentId::from_uuid(new_uuid());
+        self.attachments.push((id, file));
+        id
+    }
+
     fn reject(&mut self, index: usize, place: Option<usize>, errors: Vec<FieldError>, request_id: &str) {
         let problem = Problem::invalid(errors.clone()).document(request_id);
         let mut result = json!({"index": index, "status": "rejected", "problem": problem});

@@ -1,6 +1,8 @@
 //! Makes a message of a template and what is known of its recipient. Sending, previewing and showing what was sent all
 //! come here, so that each gives the same bytes.
 
+use domain::attachment::{Attachment, ContentType, FileName};
+use domain::calendar::{INVITATION_FILE, Invitation, InvitationFacts};
 use domain::category::Class;
 use domain::link::{LinkKeyRing, LinkToken, PublicUrl};
 use domain::render::{
@@ -66,6 +68,31 @@ pub(crate) fn make_message(
     let parts = Rendered { text, ..rendered };
     let parts = if needs_footer { add_footer(parts, about.links, &formats.locale) } else { parts };
     Ok(Message { hash: hash_parts(&parts), parts })
+}
+
+/// An invitation as a file of its mail.
+pub(crate) fn print_invitation(invitation: &Invitation, facts: &InvitationFacts<'_>) -> Attachment {
+    Attachment {
+        file_name: FileName::parse(INVITATION_FILE).expect("its name is one that is sent"),
+        content_type: ContentType::of_invitation(invitation.method),
+        content: invitation.print(facts).into_bytes().into(),
+    }
+}
+
+/// The digest of a message and the files that leave with it; without any, the message's own.
+pub(crate) fn hash_with_files(message: [u8; 32], files: &[Attachment]) -> [u8; 32] {
+    if files.is_empty() {
+        return message;
+    }
+    let mut digest = Sha256::new();
+    digest.update(message);
+    for Attachment { file_name, content_type, content } in files {
+        for part in [file_name.as_str().as_bytes(), content_type.as_str().as_bytes(), content] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+    }
+    digest.finalize().into()
 }
 
 /// Where a recipient leaves a category and manages preferences; `None` while no key may sign yet.

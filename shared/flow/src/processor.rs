@@ -10,11 +10,12 @@
 //! The queue itself is not needed for correctness: every open delivery has a due time, and a lost message is published
 //! again.
 
-use crate::message::{Reader, Subject, make_message, sign_links};
+use crate::message::{Reader, Subject, hash_with_files, make_message, print_invitation, sign_links};
 use crate::outbox::tell_until;
 use crate::template_cache::{Cached, Compiled, TemplateCache};
 use adapters::ids::new_uuid;
 use adapters::ses::MailConfig;
+use adapters::store::attachments::{AttachmentKey, load_attachments_across_tenants};
 use adapters::store::attempts::{AttemptRecord, Recorded, record_across_tenants};
 use adapters::store::claims::{self as store, Claim, ClaimedDelivery, DeliveryKey};
 use adapters::store::database::{Database, StoreError};
@@ -24,7 +25,9 @@ use adapters::telemetry::{chain, digest};
 use adapters::wire::queue_message::read_message;
 use adapters::wire::sqs_event::{BatchResponse, Record};
 use domain::address::EmailAddress;
-use domain::decision::{Finding, Verdict, decide_dispatch};
+use domain::attachment::Attachment;
+use domain::calendar::InvitationFacts;
+use domain::decision::{Decision, Finding, Verdict, decide_dispatch};
 use domain::delivery::Reason;
 use domain::event::{Event, EventBus, event_type};
 use domain::header::{Header, HeaderName, HeaderValue, TagValue};
@@ -188,9 +191,10 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
                 Claim::Missing => drop(known.insert(key, Known::Missing)),
             }
         }
-        let contents = self.load_contents(&claimed).await;
-        let concluded: Vec<Concluded> = stream::iter(claimed)
-            .map(|claimed| self.conclude(claimed, &contents, deadline))
+        let decided: Vec<_> = claimed.into_iter().map(|claimed| (decide_dispatch(&claimed.facts), claimed)).collect();
+        let contents = self.load_contents(&decided).await;
+        let concluded: Vec<Concluded> = stream::iter(decided)
+            .map(|(decision, claimed)| self.conclude(decision, claimed, &contents, deadline))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
@@ -219,8 +223,13 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
         known
     }
 
-    async fn conclude(&self, claimed: Box<ClaimedDelivery>, contents: &Contents, deadline: Instant) -> Concluded {
-        let decision = decide_dispatch(&claimed.facts);
+    async fn conclude(
+        &self,
+        decision: Decision,
+        claimed: Box<ClaimedDelivery>,
+        contents: &Contents,
+        deadline: Instant,
+    ) -> Concluded {
         let mut content_hash = None;
         let conclusion = if deadline.saturating_duration_since(Instant::now()) < RESERVE {
             Conclusion::HandedBack(words("OutOfTime", "the invocation's time ran out before this delivery"))
@@ -251,16 +260,24 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
         Concluded { claimed, findings: decision.findings, content_hash, settlement }
     }
 
-    /// What the batch is rendered with and signed by: templates and link keys that this instance does not have yet.
-    async fn load_contents(&self, claimed: &[Box<ClaimedDelivery>]) -> Contents {
-        let wanted: HashSet<_> = claimed.iter().filter_map(|claimed| version_of(claimed)).collect();
-        let tenants: HashSet<_> = claimed.iter().map(|claimed| claimed.key.tenant).collect();
+    /// What the batch is rendered with and signed by: templates and link keys that this instance does not have yet, and
+    /// the files of what goes. A batch without files asks for none.
+    async fn load_contents(&self, decided: &[(Decision, Box<ClaimedDelivery>)]) -> Contents {
+        let wanted: HashSet<_> = decided.iter().filter_map(|(_, claimed)| version_of(claimed)).collect();
+        let tenants: HashSet<_> = decided.iter().map(|(_, claimed)| claimed.key.tenant).collect();
         let tenants: Vec<TenantId> = tenants.into_iter().collect();
-        let (templates, rings) = tokio::join!(
+        let going = decided.iter().filter(|(decision, _)| decision.verdict == Verdict::Send);
+        let files: HashSet<_> = going.flat_map(|(_, claimed)| files_of(claimed)).collect();
+        let files: Vec<AttachmentKey> = files.into_iter().collect();
+        let (templates, rings, files) = tokio::join!(
             self.templates.load_across_tenants(&self.database, wanted),
-            self.keys.load_or_create_across_tenants(&self.database, &tenants)
+            self.keys.load_or_create_across_tenants(&self.database, &tenants),
+            load_attachments_across_tenants(&self.database, &files)
         );
-        Contents { templates, rings }
+        if let Err(error) = &files {
+            tracing::error!(error = chain(error), "the files of a batch could not be read");
+        }
+        Contents { templates, rings, files }
     }
 
     fn compose(&self, claimed: &ClaimedDelivery, contents: &Contents) -> Result<Composed, Conclusion> {
@@ -299,16 +316,32 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
         let compiled = template.as_ref().as_ref().map_err(|error| Conclusion::RenderFailed(error.clone()))?;
         let message = make_message(compiled, &reader, &about).map_err(Conclusion::RenderFailed)?;
         let name = |name: &Option<String>| name.as_deref().and_then(|name| DisplayName::parse(name).ok());
+        let (from_name, to_name) = (name(&claimed.from_name), name(&claimed.recipient.name));
+        let mut attachments = choose_files(claimed, contents)?;
+        attachments.extend(claimed.invitation.as_ref().map(|invitation| {
+            let facts = InvitationFacts {
+                notification: claimed.notification,
+                accepted_at: claimed.accepted_at,
+                sender: &from,
+                sender_name: from_name.as_ref(),
+                recipient: &to,
+                recipient_name: to_name.as_ref(),
+                time_zone: &claimed.facts.zone,
+            };
+            print_invitation(invitation, &facts)
+        }));
+        let hash = hash_with_files(message.hash, &attachments);
         let tag = |text: String| TagValue::parse(&text).expect("ids and numbers consist of what tags may hold");
         let mail = Mail {
             from,
-            from_name: name(&claimed.from_name),
+            from_name,
             to,
-            to_name: name(&claimed.recipient.name),
+            to_name,
             subject: message.parts.subject,
             text: message.parts.text,
             html: message.parts.html,
             headers: mail_headers(claimed).into_iter().chain(leaving).collect(),
+            attachments,
             tags: MailTags {
                 notification: tag(claimed.notification.to_string()),
                 attempt: tag(claimed.attempt_number.to_string()),
@@ -319,7 +352,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
             "P5_rendered",
             Err(Conclusion::HandedBack(words("Failpoint", "told to fail at P5_rendered")))
         );
-        Ok(Composed { mail, hash: message.hash })
+        Ok(Composed { mail, hash })
     }
 
     /// Where this recipient leaves the category, and the headers by which mail readers offer it (RFC 8058); none of them
@@ -426,6 +459,7 @@ enum Known {
 struct Contents {
     templates: Result<HashMap<VersionKey, Cached>, StoreError>,
     rings: Result<LinkKeyRings, StoreError>,
+    files: Result<HashMap<AttachmentKey, Attachment>, StoreError>,
 }
 
 /// A mail and the digest of what it says.
@@ -463,6 +497,22 @@ fn version_of(claimed: &ClaimedDelivery) -> Option<VersionKey> {
         locale,
         version,
     })
+}
+
+fn files_of(claimed: &ClaimedDelivery) -> impl Iterator<Item = AttachmentKey> {
+    let tenant = claimed.key.tenant;
+    claimed.attachments.iter().map(move |attachment| AttachmentKey { tenant, attachment: *attachment })
+}
+
+/// The files that leave with the delivery, in order; a mail that lacks one waits.
+fn choose_files(claimed: &ClaimedDelivery, contents: &Contents) -> Result<Vec<Attachment>, Conclusion> {
+    let unread = |detail: &str| Conclusion::HandedBack(words("AttachmentsUnavailable", detail));
+    let found = |key| match &contents.files {
+        // An erased recipient's are gone; the next claim does not name them any more.
+        Ok(files) => files.get(&key).cloned().ok_or_else(|| unread("a file is not there any more")),
+        Err(_) => Err(unread("the files could not be read")),
+    };
+    files_of(claimed).map(found).collect()
 }
 
 /// What the delivery is rendered with: the template as this instance keeps it, or one that is made of it and the

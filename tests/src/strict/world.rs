@@ -10,6 +10,7 @@ use adapters::store::keys::LinkKeys;
 use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::queue_message::read_message;
 use adapters::wire::ses_event::read_ses_event;
+use domain::address::EmailAddress;
 use domain::id::TenantId;
 use domain::link::PublicUrl;
 use flow::api::Api;
@@ -562,6 +563,7 @@ async fn furnish(admin: &PgPool) {
         queue: RecordingQueue::default(),
         keys: LinkKeys::new(Arc::new(Envelope::new(ScriptedKeyService::default()))),
         public_url: PublicUrl::parse(PUBLIC_URL).expect("a URL"),
+        sender: EmailAddress::parse("sender@harkara.test").expect("an address"),
     };
     let template = json!({"variants": [{
         "locale": "en", "subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>",

@@ -333,6 +333,7 @@ async fn while_the_key_service_is_out_a_page_asks_for_patience(pool: PgPool) {
         queue: stage.queue.clone(),
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
+        sender: stage.api.sender.clone(),
     };
     let click = async || {
         let headers = [("content-type", "application/x-www-form-urlencoded")];

@@ -3,6 +3,7 @@
 mod admission;
 mod admission_step;
 mod api;
+mod attachments;
 mod audit;
 mod dead_letter;
 mod decisions;

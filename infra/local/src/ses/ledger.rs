@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::address::Address;
+use super::attachment::SentFile;
 use super::refusal::Refusal;
 use super::rules::CheckedMail;
 
@@ -38,6 +39,9 @@ pub struct LedgerEntry {
     pub tags: BTreeMap<String, String>,
     /// The custom headers by name.
     pub headers: BTreeMap<String, String>,
+    /// The files, without their content.
+    #[serde(default)]
+    pub attachments: Vec<SentFile>,
     /// Name of the configuration set.
     pub configuration_set: Option<String>,
     /// What became of the request.
@@ -107,6 +111,7 @@ impl LedgerEntry {
             html: mail.html,
             tags: mail.tags,
             headers: mail.headers,
+            attachments: mail.attachments,
             configuration_set: mail.configuration_set,
             outcome,
         }
@@ -126,6 +131,7 @@ impl LedgerEntry {
             html: None,
             tags: BTreeMap::new(),
             headers: BTreeMap::new(),
+            attachments: Vec::new(),
             configuration_set: None,
             outcome: Outcome::Refused(refusal),
         }

@@ -21,6 +21,7 @@
 
 mod account;
 mod address;
+mod attachment;
 pub mod connection;
 mod event_book;
 mod event_script;
@@ -35,6 +36,7 @@ mod routes;
 mod rules;
 mod server;
 
+pub use attachment::SentFile;
 pub use event_book::{EventBook, EventSink, ToldEvent};
 pub use fault::{Fault, FaultError, SIMULATOR_DOMAIN};
 pub use happening::{Happening, MailFacts};

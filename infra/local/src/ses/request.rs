@@ -44,6 +44,21 @@ pub(super) struct Message {
     pub(super) body: Body,
     #[serde(default)]
     pub(super) headers: Vec<MessageHeader>,
+    #[serde(default)]
+    pub(super) attachments: Vec<Attachment>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct Attachment {
+    pub(super) file_name: String,
+    /// In base64.
+    pub(super) raw_content: String,
+    pub(super) content_type: Option<String>,
+    pub(super) content_disposition: Option<String>,
+    pub(super) content_description: Option<String>,
+    pub(super) content_id: Option<String>,
+    pub(super) content_transfer_encoding: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

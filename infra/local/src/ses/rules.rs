@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::Address;
+use super::attachment::{SentFile, check_attachments};
 use super::refusal::Refusal;
 use super::request::{Content, Message, MessageHeader, MessageTag, SendEmail};
 use super::server::Allowed;
@@ -61,6 +62,7 @@ pub(super) struct CheckedMail {
     pub(super) html: Option<String>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) headers: BTreeMap<String, String>,
+    pub(super) attachments: Vec<SentFile>,
     pub(super) configuration_set: Option<String>,
 }
 
@@ -82,7 +84,7 @@ pub(super) fn check_request(request: SendEmail, account: &Account) -> Result<Che
         }
         _ => {}
     }
-    let Message { subject, body, headers } = request.content.simple;
+    let Message { subject, body, headers, attachments } = request.content.simple;
     check_content("Subject", &subject)?;
     if subject.data.chars().any(char::is_control) {
         return Err(Refusal::bad_request("The subject contains a line break or another control character."));
@@ -96,6 +98,7 @@ pub(super) fn check_request(request: SendEmail, account: &Account) -> Result<Che
         }
     }
     let headers = check_headers(headers)?;
+    let attachments = check_attachments(attachments)?;
     let tags = check_tags(request.email_tags)?;
     if let Some(name) = &request.configuration_set_name {
         check_configuration_set(name, account)?;
@@ -111,6 +114,7 @@ pub(super) fn check_request(request: SendEmail, account: &Account) -> Result<Che
         html: body.html.map(|content| content.data),
         tags,
         headers,
+        attachments,
         configuration_set: request.configuration_set_name,
     })
 }
@@ -228,6 +232,7 @@ mod tests {
             "FromEmailAddress": "Post <post@example.in>",
             "Destination": {"ToAddresses": ["asha@example.org"]},
             "Content": {"Simple": {
+                "Attachments": [{"FileName": "a.txt", "RawContent": "aGk="}],
                 "Subject": {"Data": "नमस्ते", "Charset": "UTF-8"},
                 "Body": {"Text": {"Data": "hello"}, "Html": {"Data": "<p>hello</p>"}},
                 "Headers": [{"Name": "List-Unsubscribe", "Value": "<https://example.in/u>"}]
@@ -267,6 +272,7 @@ mod tests {
         assert_eq!(mail.text.as_deref(), Some("hello"));
         assert_eq!(mail.html.as_deref(), Some("<p>hello</p>"));
         assert_eq!(mail.tags["nid"], "ntf_1");
+        assert_eq!((mail.attachments[0].file_name.as_str(), mail.attachments[0].size_bytes), ("a.txt", 2));
         assert_eq!(mail.headers["List-Unsubscribe"], "<https://example.in/u>");
         assert_eq!(mail.configuration_set.as_deref(), Some("harkara"));
     }
@@ -358,7 +364,8 @@ mod tests {
         for (pointer, value) in [
             ("/TenantName", json!("t")),
             ("/Content/Raw", json!({"Data": ""})),
-            ("/Content/Simple/Attachments", json!([])),
+            ("/Content/Simple/Preheader", json!("p")),
+            ("/Content/Simple/Attachments", json!([{"FileName": "a.txt", "RawContent": "aGk=", "Url": "u"}])),
             ("/Destination/Extra", json!([])),
         ] {
             let mut request = sound();

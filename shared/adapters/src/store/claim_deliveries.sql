@@ -58,12 +58,12 @@ decided AS (
     RETURNING d.*, d AS whole, r.attempt_id, v.verdict
 ),
 -- What was claimed, with everything that it takes to decide about it and to render it; the template by name only,
--- because most workers have it already. The best locale for the recipient's language.
+-- because most workers have it already, and files by their ids, because few mails have any. The best locale for the recipient's language.
 content AS (
     SELECT c.tenant_id, c.delivery_id, c.notification_id, c.channel, c.attempt_count, c.uncounted_attempt_count,
            c.max_attempts, c.attempt_id,
            n.category_key, n.recipient_id, n.subject, n.text_body, n.html_body, n.data, n.metadata, n.sandbox,
-           n.priority, n.send_at, n.expires_at,
+           n.attachments, n.calendar, n.created_at AS accepted_at, n.priority, n.send_at, n.expires_at,
            coalesce(n.email, r.email) AS email, coalesce(n.name, r.name) AS name,
            coalesce(n.locale, r.locale, t.locale) AS locale, coalesce(n.time_zone, r.time_zone, t.time_zone) AS time_zone,
            coalesce(r.roles, '{}') AS roles, r.attributes,
@@ -139,6 +139,8 @@ SELECT
     c.subject AS "subject?", c.text_body AS "text_body?", c.html_body AS "html_body?",
     c.template_key AS "template_key?", c.template_locale AS "template_locale?", c.template_version AS "template_version?",
     c.data AS "data?", c.metadata AS "metadata?",
+    c.attachments AS "attachments?", c.calendar AS "calendar?",
+    c.accepted_at AS "accepted_at?: jiff_sqlx::Timestamp",
     c.tenant_name AS "tenant_name?", c.salt AS "salt?", c.from_address AS "from_address?", c.from_name AS "from_name?",
     CASE WHEN c.delivery_id IS NOT NULL THEN now() END AS "now?: jiff_sqlx::Timestamp",
     c.send_at AS "send_at?: jiff_sqlx::Timestamp", c.expires_at AS "expires_at?: jiff_sqlx::Timestamp",

@@ -3,10 +3,12 @@
 use super::claims::{Claim, ClaimedDelivery, ClaimedRecipient, ClaimedTemplate, DeliveryKey};
 use super::database::StoreError;
 use super::preferences::read_wishes;
+use crate::wire::calendar::read_calendar;
+use domain::calendar::Invitation;
 use domain::category::{Class, DeliveryRules, Priority, UnknownPolicy};
 use domain::decision::{Allowance, DigestTime, DispatchFacts, NeededConsent};
 use domain::delivery::{Channel, DeliveryState};
-use domain::id::{AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
+use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
 use domain::link::SubjectId;
 use domain::moment::TimeZoneName;
 use domain::notification::InlineContent;
@@ -49,6 +51,9 @@ pub(super) struct ClaimRow {
     pub(super) template_version: Option<i32>,
     pub(super) data: Option<Value>,
     pub(super) metadata: Option<Value>,
+    pub(super) attachments: Option<Vec<uuid::Uuid>>,
+    pub(super) calendar: Option<Value>,
+    pub(super) accepted_at: Option<jiff_sqlx::Timestamp>,
     pub(super) tenant_name: Option<String>,
     pub(super) salt: Option<Vec<u8>>,
     pub(super) from_address: Option<String>,
@@ -132,6 +137,9 @@ impl ClaimRow {
                 .map(|key| ClaimedTemplate { key, version: self.template_locale.zip(self.template_version) }),
             data: self.data.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
+            attachments: self.attachments.unwrap_or_default().into_iter().map(AttachmentId::from_uuid).collect(),
+            invitation: read_invitation(self.calendar.as_ref())?,
+            accepted_at: there(self.accepted_at, "time of acceptance")?.to_jiff(),
             identity: self.from_address.as_deref().map_or_else(|| "default".to_owned(), str::to_lowercase),
             tenant_name: there(self.tenant_name, "tenant name")?,
             salt: there(self.salt, "salt")?,
@@ -173,6 +181,12 @@ impl ClaimRow {
             },
         })
     }
+}
+
+/// The invitation of a notification, as `calendar` keeps it.
+pub(super) fn read_invitation(calendar: Option<&Value>) -> Result<Option<Invitation>, StoreError> {
+    let read = calendar.map(|calendar| read_calendar(calendar, String::new())).transpose();
+    read.map_err(|_| StoreError::Corrupt("calendar"))
 }
 
 fn there<T>(value: Option<T>, what: &'static str) -> Result<T, StoreError> {

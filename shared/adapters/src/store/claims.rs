@@ -4,14 +4,16 @@
 
 use super::claim_row::ClaimRow;
 use super::database::{Database, StoreError};
+use domain::calendar::Invitation;
 use domain::category::DeliveryRules;
 use domain::decision::DispatchFacts;
 use domain::delivery::Channel;
-use domain::id::{AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
+use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
 use domain::link::SubjectId;
 use domain::notification::InlineContent;
 use domain::outcome::AttemptBudget;
 use domain::retry::{self, LONGEST_EARLY};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -78,6 +80,12 @@ pub struct ClaimedDelivery {
     pub data: Value,
     /// The caller's own words, for events.
     pub metadata: Value,
+    /// The files that leave with it, in order.
+    pub attachments: Vec<AttachmentId>,
+    /// The event that it invites to.
+    pub invitation: Option<Invitation>,
+    /// When the notification was accepted.
+    pub accepted_at: Timestamp,
     /// Whose breaker its refusals may open: the tenant's sender in lower case, or `default`.
     pub identity: String,
     /// What the tenant is called.

@@ -1,9 +1,12 @@
 //! What a delivery was rendered from, to render it once more.
 
+use super::claim_row::read_invitation;
 use super::database::{StoreError, TenantTransaction};
-use domain::id::{CategoryKey, DeliveryId, NotificationId};
+use domain::calendar::Invitation;
+use domain::id::{AttachmentId, CategoryKey, DeliveryId, NotificationId};
 use domain::link::SubjectId;
 use domain::render::TemplateSource;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
 
@@ -17,8 +20,18 @@ pub struct SentContent {
     pub category: CategoryKey,
     /// Whether the recipient cannot leave it, as things are now.
     pub is_mandatory: bool,
+    /// When the notification was accepted.
+    pub accepted_at: Timestamp,
+    /// The files that left with it, in order.
+    pub attachments: Vec<AttachmentId>,
+    /// The event that it invites to.
+    pub invitation: Option<Invitation>,
     /// What the tenant is called.
     pub tenant_name: String,
+    /// The tenant's sender, as things are now.
+    pub from_address: Option<String>,
+    /// The sender's name, as things are now.
+    pub from_name: Option<String>,
     /// The known recipient.
     pub recipient: Option<String>,
     /// Who that is to links.
@@ -61,7 +74,8 @@ pub async fn read_sent(
 ) -> Result<Option<SentContent>, StoreError> {
     let row = sqlx::query!(
         r#"SELECT n.notification_id, n.category_key, n.recipient_id, n.data, n.subject, n.text_body, n.html_body,
-                  t.name AS tenant_name, coalesce(n.name, r.name) AS name, coalesce(n.email, r.email) AS email,
+                  n.attachments, n.calendar, n.created_at AS "accepted_at: jiff_sqlx::Timestamp",
+                  t.name AS tenant_name, t.from_address, t.from_name, coalesce(n.name, r.name) AS name, coalesce(n.email, r.email) AS email,
                   coalesce(n.locale, r.locale, t.locale) AS "locale!",
                   coalesce(n.time_zone, r.time_zone, t.time_zone) AS "time_zone!",
                   coalesce(r.attributes, '{}') AS "attributes!",
@@ -94,7 +108,12 @@ pub async fn read_sent(
         notification: NotificationId::from_uuid(row.notification_id),
         category: CategoryKey::parse(&row.category_key).map_err(|_| StoreError::Corrupt("category"))?,
         is_mandatory: row.is_mandatory,
+        accepted_at: row.accepted_at.to_jiff(),
+        attachments: row.attachments.into_iter().map(AttachmentId::from_uuid).collect(),
+        invitation: read_invitation(row.calendar.as_ref())?,
         tenant_name: row.tenant_name,
+        from_address: row.from_address,
+        from_name: row.from_name,
         recipient: row.recipient_id,
         subject: SubjectId::from_uuid(row.subject_id),
         name: row.name,

@@ -4,10 +4,12 @@
 
 use super::database::{Database, StoreError};
 use super::limits::RequestLimit;
+use crate::wire::calendar::print_calendar;
 use crate::wire::http::Caller;
+use domain::attachment::Attachment;
 use domain::category::{DeliveryRules, UnknownPolicy};
 use domain::delivery::{Channel, DeliveryState};
-use domain::id::{DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
+use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{CategoryDefaults, NotificationRequest, Plan, Reach, Recipient, TenantContext};
 use domain::template::Variables;
 use jiff::Timestamp;
@@ -82,6 +84,8 @@ pub struct Accepted<'a> {
     pub data: Option<Arc<Value>>,
     /// An id for each channel of the plan, in order.
     pub deliveries: Vec<DeliveryId>,
+    /// The files that leave with it, in order.
+    pub attachments: Vec<AttachmentId>,
     /// The key that turns repetitions away; it holds for this recipient only.
     pub dedupe_key: Option<String>,
     /// The caller's trace.
@@ -135,20 +139,27 @@ pub async fn read_context(
     read_context_row(row.context, RequestLimit::read(row.limit)?)
 }
 
-/// Stores accepted notifications, their deliveries and events, and the answer under its key, in one round trip, and
+/// Stores accepted notifications, their files, deliveries and events, and the answer under its key, in one round trip, and
 /// counts them against the tenant's quota: all of it, or nothing and [`StoreError::QuotaUsedUp`].
 pub async fn accept_notifications(
     database: &Database,
     caller: &Caller,
     key: &RequestKey,
     accepted: &[Accepted<'_>],
+    attachments: &[(AttachmentId, &Attachment)],
     results: &Value,
 ) -> Result<AcceptResult, StoreError> {
     let rows: Value = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
+    let ids: Vec<_> = attachments.iter().map(|(id, _)| id.as_uuid()).collect();
+    let column = |read: fn(&Attachment) -> &str| attachments.iter().map(|(_, file)| read(file).to_owned()).collect();
+    let file_names: Vec<String> = column(|file| file.file_name.as_str());
+    let content_types: Vec<String> = column(|file| file.content_type.as_str());
+    let contents: Vec<&[u8]> = attachments.iter().map(|(_, file)| &*file.content).collect();
     crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
-        r#"SELECT harkara.count_accepted($1, harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8)) AS "outcome!""#,
+        r#"SELECT harkara.count_accepted($1, harkara.keep_attachments($1,
+                      harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8), $9, $10, $11, $12)) AS "outcome!""#,
         caller.tenant.as_uuid(),
         caller.subject,
         key.route,
@@ -157,6 +168,10 @@ pub async fn accept_notifications(
         key.request_id,
         rows,
         results,
+        &ids,
+        &file_names,
+        &content_types,
+        &contents as &[&[u8]],
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -284,6 +299,8 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         html_body: Option<&'a str>,
         data: &'a Value,
         metadata: &'a Value,
+        attachments: Vec<uuid::Uuid>,
+        calendar: Option<Value>,
         priority: &'a str,
         sandbox: bool,
         send_at: Timestamp,
@@ -296,7 +313,8 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         event: Value,
     }
 
-    let Accepted { id, event_id, request, recipient, plan, data, deliveries, dedupe_key, traceparent } = accepted;
+    let Accepted { id, event_id, request, recipient, plan, data, deliveries, attachments, dedupe_key, traceparent } =
+        accepted;
     let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
     let inline = match recipient {
         Recipient::Known(_) => None,
@@ -338,6 +356,8 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         html_body: request.content.html.as_deref(),
         data: data.as_deref().unwrap_or(&request.data),
         metadata: &request.metadata,
+        attachments: attachments.iter().map(|id| id.as_uuid()).collect(),
+        calendar: request.invitation.as_ref().map(print_calendar),
         priority: request.priority.as_str(),
         sandbox: request.sandbox,
         send_at: plan.send_at,

@@ -2,8 +2,10 @@
 //!
 //! Each has types of its own here. Domain types are parsed from them and never carry serde.
 
+pub mod attachments;
 #[cfg(feature = "services")]
 pub mod audit;
+pub mod calendar;
 pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;

@@ -1,5 +1,7 @@
 //! The body of `POST /v1/notifications`: one object, or `{"notifications": [...]}`.
 
+use super::attachments::read_attachments;
+use super::calendar::{print_calendar, read_calendar};
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
 use domain::address::{EmailAddress, PhoneNumber};
@@ -21,7 +23,8 @@ pub(super) const MAX_PART_BYTES: usize = 256 * 1024;
 
 /// The largest metadata, in bytes: it travels with every event, of which ten share a request of 1 MB.
 pub(super) const MAX_METADATA_BYTES: usize = 4096;
-/// The most content of a request, counted once for each recipient, in bytes: each has a row of its own.
+/// The most content of a request, counted once for each recipient, in bytes: each has a row of its own. Files are
+/// counted once, because the recipients share them.
 const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A request as it came: how its answer is shaped, and its items.
@@ -130,7 +133,10 @@ fn within_limits(body: NotificationsBody) -> Result<NotificationsBody, Problem> 
 fn expanded_bytes(request: &NotificationRequest) -> usize {
     let content = &request.content;
     let parts = [&content.subject, &content.text, &content.html].into_iter().flatten().map(String::len).sum::<usize>();
-    (parts + request.data.to_string().len() + request.metadata.to_string().len()) * request.recipients.len()
+    let calendar = request.invitation.as_ref().map_or(0, |invitation| print_calendar(invitation).to_string().len());
+    let files: usize = request.attachments.iter().map(|attachment| attachment.content.len()).sum();
+    let own = parts + request.data.to_string().len() + request.metadata.to_string().len() + calendar;
+    own * request.recipients.len() + files
 }
 
 fn read_item(value: &Value, pointer: String) -> Item {
@@ -166,6 +172,8 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
     if let Err(error) = check_context(&data) {
         fields.wrong("data", error);
     }
+    let attachments = read_attachments(&mut fields);
+    let invitation = fields.object("calendar", read_calendar);
     let metadata = fields.opaque("metadata");
     if metadata.to_string().len() > MAX_METADATA_BYTES {
         fields.wrong("metadata", format_args!("must have at most {MAX_METADATA_BYTES} bytes as JSON"));
@@ -186,6 +194,8 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
         template,
         content,
         data,
+        attachments,
+        invitation,
         send_at,
         expires_at,
         dedupe,
@@ -301,12 +311,15 @@ mod tests {
             "category": "OBSERVATION_ASSIGNED", "recipient": {"id": "auditor-7"}, "data": {"observation": "42"},
             "channels": ["email"], "template": "observation_assigned", "subject": "s", "html": "h", "text": "t",
             "send_at": "2026-11-22T03:30:00Z", "expires_at": "2026-11-23T03:30:00Z",
+            "attachments": [{"filename": "a.txt", "content_type": "text/plain", "content": "aGk="}],
+            "calendar": {"start": "2026-11-24T10:00:00Z", "end": "2026-11-24T11:00:00Z", "summary": "Visit"},
             "dedupe": {"key": "obs-42-assigned", "window": "PT24H"}, "priority": "high", "sandbox": false,
             "metadata": {"appointment": "a-1"},
         });
         let read = read_notifications(&body).expect("read");
         assert_eq!(read.shape, Shape::One);
         let request = read.items[0].request.as_ref().expect("valid");
+        assert_eq!((request.attachments.len(), request.invitation.is_some()), (1, true));
         assert_eq!(request.dedupe.as_ref().map(|dedupe| dedupe.window_seconds), Some(86_400));
     }
 
@@ -330,6 +343,17 @@ mod tests {
             (with("sandbox", json!("no")), vec!["/sandbox"]),
             (with("subject", json!("a\nb")), vec!["/subject"]),
             (with("data", json!([])), vec!["/data"]),
+            (
+                with("attachments", json!([{"filename": "a.txt", "content_type": "a/b", "content": "?"}])),
+                vec!["/attachments/0/content"],
+            ),
+            (
+                with(
+                    "calendar",
+                    json!({"start": "2026-11-24T10:00:00Z", "end": "2026-11-24T09:00:00Z", "summary": "s"}),
+                ),
+                vec!["/calendar/end"],
+            ),
             (json!({"notifications": []}), vec!["/notifications"]),
             (json!({"notifications": [valid(), {"category": "X"}]}), vec!["/notifications/1/recipient"]),
             (json!({"notifications": vec![valid(); 101]}), vec!["/notifications"]),
@@ -337,6 +361,18 @@ mod tests {
         for (body, pointers) in table {
             assert_eq!(errors_of(body.clone()), pointers, "{body}");
         }
+    }
+
+    #[test]
+    fn files_are_counted_once_for_all_recipients_and_calendars_for_each() {
+        let file =
+            json!({"filename": "a.bin", "content_type": "application/octet-stream", "content": "A".repeat(512 * 1024)});
+        let mut many = with("recipients", json!(vec![json!({"id": "x"}); 1000]));
+        many.as_object_mut().expect("an object").remove("recipient");
+        many["attachments"] = json!([file]);
+        assert_eq!(errors_of(many.clone()), [""; 0]);
+        many["calendar"] = json!({"start": "2026-11-24T10:00:00Z", "end": "2026-11-24T11:00:00Z", "summary": "s", "description": "अ".repeat(8000)});
+        assert_eq!(errors_of(many), [""]);
     }
 
     #[test]

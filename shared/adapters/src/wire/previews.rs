@@ -1,9 +1,11 @@
 //! What templates make of data, as it is shown.
 
+use super::attachments::print_attachments;
 use super::fields::FieldError;
 use super::problem::Problem;
 use super::templates::print_hash;
 use crate::store::contents::SentContent;
+use domain::attachment::Attachment;
 use domain::render::{Part, RenderError, Rendered, Warning};
 use serde_json::{Value, json};
 
@@ -30,9 +32,17 @@ pub fn print_preview(parts: &Rendered, hash: &[u8], locale: &str, warnings: &[Wa
     printed
 }
 
-/// What a delivery said, and whether that is what was sent.
-pub fn print_content(sent: &SentContent, parts: &Rendered, hash: &[u8]) -> Value {
+/// What a delivery said and brought along, and whether that is what was sent. Of files, names and sizes are shown.
+pub fn print_content(
+    sent: &SentContent,
+    parts: &Rendered,
+    attachments: &[Attachment],
+    calendar: Option<&str>,
+    hash: &[u8],
+) -> Value {
     let mut printed = print_parts(parts, hash);
+    printed["attachments"] = print_attachments(attachments);
+    printed["calendar"] = calendar.into();
     printed["delivery_id"] = sent.delivery.to_string().into();
     printed["template"] =
         json!({"key": sent.template, "locale": sent.template_locale, "version": sent.template_version});

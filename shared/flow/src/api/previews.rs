@@ -2,9 +2,10 @@
 
 use super::templates::{read_draft, read_library};
 use super::{Answer, Api, parameter, show};
-use crate::message::{Message, Reader, Subject, make_message, warn_of};
+use crate::message::{Message, Reader, Subject, hash_with_files, make_message, print_invitation, warn_of};
 use crate::request::Refused;
 use adapters::ids::new_uuid;
+use adapters::store::attachments::read_attachments;
 use adapters::store::categories::read_category;
 use adapters::store::contents::{SentContent, read_sent};
 use adapters::store::database::TenantTransaction;
@@ -16,9 +17,14 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::previews::{print_content, print_preview, refuse_render};
 use adapters::wire::problem::Problem;
 use adapters::wire::templates::{PreviewBody, PreviewRecipient, read_preview, refuse_draft};
+use domain::address::EmailAddress;
+use domain::attachment::Attachment;
+use domain::calendar::InvitationFacts;
 use domain::category::Class;
 use domain::id::{DeliveryId, NotificationId, TemplateKey, TenantId};
 use domain::link::{LinkToken, SubjectId};
+use domain::moment::TimeZoneName;
+use domain::name::DisplayName;
 use domain::queue::Queue;
 use domain::render::{CompiledTemplate, FooterLinks, TemplateSource};
 use domain::secret::KeyService;
@@ -98,10 +104,33 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let caller = request.caller()?;
         let mut transaction = self.begin(request).await?;
         let sent = read_sent(&mut transaction, id).await?;
-        transaction.commit().await?;
         let Some(sent) = sent else { return show(None::<()>, "delivery that was rendered", |()| Value::Null) };
+        let mut files = read_attachments(&mut transaction, &sent.attachments).await?;
+        transaction.commit().await?;
         let message = self.render_sent(caller.tenant, &caller.subject, &sent).await?;
-        Ok(Response::json(200, &print_content(&sent, &message.parts, &message.hash)))
+        let invitation = self.print_sent_invitation(&sent);
+        let calendar = invitation.as_ref().map(|file| String::from_utf8_lossy(&file.content).into_owned());
+        files.extend(invitation);
+        let hash = hash_with_files(message.hash, &files);
+        Ok(Response::json(200, &print_content(&sent, &message.parts, &files, calendar.as_deref(), &hash)))
+    }
+
+    /// The invitation that left with a delivery; `None` where there was none, or whom it was for is not known any more.
+    fn print_sent_invitation(&self, sent: &SentContent) -> Option<Attachment> {
+        let invitation = sent.invitation.as_ref()?;
+        let address = |text: &Option<String>| text.as_deref().and_then(|text| EmailAddress::parse(text).ok());
+        let name = |text: &Option<String>| text.as_deref().and_then(|text| DisplayName::parse(text).ok());
+        let (sender_name, recipient_name) = (name(&sent.from_name), name(&sent.name));
+        let facts = InvitationFacts {
+            notification: sent.notification,
+            accepted_at: sent.accepted_at,
+            sender: &address(&sent.from_address).unwrap_or_else(|| self.sender.clone()),
+            sender_name: sender_name.as_ref(),
+            recipient: &address(&sent.email)?,
+            recipient_name: recipient_name.as_ref(),
+            time_zone: &TimeZoneName::parse(&sent.time_zone).ok()?,
+        };
+        Some(print_invitation(invitation, &facts))
     }
 
     async fn render_sent(&self, tenant: TenantId, actor: &str, sent: &SentContent) -> Result<Message, Refused> {

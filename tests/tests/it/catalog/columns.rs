@@ -9,7 +9,7 @@ async fn every_column_has_a_type_that_keeps_its_meaning(pool: PgPool) {
                use timestamptz, integer, bigint, text, boolean, uuid, jsonb or bytea; time is for the hours of anybody's day";
     let statement = "
         SELECT a.attrelid::regclass || '.' || a.attname, a.atttypid = ANY (
-            '{timestamptz, time, integer, bigint, text, text[], boolean, uuid, jsonb, bytea}'::regtype[])
+            '{timestamptz, time, integer, bigint, text, text[], boolean, uuid, uuid[], jsonb, bytea}'::regtype[])
         FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid
         WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";

@@ -59,6 +59,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         ORDER BY grantee::regrole::text, relname";
     let found: Vec<String> = sqlx::query_scalar(grants).fetch_all(&pool).await.expect("the catalog answers");
     let expected = [
+        "harkara_api attachments: INSERT, SELECT",
         "harkara_api attempts: SELECT",
         "harkara_api audit_blocks: SELECT",
         "harkara_api audit_log: SELECT",
@@ -85,6 +86,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api tenant_limits: SELECT",
         "harkara_api tenant_settings: INSERT, SELECT, UPDATE",
         "harkara_api tenants: SELECT",
+        "harkara_worker attachments: SELECT",
         "harkara_worker attempts: INSERT, SELECT, UPDATE",
         "harkara_worker breakers: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker categories: SELECT",

@@ -5,7 +5,7 @@ use adapters::store::migrations::MIGRATOR;
 
 /// What a migration does first. A verb that is not here yet is welcome.
 const VERBS: &[&str] = &[
-    "add", "allow", "alter", "backfill", "chain", "change", "create", "drop", "grant", "index", "limit", "move",
+    "add", "allow", "alter", "backfill", "chain", "change", "create", "drop", "grant", "index", "keep", "limit", "move",
     "remove", "rename", "require", "revoke", "set", "split", "validate",
 ];
 
