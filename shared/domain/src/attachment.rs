@@ -14,9 +14,9 @@ pub const MAX_ATTACHMENTS: usize = 10;
 /// The most content of one notification's files together, in bytes: encoded, it still fits into a request.
 pub const MAX_ATTACHMENT_BYTES: usize = 512 * 1024;
 /// The longest file name, in characters; SES takes 255.
-const MAX_NAME_CHARS: usize = 128;
+pub const MAX_NAME_CHARS: usize = 128;
 /// The longest content type that SES takes, in bytes.
-const MAX_TYPE_BYTES: usize = 78;
+pub const MAX_TYPE_BYTES: usize = 78;
 
 /// What SES does not send, by the end of the name: <https://docs.aws.amazon.com/ses/latest/dg/mime-types.html>.
 const REFUSED_EXTENSIONS: [&str; 90] = [

@@ -20,11 +20,11 @@ use std::fmt;
 /// What the printed invitation is called, as a file of the mail.
 pub const INVITATION_FILE: &str = "invite.ics";
 /// The longest summary or location, in characters.
-const MAX_LINE_CHARS: usize = 255;
+pub const MAX_LINE_CHARS: usize = 255;
 /// The longest description, in characters.
-const MAX_TEXT_CHARS: usize = 8192;
+pub const MAX_TEXT_CHARS: usize = 8192;
 /// The longest uid, in bytes: RFC 7986, section 5.3.
-const MAX_UID_BYTES: usize = 255;
+pub const MAX_UID_BYTES: usize = 255;
 /// The highest sequence: an integer of RFC 5545, section 3.3.8.
 pub const MAX_SEQUENCE: u32 = i32::MAX.unsigned_abs();
 /// The longest event: a leap year.

@@ -1,5 +1,6 @@
 //! Notifications.
 
+use super::attachments;
 use super::schema::{Schema, optional, required, sometimes};
 use super::{Answer, Operation, page_of};
 use crate::wire::notification_request::{MAX_METADATA_BYTES, MAX_PART_BYTES};
@@ -41,6 +42,12 @@ pub(super) fn create() -> Operation {
         "priority": "high",
         "sandbox": true,
         "metadata": {"appointment": "a-1"},
+        "attachments": [{"filename": "agenda.txt", "content_type": "text/plain", "content": "MS4gTGVkZ2VyCg=="}],
+        "calendar": {
+            "method": "request", "start": "2026-11-24T10:00:00+05:30", "end": "2026-11-24T11:30:00+05:30",
+            "time_zone": "Asia/Kolkata", "summary": "Audit visit", "location": "Room 4", "description": "Bring the ledger.",
+            "uid": "visit-7@example.in", "sequence": 0, "organizer": "lead@example.in",
+        },
     });
     Operation::new("Ask for notifications", answer.with_header("Location", "The first notification that was accepted."))
         .describe(
@@ -142,6 +149,8 @@ fn notification_request() -> Schema {
         optional("dedupe", dedupe.describe("Turns away others with the same key to the same recipient.")),
         optional("priority", Schema::named("Priority").default("normal")),
         optional("sandbox", Schema::flag().default(false).describe("Do everything but send.")),
+        optional("attachments", attachments::attachments()),
+        optional("calendar", Schema::named("Invitation").describe("An event that the mail invites to, or calls off.")),
     ])
     .with_only_one_of(&["recipient", "recipients"])
 }

@@ -56,6 +56,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     let content = parts().into_iter().chain([
         required("delivery_id", Schema::named("DeliveryId")),
         required("template", template),
+        required("attachments", Schema::list(Schema::named("Attached")).describe("The files that left with it.")),
+        required("calendar", Schema::text().or_null().describe("The invitation, in iCalendar (RFC 5545).")),
         required("sent_content_hash", Schema::named("ContentHash")),
         required("is_as_sent", Schema::flag().describe("Whether this is what was sent, to the byte.")),
     ]);
