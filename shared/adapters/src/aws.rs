@@ -7,6 +7,10 @@ use crate::env::{self, ConfigError};
 use aws_credential_types::Credentials;
 use aws_smithy_http_client::{Builder, tls};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use domain::outcome::ProviderError;
 
 /// Where and as whom AWS is called.
 #[derive(Clone, Debug)]
@@ -65,3 +69,43 @@ macro_rules! service_config {
     }};
 }
 pub(crate) use service_config;
+
+/// What went wrong with a call, without the answer itself: the SDK's error prints its whole body, which may hold a plain
+/// key, a secret or addresses.
+pub(crate) fn describe_failure<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> ProviderError {
+    let (fallback, detail) = match error {
+        SdkError::ServiceError(_) => ("None", error.message().unwrap_or("it gave no reason").to_owned()),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(cause) => ("NoConnection", DisplayErrorContext(cause).to_string()),
+            None => ("NoConnection", "it cannot be reached".to_owned()),
+        },
+        SdkError::TimeoutError(_) => ("Timeout", "it did not answer in time".to_owned()),
+        SdkError::ResponseError(_) => ("AnswerUnreadable", "its answer could not be read".to_owned()),
+        _ => ("ConstructionFailure", "the request could not be made".to_owned()),
+    };
+    ProviderError { code: error.code().unwrap_or(fallback).to_owned(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_smithy_types::error::ErrorMetadata;
+
+    #[test]
+    fn an_answer_is_not_repeated_in_words() {
+        const ANSWER: &str = "PLANTED";
+        let named = ErrorMetadata::builder().code("AccessDeniedException").message("words").build();
+        let errors = [
+            (SdkError::response_error("cut off", ANSWER), "AnswerUnreadable"),
+            (SdkError::service_error(named, ANSWER), "AccessDeniedException"),
+            (SdkError::service_error(ErrorMetadata::builder().build(), ANSWER), "None"),
+            (SdkError::timeout_error("late"), "Timeout"),
+            (SdkError::construction_failure("odd"), "ConstructionFailure"),
+        ];
+        for (error, code) in errors {
+            let ProviderError { code: found, detail } = describe_failure(&error);
+            assert_eq!(found, code);
+            assert!(!detail.contains(ANSWER) && !detail.is_empty(), "{detail}");
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! The project's event bus on Amazon EventBridge.
 
-use crate::aws::{AwsConfig, service_config};
+use crate::aws::{AwsConfig, describe_failure, service_config};
 use crate::env::{self, ConfigError};
-use aws_sdk_eventbridge::error::DisplayErrorContext;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use domain::event::{Event, EventBus};
+use domain::outcome::ProviderError;
 use domain::queue::NotTaken;
 use futures::future::join_all;
 use std::sync::OnceLock;
@@ -61,13 +61,17 @@ impl EventBus for EventBridgeBus {
             match put {
                 // A 200 may carry failures: results stand in the order of the entries.
                 Ok(output) if output.failed_entry_count() > 0 => {
-                    tracing::warn!(failed_entry_count = output.failed_entry_count(), "the bus refused events; they stay in the outbox");
+                    tracing::warn!(
+                        failed_entry_count = output.failed_entry_count(),
+                        "the bus refused events; they stay in the outbox"
+                    );
                     let results = output.entries().iter().enumerate();
                     results.filter(|(_, result)| result.error_code().is_some()).map(|(place, _)| place).collect()
                 }
                 Ok(_) => Vec::new(),
                 Err(error) => {
-                    tracing::warn!(error = %DisplayErrorContext(&error), "the bus took no event; they stay in the outbox");
+                    let ProviderError { code, detail } = describe_failure(&error);
+                    tracing::warn!(code, error = detail, "the bus took no event; they stay in the outbox");
                     (0..batch.len()).collect::<Vec<_>>()
                 }
             }

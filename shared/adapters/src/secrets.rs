@@ -1,14 +1,13 @@
 //! Secrets from AWS Secrets Manager.
 
-use crate::aws::{AwsConfig, service_config};
-use aws_sdk_secretsmanager::error::DisplayErrorContext;
+use crate::aws::{AwsConfig, describe_failure, service_config};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use secrecy::SecretString;
 use std::fmt;
 use std::time::Duration;
 
-/// A secret could not be read. The chain is in words already: the SDK's error does not print its own.
+/// A secret could not be read.
 #[derive(Debug)]
 pub struct SecretError {
     arn: String,
@@ -33,11 +32,9 @@ pub(crate) async fn read_secret(aws: &AwsConfig, arn: &str) -> Result<SecretStri
     let retries = RetryConfig::standard().with_max_attempts(3);
     let config = service_config!(aws_sdk_secretsmanager, aws, aws.endpoint("SECRETS_MANAGER"), retries, timeouts);
     let client = aws_sdk_secretsmanager::Client::from_conf(config);
-    let output = client
-        .get_secret_value()
-        .secret_id(arn)
-        .send()
-        .await
-        .map_err(|error| failed(DisplayErrorContext(&error).to_string()))?;
+    let output = client.get_secret_value().secret_id(arn).send().await.map_err(|error| {
+        let said = describe_failure(&error);
+        failed(format!("{}: {}", said.code, said.detail))
+    })?;
     output.secret_string.map(SecretString::from).ok_or_else(|| failed("it holds bytes and no text".to_owned()))
 }

@@ -4,8 +4,7 @@
 //! <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_ListSuppressedDestinations.html>
 //! <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_GetAccount.html>
 
-use crate::aws::{AwsConfig, service_config};
-use aws_sdk_sesv2::error::{DisplayErrorContext, ProvideErrorMetadata};
+use crate::aws::{AwsConfig, describe_failure, service_config};
 use aws_sdk_sesv2::types::SuppressionListReason;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -49,11 +48,8 @@ impl SesAccount {
 impl MailAccount for SesAccount {
     async fn list_suppressed(&self, after: Option<&str>) -> Result<ListPage, ProviderError> {
         let request = self.client().list_suppressed_destinations().page_size(PAGE_SIZE);
-        let page = request
-            .set_next_token(after.map(str::to_owned))
-            .send()
-            .await
-            .map_err(|error| refused(error.code(), &DisplayErrorContext(&error)))?;
+        let page =
+            request.set_next_token(after.map(str::to_owned)).send().await.map_err(|error| describe_failure(&error))?;
         let listed =
             page.suppressed_destination_summaries.unwrap_or_default().into_iter().map(|summary| ListedAddress {
                 address: summary.email_address,
@@ -69,7 +65,7 @@ impl MailAccount for SesAccount {
 
     async fn read_send_rate(&self) -> Result<NonZeroU32, ProviderError> {
         let account = self.client().get_account().send().await;
-        let account = account.map_err(|error| refused(error.code(), &DisplayErrorContext(&error)))?;
+        let account = account.map_err(|error| describe_failure(&error))?;
         // The provider counts in whole mails a second; a cast saturates, and says 0 of what is none.
         #[expect(
             clippy::cast_possible_truncation,
@@ -82,8 +78,4 @@ impl MailAccount for SesAccount {
             detail: "the account says nothing of its rate".to_owned(),
         })
     }
-}
-
-fn refused(code: Option<&str>, error: &dyn std::fmt::Display) -> ProviderError {
-    ProviderError { code: code.unwrap_or("None").to_owned(), detail: error.to_string() }
 }

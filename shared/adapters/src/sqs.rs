@@ -1,15 +1,15 @@
 //! The deliveries queue and its dead-letter queue on Amazon SQS.
 
-use crate::aws::{AwsConfig, service_config};
+use crate::aws::{AwsConfig, describe_failure, service_config};
 use crate::env::{self, ConfigError};
 use crate::wire::queue_message::print_message;
-use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue,
     SendMessageBatchRequestEntry,
 };
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use domain::outcome::ProviderError;
 use domain::queue::{DeadMessage, NotTaken, Publication, Queue};
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
@@ -82,7 +82,8 @@ impl SqsQueue {
         match sent {
             Ok(output) => failed_places(output.failed(), "send"),
             Err(error) => {
-                tracing::warn!(error = %DisplayErrorContext(&error), message_count = count, "the queue took no message of a batch");
+                let ProviderError { code, detail } = describe_failure(&error);
+                tracing::warn!(code, error = detail, message_count = count, "the queue took no message of a batch");
                 (0..count).collect()
             }
         }
@@ -163,7 +164,8 @@ impl Queue for SqsQueue {
             match changed {
                 Ok(output) => failed_places(output.failed(), "hide"),
                 Err(error) => {
-                    tracing::warn!(error = %DisplayErrorContext(&error), "no message was hidden; they come back at their own time");
+                    let ProviderError { code, detail } = describe_failure(&error);
+                    tracing::warn!(code, error = detail, "no message was hidden; they come back at their own time");
                     (0..batch.len()).collect()
                 }
             }
