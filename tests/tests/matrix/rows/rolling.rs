@@ -6,7 +6,7 @@
 //!
 //! The order of a rollout is the schema first, then the binaries: so the old statements meet both schemas, and the new
 //! binaries the new one only. What an old worker cannot keep, because nobody had told it, is what the new release adds:
-//! it asks neither suppressions nor breakers. That holds from the moment when the last old worker is gone.
+//! it asks neither preferences nor consent. That holds from the moment when the last old worker is gone.
 
 mod previous_release;
 
@@ -23,7 +23,7 @@ use tests::TENANT;
 use tests::strict::{DELIVERIES, World};
 
 /// The last migration of the release before.
-const PREVIOUS_SCHEMA: i64 = 20_261_121_080_600;
+const PREVIOUS_SCHEMA: i64 = 20_261_121_090_200;
 
 /// Brings a database to the schema of the release before.
 async fn migrate_to_previous(admin: &PgPool) {
@@ -42,32 +42,38 @@ fn addresses(kind: &str, of: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
-/// Mails of every fate: most arrive at once, some at the second attempt, some are not known to have arrived.
-async fn post_all_kinds(world: &World, of: &str) {
+/// Addresses of every fate: at most mail arrives at once, at some at the second attempt, of some nobody knows.
+fn all_kinds(of: &str) -> Vec<String> {
     let kinds = [("plain", 6), ("throttle+1", 2), ("fail+1", 2), ("lost+1", 2), ("reject", 2)];
-    let addresses = kinds.into_iter().flat_map(|(kind, count)| addresses(kind, of, count));
-    let bodies: Vec<_> = addresses.map(|address| World::greeting(&address)).collect();
+    kinds.into_iter().flat_map(|(kind, count)| addresses(kind, of, count)).collect()
+}
+
+async fn post_all_kinds(world: &World, of: &str) {
+    let bodies: Vec<_> = all_kinds(of).iter().map(|address| World::greeting(address)).collect();
     assert_eq!(world.post(&json!({"notifications": bodies})).await.status, 202);
 }
 
 #[sqlx::test(migrations = false)]
 async fn row_50_old_and_new_workers_share_a_database_while_the_release_rolls_out(admin: PgPool) {
     migrate_to_previous(&admin).await;
-    let mut world = World::begin(admin).await;
+    let mut world = World::begin_unfurnished(admin).await;
     world.let_events_come();
     let old = PreviousRelease::of(&world).await;
+    old.furnish(&world).await;
 
     // The schema of before, with deliveries in every state that old workers leave behind.
-    post_all_kinds(&world, "before").await;
+    old.accept(&world, &all_kinds("before")).await;
     assert_eq!(old.process(&world).await, 10);
+    // The provider was asked for too many at once, and so nothing goes for a while.
+    world.advance(Duration::from_secs(10)).await;
     assert_eq!(old.claim_and_die(&world).await, 4);
-    post_all_kinds(&world, "waiting").await;
+    old.accept(&world, &all_kinds("waiting")).await;
 
     // The new schema, under their feet.
     MIGRATOR.run(&world.admin).await.expect("migrated beside running workers");
     old.process(&world).await;
     old.dispatch(&world).await;
-    post_all_kinds(&world, "between").await;
+    old.accept(&world, &all_kinds("between")).await;
 
     // The new binaries beside them, taking turns and at the same time, on the same work.
     for round in 0..8 {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use adapters::wire::queue_message::{print_message, read_message};
 use domain::delivery::DeliveryState;
 use domain::due::{DueDelivery, DueState, DueStep, decide_due};
-use domain::id::{DeliveryId, NotificationId, TenantId};
+use domain::id::{DeliveryId, EventId, NotificationId, TenantId};
 use domain::queue::DeliveryMessage;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPoolOptions, PgRow};
 use sqlx::{PgPool, Row};
 use tests::strict::{DEAD_LETTERS, DELIVERIES, World};
+use tests::{Answer, OTHER_TENANT, TENANT};
 use uuid::Uuid;
 
 macro_rules! statement {
@@ -20,6 +21,8 @@ macro_rules! statement {
     };
 }
 
+const FURNISH: &str = statement!("furnish_tenant");
+const ACCEPT: &str = statement!("accept_notifications");
 const CLAIM: &str = statement!("claim_deliveries");
 const RECORD: &str = statement!("record_attempts");
 const TAKE_DUE: &str = statement!("take_due_deliveries");
@@ -28,6 +31,9 @@ const STORE_DEAD: &str = statement!("store_dead_letters");
 const REDRIVE: &str = statement!("redrive_dead_letters");
 
 const LEASE_SECONDS: i32 = 90;
+/// How early a message may be, and for how long it is trusted, in seconds.
+const LONGEST_EARLY: i32 = 60;
+const REPUBLISH_AFTER: i32 = 30;
 
 /// The workers.
 pub(super) struct PreviousRelease {
@@ -58,6 +64,87 @@ impl PreviousRelease {
             worker: connect(world.database_url("processor").await).await,
             api: connect(world.database_url("api").await).await,
         }
+    }
+
+    /// Two tenants, each with a category `greeting`, a template `greeting` and a recipient `ada`.
+    pub(super) async fn furnish(&self, world: &World) {
+        for (tenant, name) in [(TENANT, "first"), (OTHER_TENANT, "second")] {
+            let tenant = TenantId::parse(tenant).expect("a tenant's id");
+            sqlx::query("INSERT INTO harkara.tenants (tenant_id, name) VALUES ($1, $2)")
+                .bind(tenant.as_uuid())
+                .bind(name)
+                .execute(&world.admin)
+                .await
+                .expect("the tenant is made");
+            let mut transaction = self.enter(tenant).await;
+            sqlx::query(FURNISH).bind(tenant.as_uuid()).execute(&mut *transaction).await.expect("furnished");
+            transaction.commit().await.expect("committed");
+        }
+    }
+
+    /// Accepts a mail to each address for the first tenant, and publishes its message.
+    pub(super) async fn accept(&self, world: &World, addresses: &[String]) {
+        let sent_at = jiff::Timestamp::now();
+        let tenant = TenantId::parse(TENANT).expect("a tenant's id");
+        let ids: Vec<_> = addresses.iter().map(|_| NotificationId::from_uuid(adapters::ids::new_uuid())).collect();
+        let deliveries: Vec<_> = addresses.iter().map(|_| DeliveryId::from_uuid(adapters::ids::new_uuid())).collect();
+        let rows = ids.iter().zip(&deliveries).zip(addresses).map(|((id, delivery), address)| {
+            let event = EventId::from_uuid(adapters::ids::new_uuid());
+            json!({
+                "notification_id": id.as_uuid(), "category_key": "greeting", "email": address,
+                "template_key": "greeting", "data": {"name": "Ada"}, "metadata": {}, "priority": "normal",
+                "sandbox": false, "send_at": sent_at,
+                "deliveries": [{
+                    "delivery_id": delivery.as_uuid(), "channel": "email", "state": "queued", "max_attempts": 3,
+                    "unknown_policy": "at_least_once", "reconcile_window_seconds": 600, "not_before": sent_at,
+                    "due_at": sent_at + Duration::from_secs(30), "publish_count": 1,
+                }],
+                "event_id": event.as_uuid(),
+                "event": {
+                    "event_id": event.to_string(), "tenant_id": tenant.to_string(), "notification_id": id.to_string(),
+                    "category": "greeting", "recipient": null, "metadata": {},
+                },
+            })
+        });
+        let results: Value = ids
+            .iter()
+            .enumerate()
+            .map(|(index, id)| json!({"index": index, "id": id.to_string(), "status": "accepted"}))
+            .collect();
+        let outcome: Value = sqlx::query_scalar(ACCEPT)
+            .bind(tenant.as_uuid())
+            .bind("tester")
+            .bind("POST /v1/notifications")
+            .bind(None::<String>)
+            .bind(None::<Vec<u8>>)
+            .bind("req_before")
+            .bind(Value::from_iter(rows))
+            .bind(&results)
+            .fetch_one(&self.api)
+            .await
+            .expect("what the release before accepts is not refused");
+        assert_eq!(outcome["answer"], results);
+        let asked: Vec<_> = addresses.iter().map(|address| World::greeting(address)).collect();
+        let body = json!({"notifications": asked}).to_string();
+        let answer = Answer { status: 202, headers: json!({}), body: json!({"notifications": results}) };
+        world.note_exchange(sent_at, TENANT, None, &body, &answer);
+        for delivery in deliveries {
+            let message = print_message(&DeliveryMessage { tenant, delivery, traceparent: None });
+            world.sqs.put(DELIVERIES, &message).expect("taken");
+        }
+    }
+
+    /// A transaction of its API for a tenant.
+    async fn enter(&self, tenant: TenantId) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut transaction = self.api.begin().await.expect("begun");
+        let entered: Option<String> = sqlx::query_scalar("SELECT harkara.enter_tenant($1, $2)")
+            .bind(tenant.as_uuid())
+            .bind("tester")
+            .fetch_one(&mut *transaction)
+            .await
+            .expect("entered");
+        assert_eq!(entered.as_deref(), Some("active"));
+        transaction
     }
 
     /// Claims a batch, and dies before anything is sent. Says how many it had claimed.
@@ -95,10 +182,13 @@ impl PreviousRelease {
             .bind(&deliveries)
             .bind(&attempts)
             .bind(LEASE_SECONDS)
+            .bind(LONGEST_EARLY)
+            .bind(REPUBLISH_AFTER)
             .fetch_all(&self.worker)
             .await
             .expect("the claim of the release before is not refused");
-        rows.into_iter().filter(|row| row.get("claimed!")).collect()
+        let is_claimed = |row: &PgRow| row.get::<Option<String>, _>("verdict?").as_deref() == Some("claim");
+        rows.into_iter().filter(is_claimed).collect()
     }
 
     async fn record(&self, claimed: &[PgRow], outcomes: &[Outcome]) {
@@ -126,6 +216,8 @@ impl PreviousRelease {
             .bind(claimed.iter().map(|_| adapters::ids::new_uuid()).collect::<Vec<_>>())
             .bind(&event_types)
             .bind(&details)
+            .bind(vec!["default".to_owned(); outcomes.len()])
+            .bind(each(|outcome| (outcome.state == "held").then(|| "account".to_owned())))
             .fetch_all(&self.worker)
             .await
             .expect("the record of the release before is not refused");
@@ -203,14 +295,7 @@ impl PreviousRelease {
     /// Redrives everything dead of a tenant. Says how many deliveries that are.
     pub(super) async fn redrive(&self, world: &World, tenant: &str) -> usize {
         let tenant = TenantId::parse(tenant).expect("a tenant's id");
-        let mut transaction = self.api.begin().await.expect("begun");
-        let entered: Option<String> = sqlx::query_scalar("SELECT harkara.enter_tenant($1, $2)")
-            .bind(tenant.as_uuid())
-            .bind("tester")
-            .fetch_one(&mut *transaction)
-            .await
-            .expect("entered");
-        assert_eq!(entered.as_deref(), Some("active"));
+        let mut transaction = self.enter(tenant).await;
         let rows = sqlx::query(REDRIVE)
             .bind(tenant.as_uuid())
             .bind(None::<Vec<Uuid>>)
