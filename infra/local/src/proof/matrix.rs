@@ -18,6 +18,9 @@ pub(super) const ROWS: u32 = 51;
 /// How long row 49 stops Postgres, in seconds; the tests alone stop it for less.
 const OUTAGE_SECONDS: &str = "60";
 
+/// How much of what a test died of is told, in lines.
+const CAUSE_LINES: u8 = 4;
+
 /// What the tests of the matrix came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tried {
@@ -27,6 +30,10 @@ pub(super) struct Tried {
     pub(super) waiting: BTreeMap<u32, String>,
     /// Tests that failed, rows or not.
     pub(super) failed: Vec<String>,
+    /// What the failed tests died of, in their own words.
+    pub(super) causes: Vec<String>,
+    /// Lines of the last cause that are still to come.
+    cause_lines: u8,
     /// Tests that passed.
     pub(super) passed: u64,
     /// Crash points struck by each fault, besides the rows.
@@ -129,7 +136,16 @@ impl Tried {
             self.end_test(path, outcome == "ok");
             return true;
         }
-        if let Some(figures) = line.strip_prefix("figures ").and_then(|json| serde_json::from_str(json).ok()) {
+        if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.causes.push(line.to_owned());
+            self.cause_lines = CAUSE_LINES;
+        } else if self.cause_lines > 0
+            && let Some(cause) = self.causes.last_mut()
+        {
+            self.cause_lines -= 1;
+            *cause += "\n        ";
+            *cause += line;
+        } else if let Some(figures) = line.strip_prefix("figures ").and_then(|json| serde_json::from_str(json).ok()) {
             self.figures += figures;
         } else if let Some((row, subject)) = read_waiting(line) {
             self.waiting.insert(row, subject);
@@ -186,6 +202,11 @@ mod tests {
             "test rows::enqueue::row_02_a_lost_commit ... FAILED",
             "test registry::every_row ... ok",
             "---- registry::every_row stdout ----",
+            "thread 'rows::enqueue::row_02_a_lost_commit' (7) panicked at tests/a.rs:1:1:",
+            "assertion failed",
+            "  left: 429",
+            " right: 202",
+            "note: run with `RUST_BACKTRACE=1`",
             "row 45 waits for escalations",
             "figures {\"accepted\":3,\"lost\":0,\"duplicates_declared\":1,\"duplicates_undeclared\":0,\"unknown\":2,\"x\":9}",
             "figures {\"accepted\":4,\"lost\":0,\"duplicates_declared\":0,\"duplicates_undeclared\":0,\"unknown\":0}",
@@ -196,6 +217,8 @@ mod tests {
         }
         assert_eq!((tried.passed, tried.cells, tried.count_passed_rows()), (2, 1, 1));
         assert_eq!(tried.failed, ["rows::enqueue::row_02_a_lost_commit"]);
+        let [cause] = &tried.causes[..] else { panic!("one cause, not {:?}", tried.causes) };
+        assert!(cause.contains("row_02") && cause.contains("left: 429"), "{cause}");
         assert_eq!((tried.figures.accepted, tried.figures.unknown), (7, 2));
         assert_eq!(tried.waiting[&45], "escalations");
         assert_eq!(tried.drained_seconds.as_deref(), Some("12"));

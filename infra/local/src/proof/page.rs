@@ -127,6 +127,7 @@ impl Proof {
         let Self { tried, simulated, explored, .. } = self;
         let mut doubts = Vec::new();
         doubts.extend(tried.failed.iter().map(|test| format!("{test} failed")));
+        doubts.extend(tried.causes.iter().filter(|_| !tried.failed.is_empty()).cloned());
         let missing: Vec<String> = tried.missing_rows().iter().map(u32::to_string).collect();
         if !missing.is_empty() {
             doubts.push(format!("no test ran for the rows {}", missing.join(", ")));
