@@ -296,11 +296,7 @@ impl Stage {
 
     /// Lets both tenants ask as often as they like.
     pub async fn lift_limits(&self) {
-        let none = TenantLimits { requests_per_minute: None, notifications_per_day: None };
-        for tenant in [TENANT, OTHER_TENANT] {
-            let tenant = TenantId::parse(tenant).expect("a tenant's id");
-            set_limits(&database_of(&self.admin), tenant, none).await.expect("limits are set");
-        }
+        lift_limits(&self.admin).await;
     }
 
     /// How many rows a statement counts, as the admin.
@@ -346,6 +342,15 @@ pub fn database_of(admin: &PgPool) -> Database {
 }
 
 /// The test's database as one of the login roles. Logging in as them would want their passwords, which are the stack's.
+/// Lets both tenants ask as often as they like.
+pub(crate) async fn lift_limits(admin: &PgPool) {
+    let none = TenantLimits { requests_per_minute: None, notifications_per_day: None };
+    for tenant in [TENANT, OTHER_TENANT] {
+        let tenant = TenantId::parse(tenant).expect("a tenant's id");
+        set_limits(&database_of(admin), tenant, none).await.expect("limits are set");
+    }
+}
+
 pub(crate) fn database_as(admin: &PgPool, role: &str) -> Database {
     let mut url = admin.connect_options().to_url_lossy();
     url.query_pairs_mut().append_pair("options[role]", role);

@@ -35,7 +35,8 @@ use crate::contract;
 use crate::doubles::RecordingQueue;
 use crate::exchange::Exchange;
 use crate::key_service::ScriptedKeyService;
-use crate::stage::{OTHER_TENANT, TENANT, database_as, database_of, gateway_event, read_printed};
+use crate::privacy::find_personal_forms;
+use crate::stage::{OTHER_TENANT, TENANT, database_as, database_of, gateway_event, lift_limits, read_printed};
 
 /// Where the functions believe that the API is.
 const PUBLIC_URL: &str = "https://notices.harkara.test";
@@ -116,8 +117,17 @@ impl World {
     }
 
     async fn begin_with(admin: PgPool, build: Build) -> Self {
-        let began_at = Timestamp::now();
         furnish(&admin).await;
+        Self::begin_bare(admin, build).await
+    }
+
+    /// A world of release binaries on a database as it is.
+    pub async fn begin_unfurnished(admin: PgPool) -> Self {
+        Self::begin_bare(admin, Build::Release).await
+    }
+
+    async fn begin_bare(admin: PgPool, build: Build) -> Self {
+        let began_at = Timestamp::now();
         let clock = Clock::default();
         let sqs = Sqs::start(clock.clone(), queues()).await.expect("a port is free");
         let bus = Bus::start().await.expect("a port is free");
@@ -160,6 +170,11 @@ impl World {
         Self { admin, sqs, bus, kms, ses, clock, points, functions, log, is_checked: false }
     }
 
+    /// Lets both tenants ask as often as they like.
+    pub async fn lift_limits(&self) {
+        lift_limits(&self.admin).await;
+    }
+
     // ── What callers do ─────────────────────────────────────────────────────────
 
     /// A request for a mail to an inline address.
@@ -183,16 +198,27 @@ impl World {
         let event = gateway_event(tenant, "POST /v1/notifications", None, "", body, &headers);
         let sent_at = Timestamp::now();
         let answer = self.answer_of("enqueue", &event).await;
-        let exchange = Exchange {
+        self.note_exchange(sent_at, tenant, key, body, &answer);
+        answer
+    }
+
+    /// Writes down what a caller asked for and heard, for the end's judgement.
+    pub fn note_exchange(
+        &self,
+        sent_at: Timestamp,
+        tenant: &str,
+        key: Option<&str>,
+        body: &str,
+        answer: &crate::Answer,
+    ) {
+        self.log().exchanges.push(Exchange {
             sent_at,
             tenant: tenant.to_owned(),
             key: key.map(str::to_owned),
             body: body.to_owned(),
             status: answer.status,
             answer: answer.body.clone(),
-        };
-        self.log().exchanges.push(exchange);
-        answer
+        });
     }
 
     /// A caller that repeats a request with the same key until it is answered with something else than a 5xx.
@@ -494,6 +520,10 @@ impl World {
     /// Holds everything that happened to the invariants. Every test ends with it.
     pub async fn check(&mut self) -> Figures {
         self.is_checked = true;
+        for line in self.output() {
+            let found = find_personal_forms(&line);
+            assert!(found.is_empty(), "a log holds {found:?}: {line}");
+        }
         let history = self.read_history().await;
         match check_history(&history) {
             Ok(figures) => {

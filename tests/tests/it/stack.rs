@@ -4,6 +4,7 @@
 
 mod checked;
 mod deciding;
+mod silence;
 
 use local::stack::Stack;
 use serde_json::{Value, json};
@@ -199,6 +200,7 @@ impl Drop for Caller {
         if !std::thread::panicking() {
             let exchanges = self.exchanges.get_mut().unwrap_or_else(PoisonError::into_inner);
             checked::check_asked(&self.stack, exchanges);
+            checked::check_logs(&self.stack, &[&self.stack.token, &self.stack.other_token]);
         }
     }
 }
