@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::{Layer, MakeWriter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::registry;
@@ -22,13 +22,14 @@ pub fn start_logging() {
     log_to(std::io::stdout, &level).init();
 }
 
-/// The log as the functions write it, to any writer. `filter` is a tracing filter, such as `info` or `info,flow=debug`;
-/// one that cannot be read is `info`.
+/// The log as the functions write it, to any writer. `filter` is a level or levels of targets, such as `info` or
+/// `info,flow=debug`; one that cannot be read is `info`. Fields and spans cannot be asked for: reading that would bring a
+/// regex engine into every function.
 pub fn log_to<W>(writer: W, filter: &str) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let lines = Layer::new()
         .json()
         .flatten_event(true)
