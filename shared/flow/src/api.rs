@@ -9,6 +9,7 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod health;
+mod link_keys;
 mod notifications;
 pub(crate) mod preferences;
 mod previews;
@@ -122,6 +123,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::GetSuppression => self.get_suppression(request).await,
             Route::PutSuppression => self.put_suppression(request).await,
             Route::DeleteSuppression => self.delete_suppression(request).await,
+            Route::AddLinkKey => self.add_link_key(request, request_id).await,
             Route::ShowUnsubscribe => Ok(self.links().show_unsubscribe(request).await),
             Route::Unsubscribe => Ok(self.links().unsubscribe(request).await),
             Route::ShowPreferenceCenter => Ok(self.links().show_preference_center(request).await),

@@ -2,7 +2,7 @@
 
 use adapters::envelope::{Envelope, EnvelopeError};
 use adapters::store::database::{Database, DatabaseConfig};
-use adapters::store::keys::{LinkKeyError, LinkKeys};
+use adapters::store::keys::{LinkKeyError, LinkKeys, insert_next};
 use domain::id::{CategoryKey, TenantId};
 use domain::link::{ForgedLink, LinkKeyRing, LinkToken, SubjectId, UnverifiedLink};
 use domain::secret::KeyServiceError;
@@ -149,7 +149,10 @@ async fn a_rotated_key_signs_once_everybody_knows_it_and_old_links_stay_good(poo
     let before = warm.load_or_create(api, id(TENANT), "tester").await.expect("a key");
     let old = print(&before, TENANT);
     shift_time(&pool, SETTLING).await;
-    assert_eq!(warm.rotate(api, id(TENANT), "tester").await.expect("rotated").number(), 2);
+    let made = warm.make_next(api, id(TENANT), "tester").await.expect("made");
+    let mut transaction = api.begin(id(TENANT), "tester").await.expect("begun");
+    assert_eq!(insert_next(&mut transaction, &made).await.expect("stored").number(), 2);
+    transaction.commit().await.expect("committed");
 
     let soon = instance(&service).load_or_create(api, id(TENANT), "tester").await.expect("two keys");
     assert_eq!(print(&soon, TENANT), old, "an instance that remembers the old keys could not verify a new link");

@@ -3,7 +3,7 @@
 //! Two instances that make a tenant's first key at once end with one: the row that was first is the key, and the other
 //! reads it. No transaction is open while the key service is asked. A warm instance asks neither it nor the database.
 
-use super::database::{Database, StoreError};
+use super::database::{Database, StoreError, TenantTransaction};
 use crate::aws::AwsConfig;
 use crate::env::ConfigError;
 use crate::envelope::memory::ShortMemory;
@@ -156,13 +156,10 @@ impl<K: KeyService> LinkKeys<K> {
         Ok(rings)
     }
 
-    /// Gives a tenant one more link key, which signs once every instance has heard of it: ten minutes from now.
-    /// Links that were signed before stay good. Two rotations at once are one.
-    pub async fn rotate(&self, database: &Database, tenant: TenantId, actor: &str) -> Result<LinkKeyId, LinkKeyError> {
+    /// Makes one more link key of a tenant, for [`insert_next`]; here the key service is asked, and no transaction waits.
+    pub async fn make_next(&self, database: &Database, tenant: TenantId, actor: &str) -> Result<NewKeys, LinkKeyError> {
         let stored = read_of(database, tenant, actor).await?;
-        let made = self.make(&stored).await?;
-        insert_of(database, tenant, actor, &made).await?;
-        Ok(made.link_key)
+        Ok(self.make(&stored).await?)
     }
 
     /// Opens what is stored of many tenants, and says which have nothing yet.
@@ -260,7 +257,7 @@ struct StoredLinkKey {
 }
 
 /// Keys that are about to be stored.
-struct NewKeys {
+pub struct NewKeys {
     tenant: TenantId,
     data_key: Option<WrappedKey>,
     link_key: LinkKeyId,
@@ -272,6 +269,13 @@ async fn read_of(database: &Database, tenant: TenantId, actor: &str) -> Result<S
     let stored = read_keys(&mut transaction.connection, &[tenant]).await?;
     transaction.commit().await?;
     stored.into_iter().next().ok_or(StoreError::TenantInactive)
+}
+
+/// Stores one more link key, which signs once every instance has heard of it: ten minutes from now.
+/// Links that were signed before stay good. Two of the same tenant at once are one.
+pub async fn insert_next(transaction: &mut TenantTransaction, made: &NewKeys) -> Result<LinkKeyId, StoreError> {
+    insert_keys(&mut transaction.connection, std::slice::from_ref(made)).await?;
+    Ok(made.link_key)
 }
 
 async fn insert_of(

@@ -14,11 +14,13 @@
 //! Parameters of paths and queries are described once for all routes, in `parameters`; problems, scopes and the headers
 //! that every answer has are added here. Then `cargo local openapi` writes `infra/openapi.json`.
 
+mod attachments;
 mod audit;
 mod categories;
 mod consents;
 mod dead_letters;
 mod health;
+mod link_keys;
 mod links;
 mod notifications;
 mod parameters;
@@ -164,6 +166,7 @@ fn describe(route: Route) -> Operation {
         Route::GetDeliveryContent => previews::get_content(),
         Route::ListChanges => audit::list(),
         Route::VerifyAudit => audit::verify(),
+        Route::AddLinkKey => link_keys::add(),
         Route::ShowUnsubscribe => links::show_unsubscribe(),
         Route::Unsubscribe => links::unsubscribe(),
         Route::ShowPreferenceCenter => links::show_preference_center(),
@@ -184,6 +187,7 @@ pub fn document() -> Value {
         scalars::schemas(),
         problems::schemas(),
         notifications::schemas(),
+        attachments::schemas(),
         dead_letters::schemas(),
         suppressions::schemas(),
         recipients::schemas(),

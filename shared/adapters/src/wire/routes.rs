@@ -219,6 +219,8 @@ route_table! {
     /// Verifies the chain of the audit log.
     VerifyAudit = GET "/v1/audit/verification" ["from_block"], Api, MANAGE;
 
+    /// Gives the tenant one more key for the links in its mails.
+    AddLinkKey = POST "/v1/link-keys", Api, MANAGE;
     /// Shows what a link of a mail would stop.
     ShowUnsubscribe = GET "/v1/unsubscribe/{token}", Api, Access::Public;
     /// Stops it, or takes that back.
