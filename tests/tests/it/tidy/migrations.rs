@@ -5,8 +5,8 @@ use adapters::store::migrations::MIGRATOR;
 
 /// What a migration does first. A verb that is not here yet is welcome.
 const VERBS: &[&str] = &[
-    "add", "allow", "alter", "backfill", "chain", "change", "create", "drop", "grant", "index", "keep", "limit", "move",
-    "remove", "rename", "require", "revoke", "set", "split", "validate",
+    "add", "allow", "alter", "backfill", "chain", "change", "create", "drop", "grant", "index", "keep", "limit",
+    "move", "remove", "rename", "require", "revoke", "set", "split", "validate",
 ];
 
 fn list_migrations() -> Vec<String> {
