@@ -1,6 +1,7 @@
 //! The visible way out of mail that people can leave, for templates that print none themselves.
 
 use super::Rendered;
+use super::links::leads_to;
 use crate::locale::Locale;
 
 /// Where the links of a footer lead.
@@ -52,17 +53,23 @@ const LANGUAGES: [Words; 20] = [
     words_from_right("ar", "إلغاء الاشتراك", "إدارة التفضيلات"),
 ];
 
-/// Adds two visible links, to unsubscribe and to manage preferences, to each part that there is, in the recipient's language.
+/// Adds two visible links, to unsubscribe and to manage preferences, to each part that shows no link to unsubscribe, in the recipient's language.
 ///
 /// In HTML they stand before the last `</body>`, or at the end; in text at the end.
-/// It is for mail whose template printed neither of the addresses.
+/// Each part counts for itself, because its reader sees no other; what stands in a comment of HTML, or is no link there, is not shown.
 pub fn add_footer(rendered: Rendered, links: &FooterLinks, locale: &Locale) -> Rendered {
     let [english, ..] = &LANGUAGES;
     let words = LANGUAGES.iter().find(|words| words.language == locale.language()).unwrap_or(english);
     Rendered {
         subject: rendered.subject,
-        text: rendered.text.map(|text| add_to_text(text, links, words)),
-        html: rendered.html.map(|html| add_to_html(html, links, words)),
+        text: rendered.text.map(|text| match text.contains(&links.unsubscribe_url) {
+            true => text,
+            false => add_to_text(text, links, words),
+        }),
+        html: rendered.html.map(|html| match leads_to(&html, &links.unsubscribe_url) {
+            true => html,
+            false => add_to_html(html, links, words),
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Escaping does not stop `javascript:`, which has nothing to escape, so the finished part is looked at in each render.
 
-use super::html::{Piece, Pieces, attributes, decode};
+use super::html::{Piece, Pieces, attribute, attributes, decode};
 
 /// Why an HTML part with another scheme is refused; the link itself can be data and is not quoted.
 pub(crate) const FORBIDDEN: &str =
@@ -50,6 +50,16 @@ pub(crate) fn find_forbidden_link(html: &str) -> Option<usize> {
             _ => {}
         }
     }
+}
+
+/// Whether the HTML has a link that most readers show and that leads to an address, or to one that begins with it.
+pub(super) fn leads_to(html: &str, address: &str) -> bool {
+    Pieces::of(html).any(|piece| match piece {
+        Piece::Open { name, attributes } if ["a", "area"].iter().any(|link| name.eq_ignore_ascii_case(link)) => {
+            attribute(attributes, "href").is_some_and(|href| decode(href).trim().starts_with(address))
+        }
+        _ => false,
+    })
 }
 
 fn is_forbidden(tag: &str, text: &str) -> bool {

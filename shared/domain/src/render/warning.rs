@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::Rendered;
-use super::html::{Piece, Pieces, attribute, attributes, decode};
+use super::html::{Piece, Pieces, attribute, attributes};
+use super::links::leads_to;
 
 /// From this size on, in bytes, Gmail shows only the beginning of an HTML part.
 ///
@@ -87,8 +88,9 @@ pub fn find_warnings(rendered: &Rendered, unsubscribe_url: Option<&str>) -> Vec<
         warn(WarningCode::ImageWithoutAlt, format!("images without an alt text: {}", found.images_without_alt));
     }
     if let Some(url) = unsubscribe_url {
-        let is_shown = |part: &Option<String>| part.as_ref().is_none_or(|part| shows_link(part, url));
-        if !is_shown(&rendered.html) || !is_shown(&rendered.text) {
+        let in_html = rendered.html.as_ref().is_none_or(|html| leads_to(html, url));
+        let in_text = rendered.text.as_ref().is_none_or(|text| text.contains(url));
+        if !in_html || !in_text {
             warn(WarningCode::NoUnsubscribeLink, "the mail shows no link to unsubscribe".to_owned());
         }
     }
@@ -107,11 +109,6 @@ pub fn find_warnings(rendered: &Rendered, unsubscribe_url: Option<&str>) -> Vec<
         warn(WarningCode::InsecureLink, format!("links with http: instead of https: {}", found.insecure_links));
     }
     warnings
-}
-
-/// Whether a part prints a link, as it is or as HTML escapes it.
-fn shows_link(part: &str, url: &str) -> bool {
-    part.contains(url) || decode(part).contains(url)
 }
 
 /// What stands in the tags of an HTML part.
