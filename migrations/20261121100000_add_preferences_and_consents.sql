@@ -63,6 +63,9 @@ ALTER TABLE harkara.categories
 UPDATE harkara.categories SET quiet_hours_apply = true WHERE class IN ('marketing', 'reminder', 'digest');
 UPDATE harkara.categories SET unmutable_roles = '{*}' WHERE class IN ('security', 'regulatory');
 
+-- A tenant says for itself what recipients without a locale or zone of their own get.
+GRANT UPDATE (locale, time_zone, updated_at) ON harkara.tenants TO harkara_api;
+
 -- What a tenant decides for all its categories. Without a row, nothing of it is decided.
 CREATE TABLE harkara.tenant_settings (
     tenant_id          uuid        PRIMARY KEY REFERENCES harkara.tenants,

@@ -1,38 +1,63 @@
-//! What a tenant decides for all its categories: its row of `harkara.tenant_settings`.
+//! What a tenant decides for all its categories and recipients: its row of `harkara.tenant_settings`, and the last resort
+//! for languages and zones in its row of `harkara.tenants`.
 
 use super::database::{StoreError, TenantTransaction};
 use domain::category::Limit;
 use domain::decision::DigestTime;
+use domain::locale::Locale;
+use domain::moment::TimeZoneName;
 use jiff_sqlx::ToSqlx;
 
 /// A tenant's settings; what has no row is the default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// At most so many marketing, reminder and digest notifications to one recipient.
     pub frequency_cap: Option<Limit>,
     /// When a daily or weekly cadence ends.
     pub digest: DigestTime,
+    /// The language of recipients who have none.
+    pub locale: Locale,
+    /// The zone of recipients who have none.
+    pub time_zone: TimeZoneName,
+}
+
+/// What holds for a tenant that says nothing; the columns of both tables have the same defaults.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            frequency_cap: None,
+            digest: DigestTime::default(),
+            locale: Locale::parse("en").expect("a language of two letters is a locale"),
+            time_zone: TimeZoneName::parse("UTC").expect("every list of zones has UTC"),
+        }
+    }
 }
 
 /// The tenant's settings.
 pub async fn read_settings(transaction: &mut TenantTransaction) -> Result<Settings, StoreError> {
     let row = sqlx::query!(
-        r#"SELECT cap_limit, cap_window_seconds, digest_time AS "digest_time: jiff_sqlx::Time", digest_weekday
-           FROM harkara.tenant_settings WHERE tenant_id = $1"#,
+        r#"SELECT t.locale, t.time_zone, s.cap_limit, s.cap_window_seconds,
+                  s.digest_time AS "digest_time?: jiff_sqlx::Time", s.digest_weekday AS "digest_weekday?"
+           FROM harkara.tenants t LEFT JOIN harkara.tenant_settings s USING (tenant_id)
+           WHERE t.tenant_id = $1"#,
         transaction.tenant.as_uuid(),
     )
-    .fetch_optional(&mut *transaction.connection)
+    .fetch_one(&mut *transaction.connection)
     .await?;
-    let Some(row) = row else { return Ok(Settings::default()) };
+    let default = Settings::default();
+    let weekday = row.digest_weekday.map(i8::try_from).transpose().map_err(|_| StoreError::Corrupt("weekday"))?;
     Ok(Settings {
         frequency_cap: row
             .cap_limit
             .zip(row.cap_window_seconds)
             .map(|(limit, window)| Limit { limit: limit.unsigned_abs(), window_seconds: window.unsigned_abs() }),
         digest: DigestTime {
-            time: row.digest_time.to_jiff(),
-            weekday: i8::try_from(row.digest_weekday).map_err(|_| StoreError::Corrupt("weekday"))?,
+            time: row.digest_time.map_or(default.digest.time, |time| time.to_jiff()),
+            weekday: weekday.unwrap_or(default.digest.weekday),
         },
+        locale: Locale::parse(&row.locale).map_err(|_| StoreError::Corrupt("locale"))?,
+        // Whoever wrote an unknown one into the database can mend it here.
+        time_zone: TimeZoneName::parse(&row.time_zone).unwrap_or(default.time_zone),
     })
 }
 
@@ -49,6 +74,16 @@ pub async fn put_settings(transaction: &mut TenantTransaction, settings: &Settin
         settings.frequency_cap.map(|cap| cap.window_seconds.cast_signed()),
         settings.digest.time.to_sqlx() as jiff_sqlx::Time,
         i32::from(settings.digest.weekday),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    // Every claim of the tenant reads its row, so it is left alone where nothing changes.
+    sqlx::query!(
+        "UPDATE harkara.tenants SET locale = $2, time_zone = $3, updated_at = now()
+         WHERE tenant_id = $1 AND (locale, time_zone) IS DISTINCT FROM ($2, $3)",
+        transaction.tenant.as_uuid(),
+        settings.locale.as_str(),
+        settings.time_zone.as_str(),
     )
     .execute(&mut *transaction.connection)
     .await?;

@@ -5,6 +5,8 @@ use super::fields::Fields;
 use super::problem::Problem;
 use crate::store::settings::Settings;
 use domain::decision::DigestTime;
+use domain::locale::Locale;
+use domain::moment::TimeZoneName;
 use domain::preference::{parse_time, print_time};
 use serde_json::{Value, json};
 
@@ -12,20 +14,28 @@ use serde_json::{Value, json};
 pub fn read_settings(body: &Value) -> Result<Settings, Problem> {
     let mut fields = Fields::of(body, "").map_err(|error| Problem::invalid(vec![error]))?;
     let frequency_cap = fields.object("frequency_cap", read_limit);
-    let default = DigestTime::default();
+    let default = Settings::default();
     let time = fields.parsed("digest_time", parse_time);
     let weekday = fields.number("digest_weekday", 1, 7).and_then(|day| i8::try_from(day).ok());
+    let locale = fields.parsed("locale", Locale::parse);
+    let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
     fields.finish().map_err(Problem::invalid)?;
     Ok(Settings {
         frequency_cap,
-        digest: DigestTime { time: time.unwrap_or(default.time), weekday: weekday.unwrap_or(default.weekday) },
+        digest: DigestTime {
+            time: time.unwrap_or(default.digest.time),
+            weekday: weekday.unwrap_or(default.digest.weekday),
+        },
+        locale: locale.unwrap_or(default.locale),
+        time_zone: time_zone.unwrap_or(default.time_zone),
     })
 }
 
 /// A tenant's settings.
 pub fn print_settings(settings: &Settings) -> Value {
-    let Settings { frequency_cap, digest: DigestTime { time, weekday } } = settings;
+    let Settings { frequency_cap, digest: DigestTime { time, weekday }, locale, time_zone } = settings;
     json!({
         "frequency_cap": frequency_cap.map(print_limit), "digest_time": print_time(*time), "digest_weekday": weekday,
+        "locale": locale.as_str(), "time_zone": time_zone.as_str(),
     })
 }

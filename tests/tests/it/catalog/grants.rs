@@ -85,7 +85,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api tenant_keys: INSERT, SELECT",
         "harkara_api tenant_limits: SELECT",
         "harkara_api tenant_settings: INSERT, SELECT, UPDATE",
-        "harkara_api tenants: SELECT",
+        "harkara_api tenants: SELECT, UPDATE (locale, time_zone, updated_at)",
         "harkara_worker attachments: SELECT",
         "harkara_worker attempts: INSERT, SELECT, UPDATE",
         "harkara_worker breakers: DELETE, INSERT, SELECT, UPDATE",

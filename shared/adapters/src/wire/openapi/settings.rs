@@ -18,8 +18,11 @@ pub(super) fn put() -> Operation {
         ),
         optional("digest_time", Schema::named("TimeOfDay").describe("When digests leave, in each recipient's zone.")),
         optional("digest_weekday", weekday()),
+        optional("locale", locale().default("en")),
+        optional("time_zone", time_zone().default("UTC")),
     ]);
-    let example = json!({"frequency_cap": {"limit": 20, "window": "P1D"}, "digest_time": "08:00", "digest_weekday": 1});
+    let example = json!({"frequency_cap": {"limit": 20, "window": "P1D"}, "digest_time": "08:00", "digest_weekday": 1,
+        "locale": "en-IN", "time_zone": "Asia/Kolkata"});
     Operation::new("Replace the tenant's settings", Answer::ok("The settings.", Schema::named("Settings")))
         .describe("Replaces all of them: what is left out has its default.")
         .with_body(body, example)
@@ -31,8 +34,18 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("frequency_cap", Schema::named("Limit").or_null()),
         required("digest_time", Schema::named("TimeOfDay")),
         required("digest_weekday", weekday()),
+        required("locale", locale()),
+        required("time_zone", time_zone()),
     ]);
     vec![("Settings", settings)]
+}
+
+fn locale() -> Schema {
+    Schema::named("Locale").describe("The language of recipients who have none, and of templates' last resort.")
+}
+
+fn time_zone() -> Schema {
+    Schema::named("TimeZone").describe("The zone of recipients who have none.")
 }
 
 fn weekday() -> Schema {
