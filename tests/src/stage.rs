@@ -139,8 +139,10 @@ impl Stage {
             is_finished: false,
         };
         for tenant in [TENANT, OTHER_TENANT] {
-            let template =
-                json!({"subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>"});
+            let template = json!({
+                "variables": {"name": {"type": "string", "example": "Grace"}},
+                "subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>",
+            });
             stage.publish(tenant, "greeting", template).await;
             let category = json!({"class": "transactional", "template": "greeting"});
             stage.put(tenant, "/v1/categories/{key}", "greeting", category).await;

@@ -61,11 +61,12 @@ pub fn check_contract(project: &Project, request: &ContractRequest) -> Outcome<(
 /// Makes a tenant that has what the document's examples name, and returns its token.
 fn make_tenant(project: &Project, stack: &Stack) -> Outcome<String> {
     let id = Uuid::new_v4().to_string();
+    let variables = json!({"name": {"type": "string", "example": "Ada"}});
     let variant = json!({"locale": "en", "subject": "Hello {{ name }}", "text": "Dear {{ name }}"});
     let tenant = Tenant {
         event: json!({"id": id, "name": "The contract's"}),
         requests: vec![
-            ("PUT", "/v1/templates/greeting".to_owned(), json!({"variants": [variant]})),
+            ("PUT", "/v1/templates/greeting".to_owned(), json!({"variables": variables, "variants": [variant]})),
             ("POST", "/v1/templates/greeting/publish".to_owned(), json!({})),
             ("PUT", "/v1/categories/greeting".to_owned(), json!({"class": "transactional", "template": "greeting"})),
             ("PUT", "/v1/recipients/auditor-7".to_owned(), json!({"email": "ada@example.org"})),

@@ -48,6 +48,8 @@ pub struct Seed {
 struct Page {
     tenant: Map<String, Value>,
     categories: Map<String, Value>,
+    /// What each template declares, by its key.
+    variables: Map<String, Value>,
     recipients: Map<String, Value>,
 }
 
@@ -111,7 +113,8 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
             "text": text,
             "html": layout.replace(CONTENT_MARK, &content),
         });
-        requests.push(("PUT", format!("/v1/templates/{key}"), json!({"variants": [variant]})));
+        let draft = json!({"variables": page.variables.get(key), "variants": [variant]});
+        requests.push(("PUT", format!("/v1/templates/{key}"), draft));
         requests.push(("POST", format!("/v1/templates/{key}/publish"), json!({})));
     }
     let rest = [("categories", &page.categories), ("recipients", &page.recipients)];

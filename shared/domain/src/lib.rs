@@ -4,7 +4,7 @@
 //! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`preference`] what recipients
 //! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does,
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
-//! again; [`render`] and [`template`] are what people read.
+//! again; [`render`], [`template`] and [`message`] are what people read.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
 //! [`attachment`] and [`calendar`] are what leaves along with a mail.
 //! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
@@ -54,6 +54,8 @@ pub mod event;
 pub mod render;
 
 pub mod template;
+
+pub mod message;
 
 mod masked;
 

@@ -23,7 +23,7 @@ use crate::delivery::Channel;
 use crate::id::TemplateKey;
 use crate::locale::Locale;
 
-pub use publish::{OUR_NAMES, example_context, publish};
+pub use publish::{example_data, publish};
 pub use variables::{Variable, VariableType, Variables, check_data};
 
 /// The most variants of a template.
@@ -132,7 +132,8 @@ pub struct Draft {
     pub kind: Kind,
     /// The layout to stand in; only a message has one.
     pub layout: Option<TemplateKey>,
-    /// What its data must have; `None` when nothing was declared, and then nothing is checked.
+    /// What its data must have. `None` declares nothing: a message then has our own names only, and a partial or layout
+    /// those of whoever includes it.
     pub variables: Option<Variables>,
     /// The variants, each channel and language once.
     pub variants: Vec<Variant>,

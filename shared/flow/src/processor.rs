@@ -10,7 +10,7 @@
 //! The queue itself is not needed for correctness: every open delivery has a due time, and a lost message is published
 //! again.
 
-use crate::message::{Reader, Subject, hash_with_files, make_message, print_invitation, sign_links};
+use crate::message::{hash_with_files, print_invitation, sign_links};
 use crate::outbox::tell_until;
 use crate::template_cache::{Cached, Compiled, TemplateCache};
 use adapters::ids::new_uuid;
@@ -34,6 +34,7 @@ use domain::header::{Header, HeaderName, HeaderValue, TagValue};
 use domain::id::{AttemptId, EventId, TenantId};
 use domain::link::{LinkToken, PublicUrl, unsubscribe_headers};
 use domain::mail::{Mail, MailSender, MailTags};
+use domain::message::{Reader, Subject, make_message};
 use domain::name::DisplayName;
 use domain::notification::InlineContent;
 use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};

@@ -595,9 +595,12 @@ async fn furnish(admin: &PgPool) {
         public_url: PublicUrl::parse(PUBLIC_URL).expect("a URL"),
         sender: EmailAddress::parse("sender@harkara.test").expect("an address"),
     };
-    let template = json!({"variants": [{
-        "locale": "en", "subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>",
-    }]});
+    let template = json!({
+        "variables": {"name": {"type": "string", "example": "Grace"}},
+        "variants": [{
+            "locale": "en", "subject": "Hello {{ name }}", "text": "Dear {{ name }}", "html": "<p>Dear {{ name }}</p>",
+        }],
+    });
     let category = json!({"class": "transactional", "template": "greeting"});
     let recipient = json!({"email": "ada@example.org", "name": "Ada"});
     let nothing = json!({});

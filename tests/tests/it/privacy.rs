@@ -43,7 +43,8 @@ async fn plant(stage: &Stage) {
         .await
         .expect("planted");
     stage.put(TENANT, "/v1/recipients/{id}", "planted", privacy::recipient()).await;
-    let template = json!({"subject": "{{ secret }}", "text": privacy::CONTENT});
+    let variables = json!({"secret": {"type": "string", "example": "none"}});
+    let template = json!({"variables": variables, "subject": "{{ secret }}", "text": privacy::CONTENT});
     stage.publish(TENANT, "planted", template).await;
     stage.put(TENANT, "/v1/categories/{key}", "planted", json!({"class": "security", "template": "planted"})).await;
 }

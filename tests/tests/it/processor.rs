@@ -240,7 +240,11 @@ async fn a_record_that_panics_changes_nothing_for_its_neighbours(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_template_that_fails_for_one_recipient_fails_that_one_only(pool: PgPool) {
     let stage = Stage::begin(pool).await;
-    let without = json!({"category": "greeting", "recipient": {"email": "bob@example.org"}});
+    // Words of the request's own are held against no declaration.
+    let without = json!({
+        "category": "greeting", "recipient": {"email": "bob@example.org"},
+        "subject": "Hello {{ name }}", "text": "Dear {{ name }}",
+    });
     let failing = stage.post(without).await;
     let fine = stage.post(Stage::greeting("ada@example.org")).await;
     stage.drain().await;

@@ -18,6 +18,8 @@ pub struct SentContent {
     pub notification: NotificationId,
     /// Its kind.
     pub category: CategoryKey,
+    /// Whether the recipient was erased since, and the notification's data with it.
+    pub is_erased: bool,
     /// Whether the recipient cannot leave it, as things are now.
     pub is_mandatory: bool,
     /// When the notification was accepted.
@@ -80,6 +82,7 @@ pub async fn read_sent(
                   coalesce(n.time_zone, r.time_zone, t.time_zone) AS "time_zone!",
                   coalesce(r.attributes, '{}') AS "attributes!",
                   coalesce(r.subject_id, harkara.address_subject(t.salt, coalesce(n.email, n.phone))) AS "subject_id!",
+                  r.erased_at IS NOT NULL AS "is_erased!",
                   ('*' = ANY (k.unmutable_roles) OR coalesce(k.unmutable_roles && r.roles, false)) AS "is_mandatory!",
                   a.template_key, a.template_locale, a.template_version, a.content_hash AS "content_hash!",
                   v.subject AS "template_subject?", v.text_body AS "template_text?", v.html_body AS "template_html?"
@@ -107,6 +110,7 @@ pub async fn read_sent(
         delivery,
         notification: NotificationId::from_uuid(row.notification_id),
         category: CategoryKey::parse(&row.category_key).map_err(|_| StoreError::Corrupt("category"))?,
+        is_erased: row.is_erased,
         is_mandatory: row.is_mandatory,
         accepted_at: row.accepted_at.to_jiff(),
         attachments: row.attachments.into_iter().map(AttachmentId::from_uuid).collect(),

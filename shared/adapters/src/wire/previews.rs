@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::templates::print_hash;
 use crate::store::contents::SentContent;
 use domain::attachment::Attachment;
+use domain::message::Message;
 use domain::render::{Part, RenderError, Rendered, Warning};
 use serde_json::{Value, json};
 
@@ -19,14 +20,17 @@ pub fn refuse_render(error: &RenderError) -> Problem {
 }
 
 /// A rendered message with its size and what is questionable about it.
-pub fn print_preview(parts: &Rendered, hash: &[u8], locale: &str, warnings: &[Warning]) -> Value {
+pub fn print_preview(message: &Message, short_text: Option<&str>, locale: &str, warnings: &[Warning]) -> Value {
+    let Message { parts, hash } = message;
     let warning = |warning: &Warning| json!({"code": warning.code.as_str(), "detail": warning.detail});
     let mut printed = print_parts(parts, hash);
+    printed["short_text"] = short_text.into();
     printed["locale"] = locale.into();
     printed["size_bytes"] = json!({
         "subject": parts.subject.as_str().len(),
         "text": parts.text.as_ref().map_or(0, String::len),
         "html": parts.html.as_ref().map_or(0, String::len),
+        "short_text": short_text.map_or(0, str::len),
     });
     printed["warnings"] = warnings.iter().map(warning).collect();
     printed

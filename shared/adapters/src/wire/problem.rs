@@ -107,6 +107,11 @@ impl Problem {
         Self::new(409, "conflict", "The request conflicts with the present state", detail)
     }
 
+    /// 410: it was there, and is not any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(410, "gone", "It is not there any more", detail)
+    }
+
     /// 413: too large; both sizes in bytes.
     pub fn too_large(actual: usize, most: usize) -> Self {
         Self::new(

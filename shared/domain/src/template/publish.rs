@@ -12,12 +12,11 @@ use super::variables::Examples;
 use super::{Draft, DraftError, Kind, Library, MAX_VARIANTS, Markup, Parts, PublishedVariant, Variables, Variant};
 use crate::delivery::Channel;
 use crate::id::TemplateKey;
-use crate::locale::Locale;
+use crate::message::{OUR_NAMES, Reader, Subject, message_context};
 use crate::render::grammar::{self, UsedName, place_of};
-use crate::render::{FORBIDDEN, Formats, MAX_SOURCE_BYTES, Part, check_part, find_forbidden_link, render_parts};
-
-/// Names that every template has beside its data.
-pub const OUR_NAMES: [&str; 5] = ["recipient", "notification", "tenant", "unsubscribe_url", "preferences_url"];
+use crate::render::{
+    FORBIDDEN, FooterLinks, Formats, MAX_SOURCE_BYTES, Part, check_part, find_forbidden_link, render_parts,
+};
 
 /// Checks a draft and makes its parts, one for each variant in their order.
 ///
@@ -42,23 +41,42 @@ pub fn publish(draft: &Draft, library: &Library) -> Result<Vec<PublishedVariant>
     if errors.is_empty() { Ok(published) } else { Err(errors) }
 }
 
-/// The data that a template is rendered with when there is no notification: its examples, and ours.
-pub fn example_context(variables: &Variables, locale: &Locale) -> Value {
-    with_ours(variables, Examples::All, locale)
+/// The data that a template is rendered with when there is no notification: its examples.
+pub fn example_data(variables: &Variables) -> Value {
+    examples_of(variables, Examples::All)
 }
 
-fn with_ours(variables: &Variables, choice: Examples, locale: &Locale) -> Value {
-    let mut context = variables.examples(choice);
-    variables.fill_absent(&mut context);
-    context["recipient"] = json!({
-        "id": "example", "name": "Asha Rao", "email": "asha@example.com", "phone": "+911234567890",
-        "locale": locale.as_str(), "time_zone": "Asia/Kolkata",
-    });
-    context["notification"] = json!({"id": "ntf_example", "category": "example"});
-    context["tenant"] = json!({"id": "example", "name": "Example"});
-    context["unsubscribe_url"] = json!("https://example.com/unsubscribe");
-    context["preferences_url"] = json!("https://example.com/preferences");
-    context
+fn examples_of(variables: &Variables, choice: Examples) -> Value {
+    let mut data = variables.examples(choice);
+    variables.fill_absent(&mut data);
+    data
+}
+
+/// What a send would give a template: with all examples to somebody who is well known, or with the required ones to
+/// somebody of whom there is no more than the channel needs.
+fn check_context(variables: &Variables, choice: Examples, variant: &Variant) -> Value {
+    let is_known = choice == Examples::All;
+    let reader = Reader {
+        id: is_known.then_some("example"),
+        name: is_known.then_some("Asha Rao"),
+        email: (is_known || variant.channel == Channel::Email).then_some("asha@example.com"),
+        locale: variant.locale.as_str(),
+        time_zone: "Asia/Kolkata",
+        // Nobody declares them, so that any of them may be absent.
+        attributes: &json!({}),
+    };
+    let about = Subject {
+        notification: "ntf_example",
+        category: "example",
+        tenant: "Example",
+        data: &examples_of(variables, choice),
+        links: &FooterLinks {
+            unsubscribe_url: "https://example.com/unsubscribe".to_owned(),
+            preferences_url: "https://example.com/preferences".to_owned(),
+        },
+        can_leave: true,
+    };
+    message_context(&reader, &about)
 }
 
 fn error(pointer: impl Into<String>, detail: impl Into<String>) -> DraftError {
@@ -282,7 +300,12 @@ impl Publishing<'_> {
     }
 
     fn knows(&self, name: &str) -> bool {
-        OUR_NAMES.contains(&name) || self.draft.variables.as_ref().is_none_or(|variables| variables.declares(name))
+        OUR_NAMES.contains(&name)
+            || match &self.draft.variables {
+                Some(variables) => variables.declares(name),
+                // Whoever includes a piece declares what it takes.
+                None => self.draft.kind != Kind::Message,
+            }
     }
 
     fn make_part(&mut self, part: &Written<'_>, names: &[UsedName]) -> Option<String> {
@@ -350,12 +373,12 @@ impl Publishing<'_> {
         }
     }
 
-    /// Renders with the examples, once with all and once without the optional ones.
+    /// Renders with the examples, once with all and once without whatever may be absent.
     fn check_examples(&mut self, parts: &Parts) {
-        let Some(variables) = &self.draft.variables else { return };
+        let variables = self.draft.variables.clone().unwrap_or_default();
         let formats = Formats { locale: self.variant.locale.clone(), ..Formats::default() };
         for choice in [Examples::All, Examples::Required] {
-            let context = with_ours(variables, choice, &self.variant.locale);
+            let context = check_context(&variables, choice, self.variant);
             let Err(error) = render_parts(parts, &context, &formats) else { continue };
             let field = match (error.part, &self.variant.markup) {
                 (Part::Html, Some(markup)) => markup.field(),
@@ -363,7 +386,7 @@ impl Publishing<'_> {
             };
             let with = match choice {
                 Examples::All => "with the examples",
-                Examples::Required => "without the optional variables",
+                Examples::Required => "without what the data or the recipient may lack",
             };
             self.fail(field, None, format!("{with}: {}", error.detail));
             return;

@@ -37,6 +37,15 @@ fn message(variants: Vec<Variant>, variables: Option<Value>) -> Draft {
     Draft { kind: Kind::Message, layout: None, variables, variants }
 }
 
+/// Declarations of texts, and of `rows`.
+fn names(texts: &[&str]) -> Option<Value> {
+    let mut declared = json!({"rows": {"type": "list", "example": ["row"]}});
+    for name in texts {
+        declared[name] = json!({"type": "string", "example": name});
+    }
+    Some(declared)
+}
+
 fn library(pieces: &[(&str, Kind, Variant)]) -> Library {
     let mut library = Library::empty(locale("en"));
     for (name, kind, variant) in pieces {
@@ -47,7 +56,7 @@ fn library(pieces: &[(&str, Kind, Variant)]) -> Library {
 }
 
 fn publish_html(source: &str, pieces: &[(&str, Kind, Variant)]) -> Result<String, Vec<DraftError>> {
-    let draft = message(vec![variant("en", "s", html(source), None)], None);
+    let draft = message(vec![variant("en", "s", html(source), None)], names(&["a", "colour"]));
     publish(&draft, &library(pieces)).map(|published| published[0].parts.html.clone().unwrap())
 }
 
@@ -80,7 +89,7 @@ fn a_message_is_published_as_parts_that_need_nothing_else() {
             variant("en", "{{ title }}", html(source), Some("{% include 'head' %}!")),
             variant("hi-IN", "{{ title }}", html(source), None),
         ],
-        None,
+        names(&["title"]),
     );
     draft.layout = Some(key("mail"));
     let published = publish(&draft, &library(&pieces)).unwrap();
@@ -108,7 +117,10 @@ fn a_preview_is_the_mail_byte_for_byte() {
             html("<p>{{ due|datetime }} {{ fee|money('INR') }}</p>"),
             Some("{{ due|time }}"),
         )],
-        None,
+        Some(json!({
+            "due": {"type": "datetime", "example": "2026-12-01T20:00:00Z"},
+            "fee": {"type": "string", "example": "1"},
+        })),
     );
     let parts = publish(&draft, &Library::empty(locale("en"))).unwrap().remove(0).parts;
     let source =
@@ -293,7 +305,10 @@ fn examples_must_render() {
         ("{{ count }} {{ due|date }}{% if note %}{{ note }}{% endif %}{{ unsubscribe_url }}", None),
         ("{{ note|default('') }}", None),
         ("{{ due|datetime }}", Some("with the examples: a date has no time in `{{ due|datetime }}`")),
-        ("{{ note }}", Some("without the optional variables: a variable is missing or null in `{{ note }}`")),
+        (
+            "{{ note }}",
+            Some("without what the data or the recipient may lack: a variable is missing or null in `{{ note }}`"),
+        ),
     ] {
         let draft = message(vec![variant("en", "s", None, Some(source))], Some(variables.clone()));
         let errors = publish(&draft, &library(&[])).map(|_| ());
@@ -307,6 +322,45 @@ fn examples_must_render() {
             "{source}: {told:?}"
         );
     }
+}
+
+#[test]
+fn a_draft_is_checked_with_what_a_send_knows_and_no_more() {
+    let publish_text = |source: &str| {
+        let draft = message(vec![variant("en", "s", None, Some(source))], None);
+        publish(&draft, &library(&[])).map(|_| ()).map_err(|errors| told(&errors).remove(0))
+    };
+    for source in [
+        "{{ recipient.email }} {{ recipient.locale }} {{ recipient.time_zone }} {{ recipient.name or 'you' }}",
+        "{{ recipient.name|default('you') }} {% if recipient.id %}{{ recipient.id }}{% endif %}",
+        "{{ recipient.attributes.city|default('your city') }}",
+        "{{ notification.id }} {{ notification.category }} {{ tenant.name }} {{ unsubscribe_url }} {{ preferences_url }}",
+    ] {
+        assert_eq!(publish_text(source), Ok(()), "{source}");
+    }
+    // A send knows no such thing of anybody.
+    for source in ["{{ recipient.phone }}", "{{ tenant.id }}", "{{ recipient.attributes.city }}"] {
+        let error = publish_text(source).unwrap_err();
+        assert!(error.starts_with("/variants/0/text with the examples: "), "{source}: {error}");
+    }
+    // And these of some only.
+    for source in ["{{ recipient.name }}", "{{ recipient.id }}"] {
+        let error = publish_text(source).unwrap_err();
+        assert!(error.starts_with("/variants/0/text without what the data or the recipient may lack: "), "{error}");
+    }
+}
+
+#[test]
+fn a_message_that_declares_nothing_may_use_our_names_only() {
+    let draft =
+        message(vec![variant("en", "Hi {{ nmae }}", None, Some("{% for x in rows %}{{ x }}{% endfor %}"))], None);
+    assert_eq!(
+        told(&publish(&draft, &library(&[])).unwrap_err()),
+        [
+            "/variants/0/subject 1:7 `nmae` is not declared in `variables`",
+            "/variants/0/text 1:13 `rows` is not declared in `variables`",
+        ]
+    );
 }
 
 #[test]
@@ -340,7 +394,11 @@ const MAIL: &str = r#"<mjml><mj-head><mj-title>{{ title }}</mj-title><mj-style i
 
 #[test]
 fn mjml_keeps_every_tag_of_its_template() {
-    let draft = message(vec![variant("hi-IN", "s", mjml(MAIL), None)], None);
+    let mut declared = names(&["title", "colour", "image"]);
+    if let Some(declared) = &mut declared {
+        declared["rows"]["example"] = json!([{"link": null, "cells": []}]);
+    }
+    let draft = message(vec![variant("hi-IN", "s", mjml(MAIL), None)], declared);
     let published = publish(&draft, &library(&[])).unwrap();
     let parts = &published[0].parts;
     let data = |rows: Value| json!({"title": "T", "colour": "red", "image": "https://example.in/i.png", "rows": rows});
@@ -407,7 +465,7 @@ fn mjml_that_would_lose_a_tag_is_refused_where_it_stands() {
         (String::new(), "the MJML must be one `<mjml>` element"),
         ("<!DOCTYPE html><mjml></mjml>".to_owned(), "1:1 MJML has elements and comments only"),
     ] {
-        let draft = message(vec![variant("en", "s", mjml(&source), None)], None);
+        let draft = message(vec![variant("en", "s", mjml(&source), None)], names(&["w", "x"]));
         let errors = told(&publish(&draft, &library(&[])).unwrap_err());
         assert!(
             errors.len() == 1 && errors[0].starts_with(&format!("/variants/0/mjml {wanted}")),
@@ -437,7 +495,7 @@ fn mjml_of_a_message_stands_in_an_mjml_layout() {
     ];
     let section = "<mj-section><mj-column><mj-text>\nHello {{ name }}</mj-text></mj-column></mj-section>";
     let publish_in = |layout: &str, source: &str| {
-        let mut draft = message(vec![variant("en", "s", mjml(source), None)], None);
+        let mut draft = message(vec![variant("en", "s", mjml(source), None)], names(&["name"]));
         draft.layout = Some(key(layout));
         publish(&draft, &library(&pieces))
     };

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{MAX_VARIABLES, OUR_NAMES};
+use super::MAX_VARIABLES;
 use crate::address::EmailAddress;
+use crate::message::OUR_NAMES;
 use crate::moment::parse_timestamp;
 use crate::render::{check_context, is_currency, parse_date, parse_number};
 

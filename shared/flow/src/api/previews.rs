@@ -2,7 +2,7 @@
 
 use super::templates::{read_draft, read_library};
 use super::{Answer, Api, parameter, show};
-use crate::message::{Message, Reader, Subject, hash_with_files, make_message, print_invitation, warn_of};
+use crate::message::{hash_with_files, print_invitation, warn_of};
 use crate::request::Refused;
 use adapters::ids::new_uuid;
 use adapters::store::attachments::read_attachments;
@@ -23,12 +23,13 @@ use domain::calendar::InvitationFacts;
 use domain::category::Class;
 use domain::id::{DeliveryId, NotificationId, TemplateKey, TenantId};
 use domain::link::{LinkToken, SubjectId};
+use domain::message::{Message, Reader, Subject, make_message, make_short_text};
 use domain::moment::TimeZoneName;
 use domain::name::DisplayName;
 use domain::queue::Queue;
 use domain::render::{CompiledTemplate, FooterLinks, TemplateSource};
 use domain::secret::KeyService;
-use domain::template::{Variables, check_data, example_context, publish};
+use domain::template::{Variables, check_data, example_data, publish};
 use serde_json::{Value, json};
 
 /// A person whom a preview is for.
@@ -46,6 +47,7 @@ struct Person {
 /// What a preview renders.
 struct Chosen {
     source: TemplateSource,
+    short_text: Option<String>,
     locale: String,
     variables: Variables,
 }
@@ -75,7 +77,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
                 check_data(&chosen.variables, data).map_err(wrong_data)?;
                 data.clone()
             }
-            None => example_context(&chosen.variables, &tenant.locale),
+            None => example_data(&chosen.variables),
         };
         chosen.variables.fill_absent(&mut data);
         let mandatory = |roles: &[String]| roles.iter().any(|role| role == "*" || person.roles.contains(role));
@@ -91,10 +93,14 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             can_leave,
         };
         let compiled = CompiledTemplate::new(chosen.source).map_err(|error| refuse_render(&error))?;
-        let message = make_message(&compiled, &reader(&person), &about).map_err(|error| refuse_render(&error))?;
+        let reader = reader(&person);
+        let message = make_message(&compiled, &reader, &about).map_err(|error| refuse_render(&error))?;
+        let short_text = chosen.short_text.map(|source| make_short_text(source, &reader, &about)).transpose();
+        let short_text = short_text.map_err(|error| refuse_render(&error))?;
         let class = category.as_ref().and_then(|category| Class::parse(&category.class));
         let warnings = warn_of(&message, class, can_leave.then_some(&links));
-        Ok(Response::json(200, &print_preview(&message.parts, &message.hash, &chosen.locale, &warnings)))
+        let short_text = short_text.as_deref();
+        Ok(Response::json(200, &print_preview(&message, short_text, &chosen.locale, &warnings)))
     }
 
     /// Shows what a delivery said: its template's version and its data, rendered once more and held against the digest
@@ -105,6 +111,9 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let mut transaction = self.begin(request).await?;
         let sent = read_sent(&mut transaction, id).await?;
         let Some(sent) = sent else { return show(None::<()>, "delivery that was rendered", |()| Value::Null) };
+        if sent.is_erased {
+            return Err(Problem::gone("the recipient was erased, and what the delivery said with it").into());
+        }
         let mut files = read_attachments(&mut transaction, &sent.attachments).await?;
         transaction.commit().await?;
         let message = self.render_sent(caller.tenant, &caller.subject, &sent).await?;
@@ -151,8 +160,12 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             links: &links,
             can_leave: !sent.is_mandatory,
         };
-        let compiled = CompiledTemplate::new(sent.source.clone()).map_err(|error| refuse_render(&error))?;
-        Ok(make_message(&compiled, &reader, &about).map_err(|error| refuse_render(&error))?)
+        // It did render when it was sent: whatever is wrong with it now came since.
+        let gone = |error| {
+            Problem::gone(format!("what it was made of has changed since, and makes no message any more: {error}"))
+        };
+        let compiled = CompiledTemplate::new(sent.source.clone()).map_err(gone)?;
+        Ok(make_message(&compiled, &reader, &about).map_err(gone)?)
     }
 
     async fn sign_links(
@@ -226,7 +239,7 @@ async fn choose_source(
         let best = best.ok_or_else(|| Problem::not_found("variant for the channel"))?;
         let parts = best.parts;
         let source = TemplateSource { subject: parts.subject.unwrap_or_default(), text: parts.text, html: parts.html };
-        return Ok(Chosen { source, locale: best.locale.to_string(), variables });
+        return Ok(Chosen { source, short_text: parts.short_text, locale: best.locale.to_string(), variables });
     };
     let publication =
         read_publication(transaction, key, version).await?.ok_or_else(|| Problem::not_found("version"))?;
@@ -237,7 +250,7 @@ async fn choose_source(
         .find(|variant| variant.channel == body.channel.as_str() && Some(&variant.locale) == chosen.as_ref());
     let variant = variant.ok_or_else(|| Problem::not_found("variant for the channel"))?;
     let variables = Variables::parse(&publication.variables).unwrap_or_default();
-    Ok(Chosen { source: variant.source, locale: variant.locale, variables })
+    Ok(Chosen { source: variant.source, short_text: variant.short_text, locale: variant.locale, variables })
 }
 
 fn reader(person: &Person) -> Reader<'_> {

@@ -102,7 +102,7 @@ fn a_hindi_recipient_gets_the_hindi_variant_with_local_dates_and_the_preview_equ
         "variables": {"due": {"type": "datetime", "example": "2026-12-01T20:00:00Z"}},
         "variants": [
             {"locale": "en", "subject": "Due", "mjml": "<mjml><mj-body><mj-section><mj-column><mj-text>{{ due|date(\"long\") }}</mj-text></mj-column></mj-section></mj-body></mjml>"},
-            {"locale": "hi", "subject": "नियत", "html": "<p>{{ recipient.name }}: {{ due|date(\"long\") }}</p>"},
+            {"locale": "hi", "subject": "नियत", "html": "<p>{{ recipient.name or \"Hi\" }}: {{ due|date(\"long\") }}</p>"},
         ],
     });
     caller.put(&format!("/v1/templates/{key}"), &draft);

@@ -32,18 +32,24 @@ pub(super) fn preview() -> Operation {
 
 /// `GET /v1/deliveries/{id}/content`.
 pub(super) fn get_content() -> Operation {
-    Operation::new("Show what a delivery said", Answer::ok("What it said.", Schema::named("Content")))
-        .describe("Rendered once more, from the version and data that it was sent with.")
+    Operation::new("Show what a delivery said", Answer::ok("What it said.", Schema::named("Content"))).describe(
+        "Rendered once more, from the version and data that it was sent with. 410 where the recipient was erased, or \
+             what it was made of has changed so that it makes no message any more.",
+    )
 }
 
 /// The components.
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
-    let size = Schema::object(["subject", "text", "html"].map(|part| required(part, Schema::count())));
+    let size = Schema::object(["subject", "text", "html", "short_text"].map(|part| required(part, Schema::count())));
     let warning = Schema::object([
         required("code", Schema::one_of(WarningCode::ALL.iter().map(|code| code.as_str()))),
         required("detail", Schema::text()),
     ]);
     let preview = parts().into_iter().chain([
+        required(
+            "short_text",
+            Schema::text().or_null().describe("For channels that have little room; a mail has none."),
+        ),
         required("locale", Schema::named("Locale").describe("Of the variant that fits best.")),
         required("size_bytes", size),
         required("warnings", Schema::list(warning)),

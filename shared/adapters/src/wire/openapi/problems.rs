@@ -11,6 +11,7 @@ const STATUSES: &[(u16, &str)] = &[
     (403, "The token does not admit this, or its tenant is not active."),
     (404, "There is no such thing, or it is not the tenant's."),
     (409, "The same request is still running, or what this one refers to has changed meanwhile."),
+    (410, "It was there, and cannot be shown any more: it was erased, or what it is made of has changed."),
     (413, "The request is too large."),
     (422, "The request can be read and is not valid. Nothing was stored."),
     (429, "Too many requests."),
@@ -28,6 +29,7 @@ pub(super) fn of_route(route: Route, has_body: bool) -> Vec<u16> {
         .filter(|status| match status {
             401 | 403 => !is_public,
             409 => !matches!(route.method(), "GET"),
+            410 => route == Route::GetDeliveryContent,
             413 => has_body,
             _ => true,
         })

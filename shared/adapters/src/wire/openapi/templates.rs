@@ -99,9 +99,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("Draft", draft),
         (
             "Variables",
-            Schema::map("[A-Za-z_][A-Za-z0-9_]{0,63}", variable, MAX_VARIABLES)
-                .format("template-variables")
-                .describe("What a notification's data must have, by name."),
+            Schema::map("[A-Za-z_][A-Za-z0-9_]{0,63}", variable, MAX_VARIABLES).format("template-variables").describe(
+                "What a notification's data must have, by name. A message may use these names, `recipient`, \
+                     `notification`, `tenant`, `unsubscribe_url` and `preferences_url`, and no others.",
+            ),
         ),
         ("TemplateKind", Schema::one_of(Kind::ALL.iter().map(|kind| kind.as_str()))),
         ("Template", Schema::object(summary().into_iter().chain([required("draft", draft_or_none)]))),
