@@ -3,6 +3,8 @@
 //! This is no HTML parser; it knows tags, attributes, comments and entities as far as mails have them.
 //! It reads the source once and never fails: what it does not understand is text, or is left out.
 
+use std::borrow::Cow;
+
 /// Elements whose content is not HTML and not text for people.
 const HIDDEN: [&str; 4] = ["script", "style", "title", "template"];
 
@@ -177,8 +179,11 @@ pub(crate) fn attribute<'html>(attributes_text: &'html str, name: &str) -> Optio
     attributes(attributes_text).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Replaces entities by what they stand for.
-pub(crate) fn decode(text: &str) -> String {
+/// Replaces entities by what they stand for; most texts have none and are not copied.
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('&') {
+        return Cow::Borrowed(text);
+    }
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {
@@ -195,7 +200,7 @@ pub(crate) fn decode(text: &str) -> String {
         }
     }
     decoded.push_str(rest);
-    decoded
+    Cow::Owned(decoded)
 }
 
 /// Reads an entity after its `&`.
@@ -265,39 +270,68 @@ fn decode_entity(text: &str) -> Option<(char, &str)> {
 /// The result has no control characters but line breaks, and is at most a little longer than the source.
 pub fn text_from_html(html: &str) -> String {
     let mut text = PlainText::default();
-    let mut link: Option<(String, usize)> = None;
+    let mut link: Option<(Cow<'_, str>, usize)> = None;
     for piece in Pieces::of(html) {
         match piece {
             Piece::Text(source) => text.push(&decode(source)),
             Piece::Open { name, attributes } => {
-                let name = name.to_ascii_lowercase();
-                text.break_around(&name);
-                match name.as_str() {
-                    "br" => text.break_again(),
-                    "li" => {
+                text.break_around(name);
+                match effect_of(name) {
+                    Some(Effect::Break) => text.break_again(),
+                    Some(Effect::Item) => {
                         text.break_line(1);
                         text.push("- ");
                     }
-                    "td" | "th" => text.space(),
-                    "img" => text.push(&decode(attribute(attributes, "alt").unwrap_or_default())),
-                    "a" => {
+                    Some(Effect::Cell) => text.space(),
+                    Some(Effect::Image) => text.push(&decode(attribute(attributes, "alt").unwrap_or_default())),
+                    Some(Effect::Link) => {
                         link = attribute(attributes, "href").map(|href| (decode(href), text.written.len()));
                     }
-                    _ => {}
+                    None => {}
                 }
             }
             Piece::Close { name } => {
-                let name = name.to_ascii_lowercase();
-                if name == "a"
+                if name.eq_ignore_ascii_case("a")
                     && let Some((href, start)) = link.take()
                 {
                     text.push_link(&href, start);
                 }
-                text.break_around(&name);
+                text.break_around(name);
             }
         }
     }
     text.written
+}
+
+/// What an element does to the text besides breaking lines around itself.
+#[derive(Clone, Copy)]
+enum Effect {
+    Break,
+    Item,
+    Cell,
+    Image,
+    Link,
+}
+
+fn effect_of(name: &str) -> Option<Effect> {
+    let effects = [
+        ("br", Effect::Break),
+        ("li", Effect::Item),
+        ("td", Effect::Cell),
+        ("th", Effect::Cell),
+        ("img", Effect::Image),
+        ("a", Effect::Link),
+    ];
+    effects.into_iter().find(|(element, _)| name.eq_ignore_ascii_case(element)).map(|(_, effect)| effect)
+}
+
+/// What HTML takes for white space, or nobody may see.
+fn is_gap(character: char) -> bool {
+    match character {
+        '\0'..=' ' | '\u{7f}' => true,
+        '!'..='~' => false,
+        _ => character.is_whitespace() || character.is_control(),
+    }
 }
 
 /// Text that takes white space as HTML means it: runs of it are one space, and blocks break lines.
@@ -310,20 +344,26 @@ struct PlainText {
 
 impl PlainText {
     fn push(&mut self, text: &str) {
-        for character in text.chars() {
-            if character.is_whitespace() || character.is_control() {
-                self.space();
-                continue;
-            }
-            if self.breaks > 0 && !self.written.is_empty() {
-                self.written.extend(std::iter::repeat_n('\n', self.breaks));
-            } else if self.has_space && !self.written.is_empty() {
-                self.written.push(' ');
-            }
-            self.breaks = 0;
-            self.has_space = false;
-            self.written.push(character);
+        let mut words = text.split(is_gap);
+        self.push_word(words.next().unwrap_or_default());
+        for word in words {
+            self.space();
+            self.push_word(word);
         }
+    }
+
+    fn push_word(&mut self, word: &str) {
+        if word.is_empty() {
+            return;
+        }
+        if self.breaks > 0 && !self.written.is_empty() {
+            self.written.extend(std::iter::repeat_n('\n', self.breaks));
+        } else if self.has_space && !self.written.is_empty() {
+            self.written.push(' ');
+        }
+        self.breaks = 0;
+        self.has_space = false;
+        self.written.push_str(word);
     }
 
     fn space(&mut self) {
@@ -340,9 +380,10 @@ impl PlainText {
     }
 
     fn break_around(&mut self, name: &str) {
-        if PARAGRAPHS.contains(&name) {
+        let is_one_of = |elements: &[&str]| elements.iter().any(|element| name.eq_ignore_ascii_case(element));
+        if is_one_of(&PARAGRAPHS) {
             self.break_line(2);
-        } else if LINES.contains(&name) {
+        } else if is_one_of(&LINES) {
             self.break_line(1);
         }
     }
