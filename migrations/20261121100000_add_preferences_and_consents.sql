@@ -21,27 +21,121 @@ ALTER TABLE harkara.recipients
     ADD CONSTRAINT recipient_has_an_address_unless_erased CHECK ((email IS NOT NULL OR phone IS NOT NULL) = (erased_at IS NULL));
 
 CREATE INDEX recipients_by_phone ON harkara.recipients (tenant_id, phone);
+-- The order of the report of those whom nothing reaches.
+CREATE INDEX recipients_by_time ON harkara.recipients (tenant_id, created_at, subject_id);
 
 -- The subject behind an address that was given with a request.
 CREATE FUNCTION harkara.address_subject(p_salt bytea, p_address text) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN encode(substring(sha256(p_salt || convert_to(lower(p_address), 'UTF8')) FOR 16), 'hex')::uuid;
 
--- The audit keeps neither the salt nor a recipient's attributes, nor what a draft says.
-DO $$
+-- Replaces the named keys by a digest that shows a change without showing the value. The tenant's salt is in it, so that
+-- whoever reads the log cannot find a phone number by trying them all.
+CREATE OR REPLACE FUNCTION harkara.hide_values(shown jsonb, hidden text[], tenant uuid) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+AS $$
+    SELECT coalesce(jsonb_object_agg(
+        key,
+        CASE WHEN key = ANY (hidden) AND value <> 'null'
+             THEN to_jsonb('sha256:' || left(encode(sha256(
+                      (SELECT t.salt FROM harkara.tenants t WHERE t.tenant_id = tenant) || convert_to(value::text, 'UTF8')), 'hex'), 16))
+             ELSE value END), '{}')
+    FROM jsonb_each(shown)
+$$;
+
+-- The trigger behind every audited table; statement level, so that a batch costs one insert.
+-- Arguments: the key columns, then the hidden ones, then those that the log knows nothing of; all comma separated.
+-- SECURITY DEFINER because no login role may insert into the log itself, or read a salt.
+-- It runs with every claim and record, so what each row needs stands in the statements: a call of a SQL function
+-- that aggregates is not inlined and costs more than the rest of the row. Few rows have something to hide.
+CREATE OR REPLACE FUNCTION harkara.write_audit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
-    trigger_name text;
+    keys     text[] := string_to_array(TG_ARGV[0], ',');
+    hidden   text[] := string_to_array(TG_ARGV[1], ',');
+    left_out text[] := array_prepend('tenant_id'::text, string_to_array(TG_ARGV[2], ','));
 BEGIN
-    FOREACH trigger_name IN ARRAY '{audit_insert, audit_update, audit_delete}'::text[] LOOP
-        EXECUTE format('DROP TRIGGER %I ON harkara.tenants', trigger_name);
-        EXECUTE format('DROP TRIGGER %I ON harkara.recipients', trigger_name);
-        EXECUTE format('DROP TRIGGER %I ON harkara.templates', trigger_name);
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO harkara.audit_log (tenant_id, actor, table_name, operation, row_key, new_values)
+        SELECT n.tenant_id, harkara.current_actor(), TG_TABLE_NAME, TG_OP,
+               (SELECT jsonb_object_agg(k, to_jsonb(n) -> k) FROM unnest(keys) k),
+               CASE WHEN shown.row_values ?| hidden THEN harkara.hide_values(shown.row_values, hidden, n.tenant_id)
+                    ELSE shown.row_values END
+        FROM new_rows n
+        CROSS JOIN LATERAL (SELECT jsonb_strip_nulls(to_jsonb(n) - keys - left_out) AS row_values) shown;
+    ELSIF TG_OP = 'UPDATE' THEN
+        -- Each row and its key are made once; the join then compares keys only.
+        INSERT INTO harkara.audit_log (tenant_id, actor, table_name, operation, row_key, old_values, new_values)
+        WITH n AS MATERIALIZED (
+            SELECT r.tenant_id, to_jsonb(r) - left_out AS whole,
+                   (SELECT jsonb_object_agg(k, to_jsonb(r) -> k) FROM unnest(keys) k) AS row_key
+            FROM new_rows r
+        ),
+        o AS MATERIALIZED (
+            SELECT r.tenant_id, to_jsonb(r) AS whole,
+                   (SELECT jsonb_object_agg(k, to_jsonb(r) -> k) FROM unnest(keys) k) AS row_key
+            FROM old_rows r
+        )
+        SELECT n.tenant_id, harkara.current_actor(), TG_TABLE_NAME, TG_OP, n.row_key,
+               CASE WHEN changed.old_values ?| hidden THEN harkara.hide_values(changed.old_values, hidden, n.tenant_id)
+                    ELSE changed.old_values END,
+               CASE WHEN changed.new_values ?| hidden THEN harkara.hide_values(changed.new_values, hidden, n.tenant_id)
+                    ELSE changed.new_values END
+        FROM n
+        JOIN o USING (tenant_id, row_key)
+        CROSS JOIN LATERAL (
+            SELECT jsonb_object_agg(e.key, o.whole -> e.key) AS old_values,
+                   jsonb_object_agg(e.key, e.value) AS new_values
+            FROM jsonb_each(n.whole) e
+            WHERE e.value IS DISTINCT FROM o.whole -> e.key
+        ) changed
+        WHERE changed.new_values IS NOT NULL;
+    ELSE
+        INSERT INTO harkara.audit_log (tenant_id, actor, table_name, operation, row_key, old_values)
+        SELECT o.tenant_id, harkara.current_actor(), TG_TABLE_NAME, TG_OP,
+               (SELECT jsonb_object_agg(k, to_jsonb(o) -> k) FROM unnest(keys) k),
+               CASE WHEN shown.row_values ?| hidden THEN harkara.hide_values(shown.row_values, hidden, o.tenant_id)
+                    ELSE shown.row_values END
+        FROM old_rows o
+        CROSS JOIN LATERAL (SELECT jsonb_strip_nulls(to_jsonb(o) - keys - left_out) AS row_values) shown;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Gives an audited table other columns to hide, and such as the log is to know nothing of.
+CREATE PROCEDURE harkara.audit_table_anew(
+    audited regclass, key_columns text, hidden_columns text, left_out_columns text DEFAULT '')
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+DECLARE
+    operation text;
+BEGIN
+    FOREACH operation IN ARRAY '{INSERT, UPDATE, DELETE}'::text[] LOOP
+        EXECUTE format('DROP TRIGGER audit_%s ON %s', lower(operation), audited);
+        EXECUTE format(
+            'CREATE TRIGGER audit_%s AFTER %s ON %s REFERENCING %s
+             FOR EACH STATEMENT EXECUTE FUNCTION harkara.write_audit(%L, %L, %L)',
+            lower(operation), operation, audited,
+            CASE operation
+                WHEN 'INSERT' THEN 'NEW TABLE AS new_rows'
+                WHEN 'UPDATE' THEN 'OLD TABLE AS old_rows NEW TABLE AS new_rows'
+                ELSE 'OLD TABLE AS old_rows'
+            END,
+            key_columns, hidden_columns, left_out_columns);
     END LOOP;
 END
 $$;
-CALL harkara.audit_table('harkara.tenants', 'tenant_id', 'salt');
-CALL harkara.audit_table('harkara.recipients', 'recipient_id', 'email,phone,name,attributes');
-CALL harkara.audit_table('harkara.templates', 'template_key', 'draft');
+
+-- The audit keeps neither the salt nor what a draft says. Of a recipient it keeps the id: not who that is to preferences
+-- and consents, or what is left of them after an erasure would lead back to it.
+CALL harkara.audit_table_anew('harkara.tenants', 'tenant_id', 'salt');
+CALL harkara.audit_table_anew('harkara.recipients', 'recipient_id', 'email,phone,name,locale,time_zone,roles,attributes', 'subject_id');
+CALL harkara.audit_table_anew('harkara.templates', 'template_key', 'draft');
 
 -- What a category asks of its recipients.
 ALTER TABLE harkara.categories

@@ -16,11 +16,15 @@ CREATE TABLE harkara.tenant_limits (
     CONSTRAINT quota_is_not_negative CHECK (notifications_per_day >= 0)
 );
 
--- The clock of each tenant's requests: when its bucket would be full again if no more came.
+-- The clock of each bucket of requests: when it would be full again if no more came.
 -- No fact about anybody, and written by every request: it is not audited.
 CREATE TABLE harkara.request_rates (
-    tenant_id uuid        PRIMARY KEY REFERENCES harkara.tenants,
-    full_at   timestamptz NOT NULL
+    tenant_id  uuid        NOT NULL REFERENCES harkara.tenants,
+    -- Whose bucket: of a recipient with a token of its own, as harkara.address_subject has what the token names it by.
+    -- The nil subject is the tenant.
+    subject_id uuid        NOT NULL,
+    full_at    timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, subject_id)
 )
 WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
@@ -34,27 +38,36 @@ CREATE TABLE harkara.daily_counts (
 )
 WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- Takes one request out of the tenant's bucket, which holds what comes in ten seconds, and says how it stands:
+-- Takes one request out of a bucket, which holds what comes in ten seconds, and says how it stands:
 -- {is_allowed, quota, window_seconds, remaining, reset_seconds, retry_after_seconds}. NULL where there is no limit, or no
 -- such tenant.
 --
+-- p_recipient  what a recipient's own token names it by. Such a token has a small bucket of its own, whatever the tenant's
+--              rate is: nobody who is written to can use up what the tenant may ask for. NULL is the tenant's bucket.
+--
 -- For a statement of its own, or beside one that only reads: the row stays locked until the transaction ends, and its
 -- commit does not wait for the disk. A crash may give some requests back.
-CREATE FUNCTION harkara.take_request(p_tenant uuid) RETURNS jsonb
+CREATE FUNCTION harkara.take_request(p_tenant uuid, p_recipient text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog
 AS $$
 DECLARE
-    usual CONSTANT integer := 6000;
-    rate  integer;
-    quota integer;
-    step  interval;
+    usual      CONSTANT integer := 6000;
+    recipients CONSTANT integer := 120;
+    bucket uuid;
+    rate   integer;
+    quota  integer;
+    step   interval;
     found_at timestamptz;
-    clock timestamptz;
-    wait  double precision;
+    clock  timestamptz;
+    wait   double precision;
 BEGIN
     PERFORM harkara.set_tenant(p_tenant);
-    SELECT CASE WHEN l.tenant_id IS NULL THEN usual ELSE l.requests_per_minute END INTO rate
+    SELECT CASE WHEN p_recipient IS NOT NULL THEN recipients
+                WHEN l.tenant_id IS NULL THEN usual ELSE l.requests_per_minute END,
+           CASE WHEN p_recipient IS NOT NULL THEN harkara.address_subject(t.salt, p_recipient)
+                ELSE '00000000-0000-0000-0000-000000000000' END
+    INTO rate, bucket
     FROM harkara.tenants t
     LEFT JOIN harkara.tenant_limits l ON l.tenant_id = t.tenant_id
     WHERE t.tenant_id = p_tenant;
@@ -66,14 +79,15 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
 
     -- The clock is read behind the lock, so that whoever waited for it is not taken for early.
-    INSERT INTO harkara.request_rates AS r (tenant_id, full_at)
-    VALUES (p_tenant, clock_timestamp() + step)
-    ON CONFLICT (tenant_id) DO UPDATE SET full_at = greatest(r.full_at, clock_timestamp()) + step
+    INSERT INTO harkara.request_rates AS r (tenant_id, subject_id, full_at)
+    VALUES (p_tenant, bucket, clock_timestamp() + step)
+    ON CONFLICT (tenant_id, subject_id) DO UPDATE SET full_at = greatest(r.full_at, clock_timestamp()) + step
         WHERE r.full_at + step <= clock_timestamp() + quota * step
     RETURNING r.full_at INTO found_at;
     clock := clock_timestamp();
     IF found_at IS NULL THEN
-        SELECT r.full_at INTO found_at FROM harkara.request_rates r WHERE r.tenant_id = p_tenant;
+        SELECT r.full_at INTO found_at FROM harkara.request_rates r
+        WHERE r.tenant_id = p_tenant AND r.subject_id = bucket;
         wait := extract(epoch FROM found_at + step - quota * step - clock);
     END IF;
     RETURN jsonb_build_object(

@@ -28,17 +28,8 @@ ALTER TABLE harkara.notifications
     ADD COLUMN calendar jsonb;
 
 -- The audit keeps nothing of what an event is about.
-DO $$
-DECLARE
-    trigger_name text;
-BEGIN
-    FOREACH trigger_name IN ARRAY '{audit_insert, audit_update, audit_delete}'::text[] LOOP
-        EXECUTE format('DROP TRIGGER %I ON harkara.notifications', trigger_name);
-    END LOOP;
-END
-$$;
-CALL harkara.audit_table('harkara.notifications', 'notification_id',
-                         'email,phone,name,subject,text_body,html_body,data,metadata,calendar');
+CALL harkara.audit_table_anew('harkara.notifications', 'notification_id',
+                              'email,phone,name,subject,text_body,html_body,data,metadata,calendar');
 
 CALL harkara.guard_table('harkara.attachments');
 CREATE POLICY no_recipient_sees_it ON harkara.attachments AS RESTRICTIVE TO harkara_api
@@ -49,7 +40,8 @@ CALL harkara.admit_worker('harkara.attachments', 'SELECT');
 CALL harkara.audit_table('harkara.attachments', 'attachment_id', 'file_name,content');
 
 -- Stores accepted notifications with their deliveries and events, and the answer under its idempotency key: all or nothing.
--- As before, and with the ids of their attachments and their calendar entry, which old code does not name.
+-- As before, and with the ids of their attachments and their calendar entry, which old code does not name; and nothing is
+-- stored for a recipient that is being erased.
 --
 -- p_notifications  rows of harkara.notifications with "deliveries": [{delivery_id, channel, state, max_attempts,
 --                  unknown_policy, reconcile_window_seconds, not_before, due_at, publish_count}] and, where wanted, "dedupe": {key, seconds}
@@ -74,6 +66,8 @@ DECLARE
     v_duplicates jsonb;
     v_answer     jsonb;
     v_stored     jsonb;
+    v_recipients text[];
+    v_found      bigint;
 BEGIN
     PERFORM harkara.set_tenant(p_tenant, p_actor);
 
@@ -109,6 +103,19 @@ BEGIN
         WHERE k.tenant_id = p_tenant AND k.dedupe_key = n #>> '{dedupe,key}' AND k.expires_at > now()
         FOR UPDATE
     ) held;
+
+    -- Whoever erases one of them from now on waits until this is stored, and erases it, too. One who was erased since the
+    -- caller looked gets nothing stored: the statement fails, and the caller tries the whole again.
+    SELECT array_agg(DISTINCT n ->> 'recipient_id') INTO v_recipients
+    FROM jsonb_array_elements(p_notifications) n
+    WHERE n ->> 'recipient_id' IS NOT NULL AND NOT v_duplicates ? (n ->> 'notification_id');
+    PERFORM FROM harkara.recipients r
+    WHERE r.tenant_id = p_tenant AND r.recipient_id = ANY (v_recipients) AND r.erased_at IS NULL
+    ORDER BY r.recipient_id FOR KEY SHARE;
+    GET DIAGNOSTICS v_found = ROW_COUNT;
+    IF v_found < cardinality(v_recipients) THEN
+        RAISE EXCEPTION 'a recipient was erased' USING ERRCODE = 'foreign_key_violation';
+    END IF;
 
     INSERT INTO harkara.notifications
         (tenant_id, notification_id, category_key, recipient_id, email, phone, name, locale, time_zone, template_key,
@@ -205,7 +212,8 @@ $$;
 
 -- Erases what is known of a person and keeps that there was one: whoever must show later what happened still can, and
 -- nobody can tell to whom. Open deliveries are withdrawn. A suppressed address stays suppressed, because it has to be
--- known to be left alone. Files that went to nobody else go, too. False where there is no such recipient.
+-- known to be left alone. Files that went to nobody else go, too, and so do answers that were kept for requests about the
+-- recipient, and what a provider said: it quotes addresses. False where there is no such recipient.
 -- SECURITY DEFINER: nobody else may change what was accepted or was consented to.
 CREATE OR REPLACE FUNCTION harkara.erase_recipient(p_recipient text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
@@ -214,8 +222,9 @@ AS $$
 DECLARE
     tenant  CONSTANT uuid := harkara.current_tenant();
     subject uuid;
+    mailbox text;
 BEGIN
-    SELECT r.subject_id INTO subject FROM harkara.recipients r
+    SELECT r.subject_id, lower(r.email) INTO subject, mailbox FROM harkara.recipients r
     WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient AND r.erased_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;
@@ -248,12 +257,32 @@ BEGIN
           WHERE o.tenant_id = tenant AND o.created_at = a.created_at AND a.attachment_id = ANY (o.attachments)
             AND o.recipient_id IS DISTINCT FROM p_recipient);
     UPDATE harkara.notifications n
-    SET data = '{}', metadata = '{}', attachments = '{}', calendar = NULL, subject = CASE WHEN n.subject IS NOT NULL THEN 'erased' END, text_body = CASE WHEN n.text_body IS NOT NULL THEN 'erased' END,
+    SET data = '{}', metadata = '{}', attachments = '{}', calendar = NULL,
+        subject = CASE WHEN n.subject IS NOT NULL THEN 'erased' END,
+        text_body = CASE WHEN n.text_body IS NOT NULL THEN 'erased' END,
         html_body = CASE WHEN n.html_body IS NOT NULL THEN 'erased' END
     WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient;
     DELETE FROM harkara.preferences p WHERE p.tenant_id = tenant AND p.subject_id = subject;
     UPDATE harkara.consents c SET evidence = '{}' WHERE c.tenant_id = tenant AND c.subject_id = subject;
     DELETE FROM harkara.send_slots s WHERE s.tenant_id = tenant AND s.subject_id = subject;
+    -- As wire::http names the route. Whoever adds an entry at this moment holds the recipient, so its answer is seen here.
+    DELETE FROM harkara.idempotency_keys k
+    WHERE k.tenant_id = tenant AND k.route = 'POST /v1/recipients/{id}/consents ' || p_recipient;
+    DELETE FROM harkara.soft_bounces b WHERE b.tenant_id = tenant AND b.address = mailbox;
+    UPDATE harkara.deliveries d SET reason_detail = NULL
+    FROM harkara.notifications n
+    WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient
+      AND d.tenant_id = tenant AND d.notification_id = n.notification_id AND d.reason_detail IS NOT NULL;
+    UPDATE harkara.attempts a SET error_detail = NULL
+    FROM harkara.notifications n
+    JOIN harkara.deliveries d ON d.tenant_id = tenant AND d.notification_id = n.notification_id
+    WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient
+      AND a.tenant_id = tenant AND a.delivery_id = d.delivery_id AND a.error_detail IS NOT NULL;
+    UPDATE harkara.dead_letters l SET reason_detail = NULL
+    FROM harkara.notifications n
+    JOIN harkara.deliveries d ON d.tenant_id = tenant AND d.notification_id = n.notification_id
+    WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient
+      AND l.tenant_id = tenant AND l.delivery_id = d.delivery_id AND l.reason_detail IS NOT NULL;
     UPDATE harkara.recipients r
     SET email = NULL, phone = NULL, name = NULL, locale = NULL, time_zone = NULL, roles = '{}', attributes = '{}',
         subject_id = gen_random_uuid(), erased_at = now(), updated_at = now()
@@ -261,6 +290,11 @@ BEGIN
     RETURN true;
 END
 $$;
+
+CREATE POLICY owner_erases ON harkara.idempotency_keys TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_erases ON harkara.soft_bounces TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_erases ON harkara.dead_letters TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_erases ON harkara.attempts TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION harkara.keep_attachments TO harkara_api;

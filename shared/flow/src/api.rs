@@ -18,6 +18,7 @@ mod settings;
 mod suppressions;
 mod templates;
 
+use self::recipients::find_recipient;
 use crate::links::Links;
 use crate::request::{Refused, hash_body};
 use adapters::store::database::{Database, TenantTransaction};
@@ -68,7 +69,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         with_limit(response, limit.as_ref())
     }
 
-    /// Takes the request out of its tenant's bucket first, by a statement of its own, and answers it if it was in it.
+    /// Takes the request out of its caller's bucket first, by a statement of its own, and answers it if it was in it.
     /// Nobody's bucket is known of a public route.
     async fn answer_within_limit(
         &self,
@@ -77,7 +78,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         limit: &mut Option<RequestLimit>,
     ) -> Answer {
         if let Ok(caller) = request.caller() {
-            *limit = take_request(&self.database, caller.tenant).await?;
+            *limit = take_request(&self.database, caller).await?;
         }
         match limit.and_then(|limit| limit.retry_after_seconds) {
             Some(seconds) => Err(Problem::rate_limited(seconds).into()),
@@ -166,6 +167,10 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             request_id: request_id.to_owned(),
         };
         let mut transaction = self.begin(request).await?;
+        if request.caller()?.own_recipient.is_some() {
+            // What its token cannot see has no stored answer for it either.
+            find_recipient(&mut transaction, request).await?;
+        }
         if let KeyClaim::AlreadyAnswered(stored) = claim_key(&mut transaction, &key).await? {
             transaction.commit().await?;
             if stored.request_hash != key.request_hash {

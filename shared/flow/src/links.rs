@@ -3,13 +3,13 @@
 //! The link's token is the authentication, and the only one: no JWT is read. Everything else of a request is a stranger's.
 //! Looking changes nothing, because scanners of mails open links. Only a POST acts, and the same POST again changes
 //! nothing more, so that it may arrive twice.
+//! A link holds for as long as its tenant is there, suspended or not: what is wished for then counts when mails go on.
 //! Whoever has no link learns nothing: every text that is no token of ours gets the same page, byte for byte.
 
 mod leaving;
 mod sheet;
 
-use crate::api::preferences::all_categories;
-use adapters::store::categories::CategoryRow;
+use adapters::store::categories::{CategoryRow, all_categories};
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::keys::{LinkKeyError, LinkKeys};
 use adapters::store::preferences::{TENANT_SUBJECT, list_wishes, replace_wishes};
@@ -171,7 +171,8 @@ impl<K: KeyService> Links<'_, K> {
         let tenant = link.claimed_tenant();
         let ring = self.keys.load(self.database, tenant, "a link").await?.ok_or(Refused::NotFound)?;
         let token = ring.verify(&link)?;
-        let mut transaction = self.database.begin(tenant, &format!("link of {:?}", token.subject)).await?;
+        let mut transaction =
+            self.database.begin_even_suspended(tenant, &format!("link of {:?}", token.subject)).await?;
         let subject = read_subject(&mut transaction, token.subject).await?;
         let categories = all_categories(&mut transaction).await?;
         let stated = list_wishes(&mut transaction, token.subject).await?;

@@ -28,7 +28,7 @@ use domain::address::EmailAddress;
 use domain::attachment::Attachment;
 use domain::calendar::InvitationFacts;
 use domain::decision::{Decision, Finding, Verdict, decide_dispatch};
-use domain::delivery::Reason;
+use domain::delivery::{DeliveryState, Reason};
 use domain::event::{Event, EventBus, event_type};
 use domain::header::{Header, HeaderName, HeaderValue, TagValue};
 use domain::id::{AttemptId, EventId, TenantId};
@@ -248,10 +248,14 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
             }
         };
         let settlement = settle_attempt(conclusion, claimed.budget, &claimed.rules, Jitter::new(rand::random()));
+        // Where nothing came of it, an address may be the cause, and is then behind more such lines.
+        let is_lost = matches!(settlement.state, DeliveryState::Skipped | DeliveryState::Failed);
+        let address = claimed.recipient.email.as_deref().filter(|_| is_lost);
         tracing::info!(
             tenant_id = %claimed.key.tenant,
             notification_id = %claimed.notification,
             delivery_id = %claimed.key.delivery,
+            address = address.map(|address| digest(&claimed.salt, address)),
             attempt_number = claimed.attempt_number,
             outcome = settlement.outcome.as_str(),
             state = settlement.state.as_str(),

@@ -376,6 +376,41 @@ async fn a_tenant_reads_its_own_log_only(pool: PgPool) {
     stage.finish().await;
 }
 
+/// A log of millions is searched part by part, and none of them takes longer than a statement may.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_search_looks_at_so_many_rows_and_goes_on_where_it_ended(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "needle", json!({"email": "x@example.org"})).await;
+    let many = "INSERT INTO harkara.audit_log (tenant_id, actor, table_name, operation, row_key, new_values)
+                SELECT $1::uuid, 'tester', 'recipients', 'INSERT', jsonb_build_object('recipient_id', 'hay' || n), '{}'
+                FROM generate_series(1, 60000) n";
+    sqlx::query(many).bind(TENANT).execute(&pool).await.expect("written");
+    let list = async |query: &str| {
+        let answer = stage.call(TENANT, "GET /v1/audit", None, query, "").await;
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        answer.body
+    };
+    for filter in ["key=needle", "key=needle&table=recipients&operation=insert&actor=tester"] {
+        let first = list(filter).await;
+        assert_eq!(first["changes"], json!([]), "nothing fits of what it looked at");
+        let after = first["page_info"]["after"].as_str().expect("and there is more");
+        let second = list(&format!("{filter}&after={after}")).await;
+        assert_eq!(second["changes"].as_array().map(Vec::len), Some(1), "{second}");
+        assert_eq!(second["changes"][0]["key"], json!({"recipient_id": "needle"}));
+        assert_eq!(second["page_info"]["after"], Value::Null);
+    }
+    let full = list("table=recipients&page_size=2").await;
+    assert_eq!(full["changes"].as_array().map(Vec::len), Some(2), "a full page ends where it is full");
+    let hay = |row: &Value| row["key"]["recipient_id"].as_str().map(|key| key[3..].parse().expect("a number"));
+    let [Some(first), Some(second)]: [Option<u32>; 2] = [hay(&full["changes"][0]), hay(&full["changes"][1])] else {
+        panic!("{full}")
+    };
+    let after = full["page_info"]["after"].as_str().expect("there is more");
+    let next = list(&format!("table=recipients&page_size=2&after={after}")).await;
+    assert_eq!((hay(&next["changes"][0]), first - 1), (Some(second - 1), second));
+    stage.finish().await;
+}
+
 /// Everything that the API writes, by whichever route, names the caller's subject, and never the role behind it.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn every_write_of_the_api_is_signed_by_its_caller(pool: PgPool) {

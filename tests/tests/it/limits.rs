@@ -2,11 +2,12 @@
 //! again.
 
 use adapters::store::database::RoleLogins;
+use adapters::wire::routes::Route;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
-use tests::{Answer, OTHER_TENANT, Stage, TENANT};
+use tests::{Answer, Ask, OTHER_TENANT, Stage, TENANT};
 
 /// Gives the first tenant limits, as an operator does.
 async fn limit(stage: &Stage, limits: Value) {
@@ -177,6 +178,34 @@ async fn what_is_answered_again_or_turned_away_costs_a_request_and_no_quota(pool
     assert_eq!(stage.count("SELECT notification_count::bigint FROM harkara.daily_counts").await, 1);
     assert_eq!(count_notifications(&stage).await, 1);
     stage.drain().await;
+    stage.pass(Duration::from_secs(60)).await;
+    stage.finish().await;
+}
+
+/// One recipient's program must not stand in the way of its tenant, nor of another recipient.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_recipients_own_token_has_a_small_bucket_of_its_own(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    limit(&stage, json!({"requests_per_minute": 60})).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "eve", json!({"email": "eve@example.org"})).await;
+    let ask = async |who: &str| {
+        let ask = Ask::of(Route::GetPreferences, TENANT).with_parameter("id", who);
+        stage.ask(&ask.with_claim("scope", "self").with_claim("sub", who)).await
+    };
+    let answers = join_all((0..60).map(async |_: u32| ask("ada").await)).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!((20..50).contains(&taken.len()), "{}", taken.len());
+    assert_eq!(header(taken[0], "ratelimit-policy"), "\"recipient\";q=20;w=10");
+    for refused in refused {
+        assert_eq!((refused.status, code(refused)), (429, "rate_limited"), "{refused:?}");
+        assert!(header(refused, "ratelimit").starts_with("\"recipient\";r=0;t="), "{refused:?}");
+    }
+    assert_eq!(ask("eve").await.status, 200, "nobody's bucket is another's");
+    let tenants = stage.call(TENANT, "GET /v1/health", None, "", "").await;
+    assert_eq!(tenants.status, 200, "nor the tenant's");
+    assert!(header(&tenants, "ratelimit").starts_with("\"tenant\";r="), "{tenants:?}");
+    let named = "SELECT count(*) FROM harkara.request_rates r WHERE r::text ~ 'ada|eve'";
+    assert_eq!(stage.count(named).await, 0, "a bucket says of nobody whose it is");
     stage.pass(Duration::from_secs(60)).await;
     stage.finish().await;
 }

@@ -1,7 +1,9 @@
 //! The public pages: looking changes nothing, a click holds, and whoever has no link learns nothing.
 
+use crate::recipients::see_somebody_wait;
 use adapters::envelope::Envelope;
 use adapters::store::keys::LinkKeys;
+use adapters::wire::routes::Route;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::id::{CategoryKey, TenantId};
@@ -10,7 +12,7 @@ use flow::api::Api;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::sync::Arc;
-use tests::{OTHER_TENANT, Page, Stage, TENANT, ask_page};
+use tests::{Ask, OTHER_TENANT, Page, Stage, TENANT, ask_page};
 use uuid::Uuid;
 
 const UNSUBSCRIBE: &str = "/v1/unsubscribe/{token}";
@@ -178,19 +180,113 @@ async fn whoever_has_no_link_gets_the_same_page_for_every_reason(pool: PgPool) {
     ];
     let first = get(&stage, UNSUBSCRIBE, "forged").await;
     assert_eq!(first.status, 404);
-    let suspend = "UPDATE harkara.tenants SET state = 'suspended' WHERE tenant_id = $1::uuid";
     for text in forged {
         for (path, form) in [(UNSUBSCRIBE, ONE_CLICK), (PREFERENCES, "quiet_from=&quiet_until=")] {
             assert_eq!(get(&stage, path, &text).await, first, "{text}");
             assert_eq!(post(&stage, path, &text, form).await, first, "{text}");
         }
     }
-    sqlx::query(suspend).bind(TENANT).execute(&pool).await.expect("suspended");
-    assert_eq!(get(&stage, UNSUBSCRIBE, &token).await, first, "a suspended tenant has no pages");
     let stored: i64 =
         sqlx::query_scalar("SELECT count(*) FROM harkara.preferences").fetch_one(&pool).await.expect("counted");
     assert_eq!(stored, 0);
+    stage.finish().await;
+}
+
+/// Who wants no more mail must not be asked to come again when the tenant is back.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_suspended_tenants_links_hold(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    let subject = subject_of(&pool, TENANT, "ada").await;
+    let token = sign(&stage, TENANT, subject, Some("greeting")).await;
+    sqlx::query("UPDATE harkara.tenants SET state = 'suspended'").execute(&pool).await.expect("suspended");
+    let cold = Api {
+        database: stage.api.database.clone(),
+        queue: stage.queue.clone(),
+        keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
+        public_url: stage.api.public_url.clone(),
+        sender: stage.api.sender.clone(),
+    };
+    for path in [UNSUBSCRIBE, PREFERENCES] {
+        assert_eq!(ask_page(&cold, &format!("GET {path}"), &token, &[], "").await.status, 200, "{path}");
+    }
+    assert_eq!(post(&stage, PREFERENCES, &token, "quiet_from=22%3A00&quiet_until=07%3A00").await.status, 200);
+    assert_eq!(post(&stage, UNSUBSCRIBE, &token, ONE_CLICK).await.status, 200);
     sqlx::query("UPDATE harkara.tenants SET state = 'active'").execute(&pool).await.expect("active");
+    assert_eq!(wishes(&pool, subject).await.len(), 2);
+    assert_eq!(greet(&stage).await, "preference_off");
+    stage.finish().await;
+}
+
+/// Replacing without reading first what another request has just stored would lose it, or leave some of both.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn wishes_are_replaced_by_one_request_at_a_time(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    let ada = subject_of(&pool, TENANT, "ada").await;
+    let recipients = Ask::of(Route::PutPreferences, TENANT).with_parameter("id", "ada");
+    let token = sign(&stage, TENANT, ada, Some("greeting")).await;
+    let mut click = Ask::of(Route::Unsubscribe, TENANT).with_parameter("token", &token);
+    click.headers.insert("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
+    let off = json!({"preferences": [{"category": "greeting", "enabled": false}]});
+    for (subject, ask, left) in [
+        (ada, recipients.with_body(&off), vec!["greeting *"]),
+        (
+            SubjectId::from_uuid(Uuid::nil()),
+            Ask::of(Route::PutTenantPreferences, TENANT).with_body(&off),
+            vec!["greeting *"],
+        ),
+        (ada, click.with_text(ONE_CLICK), vec!["greeting *", "other *"]),
+    ] {
+        // Another request, that has read what there is and is about to store something else.
+        let mut other = pool.begin().await.expect("a transaction");
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('wishes ' || $1::uuid || $2::uuid, 0))";
+        sqlx::query(lock)
+            .bind(Uuid::parse_str(TENANT).expect("a UUID"))
+            .bind(subject.as_uuid())
+            .execute(&mut *other)
+            .await
+            .expect("locked");
+        let end = async {
+            see_somebody_wait(&pool).await;
+            let insert = "INSERT INTO harkara.preferences (tenant_id, subject_id, category_key, channel, is_on)
+                          VALUES ($1::uuid, $2, 'other', '*', false)";
+            sqlx::query(insert).bind(TENANT).bind(subject.as_uuid()).execute(&mut *other).await.expect("stored");
+            other.commit().await.expect("committed");
+        };
+        let answer = async {
+            let event = ask.event();
+            stage.api.answer_request(event, "request-1").await
+        };
+        tokio::join!(answer, end);
+        let found = "SELECT category_key || ' ' || channel FROM harkara.preferences WHERE subject_id = $1 ORDER BY 1";
+        let found: Vec<String> =
+            sqlx::query_scalar(found).bind(subject.as_uuid()).fetch_all(&pool).await.expect("wishes");
+        assert_eq!(found, left, "{}", ask.route);
+        sqlx::query("DELETE FROM harkara.preferences").execute(&pool).await.expect("forgotten");
+    }
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn whoever_has_more_categories_than_a_tenant_can_make_is_shown_them_all(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    let many = "INSERT INTO harkara.categories (tenant_id, category_key, class, channels, unmutable_roles)
+                SELECT $1::uuid, 'c' || n, 'transactional', '{email}', '{*}' FROM generate_series(1, 1000) n";
+    sqlx::query(many).bind(TENANT).execute(&pool).await.expect("made");
+    let put = async |key: &str| {
+        stage.call(TENANT, "PUT /v1/categories/{key}", Some(key), "", &json!({"class": "security"}).to_string()).await
+    };
+    let refused = put("one-too-many").await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec![""]), "{refused:?}");
+    assert_eq!(put("c7").await.status, 200, "what is there is replaced");
+
+    // By key, it is the last of all.
+    let last = "UPDATE harkara.categories SET category_key = 'zz' WHERE tenant_id = $1::uuid AND category_key = 'c9'";
+    sqlx::query(last).bind(TENANT).execute(&pool).await.expect("renamed");
+    let off = json!({"preferences": [{"category": "zz", "enabled": false}]}).to_string();
+    let answer = stage.call(TENANT, "PUT /v1/recipients/{id}/preferences", Some("ada"), "", &off).await;
+    assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("mandatory_category")), "{answer:?}");
+    let token = sign(&stage, TENANT, subject_of(&pool, TENANT, "ada").await, Some("zz")).await;
+    assert_eq!(post(&stage, UNSUBSCRIBE, &token, ONE_CLICK).await.status, 403);
     stage.finish().await;
 }
 

@@ -4,10 +4,11 @@
 //! because the rows are there.
 
 use super::database::{Database, StoreError, TenantTransaction};
-use crate::wire::pages::Page;
+use crate::wire::pages::{Cursor, Found, Page};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// A change, as the log has it.
 pub struct ChangeRow {
@@ -77,6 +78,14 @@ pub struct ChangeFilter {
     pub to: Option<Timestamp>,
 }
 
+impl ChangeFilter {
+    /// Whether rows of the asked times may not fit.
+    fn is_search(&self) -> bool {
+        let Self { table, operation, actor, key, from: _, to: _ } = self;
+        table.is_some() || operation.is_some() || actor.is_some() || key.is_some()
+    }
+}
+
 domain::masked_debug!(ChangeFilter, "ChangeFilter", table, operation, from, to);
 
 /// What verifying a part of a tenant's chain came to.
@@ -114,12 +123,18 @@ pub struct Sealing {
     pub leaves_more: bool,
 }
 
-/// A page of the tenant's changes, newest first.
+/// The most rows that one search looks at: some tenths of a second where nothing fits.
+const LOOKED_AT: i64 = 50_000;
+
+/// A page of the tenant's changes, newest first. Without a filter but the times, it is read as it lies; a search has no index
+/// to go by, because one would cost every claim, and so looks at a part of the log at a time.
 pub async fn list_changes(
     transaction: &mut TenantTransaction,
     filter: &ChangeFilter,
     page: &Page,
-) -> Result<Vec<ChangeRow>, StoreError> {
+) -> Result<Found<ChangeRow>, StoreError> {
+    let looked_to = if filter.is_search() { find_end_of_search(transaction, filter, page).await? } else { None };
+    let from = filter.from.max(looked_to.map(|cursor| cursor.at));
     let rows = sqlx::query!(
         r#"SELECT l.audit_id AS "audit_id!", l.changed_at AS "changed_at!: jiff_sqlx::Timestamp", l.actor AS "actor!",
                   l.table_name AS "table_name!", l.operation AS "operation!", l.row_key AS "row_key!",
@@ -130,6 +145,7 @@ pub async fn list_changes(
              AND l.changed_at >= coalesce($2::timestamptz, '-infinity')
              AND l.changed_at < coalesce($3::timestamptz, 'infinity')
              AND (l.changed_at, l.audit_id) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::bigint, 0))
+             AND (l.changed_at, l.audit_id) >= (coalesce($11::timestamptz, '-infinity'), coalesce($12::bigint, 0))
              AND ($6::text IS NULL OR l.table_name = $6)
              AND ($7::text IS NULL OR l.operation = $7)
              AND ($8::text IS NULL OR l.actor = $8)
@@ -137,15 +153,17 @@ pub async fn list_changes(
            ORDER BY l.changed_at DESC, l.audit_id DESC
            LIMIT $10"#,
         transaction.tenant.as_uuid(),
-        filter.from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
-        page.after.map(|cursor| i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX)),
+        page.after.map(audit_id_of),
         filter.table,
         filter.operation.map(Operation::as_str),
         filter.actor,
         filter.key,
         i64::from(page.size) + 1,
+        looked_to.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        looked_to.map(audit_id_of),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
@@ -161,7 +179,43 @@ pub async fn list_changes(
             new_values: row.new_values,
         })
     });
-    change.collect()
+    Ok(Found { rows: change.collect::<Result<_, StoreError>>()?, looked_to })
+}
+
+/// The last row that a search looks at; `None` where there are not so many.
+async fn find_end_of_search(
+    transaction: &mut TenantTransaction,
+    filter: &ChangeFilter,
+    page: &Page,
+) -> Result<Option<Cursor>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT l.audit_id AS "audit_id!", l.changed_at AS "changed_at!: jiff_sqlx::Timestamp"
+           FROM harkara.audit_log l
+           WHERE l.tenant_id = $1
+             AND l.changed_at >= coalesce($2::timestamptz, '-infinity')
+             AND l.changed_at < coalesce($3::timestamptz, 'infinity')
+             AND (l.changed_at, l.audit_id) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::bigint, 0))
+           ORDER BY l.changed_at DESC, l.audit_id DESC
+           OFFSET $6 LIMIT 1"#,
+        transaction.tenant.as_uuid(),
+        filter.from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(audit_id_of),
+        LOOKED_AT - 1,
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    Ok(row.map(|row| cursor_of(row.changed_at.to_jiff(), row.audit_id)))
+}
+
+/// The place of a row in the log, as a cursor has it.
+pub fn cursor_of(changed_at: Timestamp, audit_id: i64) -> Cursor {
+    Cursor { at: changed_at, id: Uuid::from_u128(u128::from(audit_id.unsigned_abs())) }
+}
+
+fn audit_id_of(cursor: Cursor) -> i64 {
+    i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX)
 }
 
 /// Verifies at most `most_blocks` of the tenant's chain, from `from_block` on; the first has number 1.

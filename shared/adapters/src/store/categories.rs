@@ -40,12 +40,38 @@ pub struct CategoryRow {
     pub updated_at: Timestamp,
 }
 
-/// Makes or replaces a category. False where its template does not exist, or is none of messages.
+/// The most categories that a tenant can make: whoever chooses between them is shown them all.
+pub const MAX_CATEGORIES: usize = 1000;
+
+/// What became of a category that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CategoryPut {
+    /// It was made or replaced.
+    Done,
+    /// Its template does not exist, or is none of messages.
+    NoTemplate,
+    /// It would be new, and the tenant has [`MAX_CATEGORIES`] already.
+    TooMany,
+}
+
+/// Makes or replaces a category. Of two new ones at once both may find the last place free; nothing depends on the number.
 pub async fn put_category(
     transaction: &mut TenantTransaction,
     key: &CategoryKey,
     body: &CategoryBody,
-) -> Result<bool, StoreError> {
+) -> Result<CategoryPut, StoreError> {
+    let has_room = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM harkara.categories WHERE tenant_id = $1 AND category_key = $2)
+               OR (SELECT count(*) FROM harkara.categories WHERE tenant_id = $1) < $3 AS "has_room!""#,
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+        MAX_CATEGORIES as i64,
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    if !has_room {
+        return Ok(CategoryPut::TooMany);
+    }
     let channels: Vec<_> = body.channels.iter().map(|channel| channel.as_str().to_owned()).collect();
     let done = sqlx::query!(
         "INSERT INTO harkara.categories
@@ -81,7 +107,7 @@ pub async fn put_category(
     )
     .execute(&mut *transaction.connection)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(if done.rows_affected() > 0 { CategoryPut::Done } else { CategoryPut::NoTemplate })
 }
 
 /// A category of the tenant.
@@ -89,7 +115,7 @@ pub async fn read_category(
     transaction: &mut TenantTransaction,
     key: &CategoryKey,
 ) -> Result<Option<CategoryRow>, StoreError> {
-    Ok(select_categories(transaction, Some(key.as_str()), &KeyPage { after: None, size: 1 }).await?.pop())
+    Ok(select_categories(transaction, Some(key.as_str()), None, Some(1)).await?.pop())
 }
 
 /// A page of the tenant's categories, by key.
@@ -97,13 +123,19 @@ pub async fn list_categories(
     transaction: &mut TenantTransaction,
     page: &KeyPage,
 ) -> Result<Vec<CategoryRow>, StoreError> {
-    select_categories(transaction, None, page).await
+    select_categories(transaction, None, page.after.as_deref(), Some(i64::from(page.size) + 1)).await
+}
+
+/// Every category of the tenant, by key: more than [`MAX_CATEGORIES`], too, where there are more.
+pub async fn all_categories(transaction: &mut TenantTransaction) -> Result<Vec<CategoryRow>, StoreError> {
+    select_categories(transaction, None, None, None).await
 }
 
 async fn select_categories(
     transaction: &mut TenantTransaction,
     key: Option<&str>,
-    page: &KeyPage,
+    after: Option<&str>,
+    most: Option<i64>,
 ) -> Result<Vec<CategoryRow>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT category_key, name, description, class, channels, template_key, max_attempts, unknown_policy,
@@ -115,8 +147,8 @@ async fn select_categories(
            LIMIT $4"#,
         transaction.tenant.as_uuid(),
         key,
-        page.after,
-        i64::from(page.size) + 1,
+        after,
+        most,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;

@@ -41,17 +41,19 @@ pub struct ConsentEntry {
 }
 
 /// Enters something that a recipient said; what names no time was said now. `id` is a new UUIDv7.
+/// Whoever erases the recipient waits until this is entered. `None` where it is erased already.
 pub async fn add_consent(
     transaction: &mut TenantTransaction,
     id: uuid::Uuid,
     subject: SubjectId,
     said: ConsentBody,
-) -> Result<ConsentEntry, StoreError> {
+) -> Result<Option<ConsentEntry>, StoreError> {
     let ConsentBody { purpose, channel, is_granted, source, evidence, said_at } = said;
     let row = sqlx::query!(
         r#"INSERT INTO harkara.consents
                (tenant_id, consent_id, subject_id, purpose, channel, is_granted, source, evidence, said_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()))
+           SELECT $1, $2, r.subject_id, $4, $5, $6, $7, $8, coalesce($9, now())
+           FROM harkara.recipients r WHERE r.tenant_id = $1 AND r.subject_id = $3 AND r.erased_at IS NULL FOR KEY SHARE
            RETURNING said_at AS "said_at: jiff_sqlx::Timestamp", created_at AS "created_at: jiff_sqlx::Timestamp""#,
         transaction.tenant.as_uuid(),
         id,
@@ -63,10 +65,11 @@ pub async fn add_consent(
         evidence,
         said_at.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
     )
-    .fetch_one(&mut *transaction.connection)
+    .fetch_optional(&mut *transaction.connection)
     .await?;
+    let Some(row) = row else { return Ok(None) };
     let consent = Consent { purpose, channel, is_granted, source, evidence, said_at: row.said_at.to_jiff() };
-    Ok(ConsentEntry { id, consent, created_at: row.created_at.to_jiff() })
+    Ok(Some(ConsentEntry { id, consent, created_at: row.created_at.to_jiff() }))
 }
 
 /// A page of what a recipient said, newest first.

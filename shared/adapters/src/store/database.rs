@@ -164,7 +164,17 @@ impl Database {
         let state = sqlx::query_scalar!("SELECT harkara.enter_tenant($1, $2)", tenant.as_uuid(), actor)
             .fetch_one(&mut *connection)
             .await?;
-        Self::enter(tenant, connection, state).await
+        Self::enter(tenant, connection, state.as_deref() == Some("active")).await
+    }
+
+    /// Like [`Database::begin`], for what holds whether the tenant may send now or not: what somebody with a link from one
+    /// of its mails wants.
+    pub async fn begin_even_suspended(&self, tenant: TenantId, actor: &str) -> Result<TenantTransaction, StoreError> {
+        let mut connection = self.begin_across_tenants().await?;
+        let state = sqlx::query_scalar!("SELECT harkara.enter_tenant($1, $2)", tenant.as_uuid(), actor)
+            .fetch_one(&mut *connection)
+            .await?;
+        Self::enter(tenant, connection, state.is_some()).await
     }
 
     /// Like [`Database::begin`], for a recipient's own token: the database shows that recipient's rows only.
@@ -183,15 +193,11 @@ impl Database {
             sqlx::query_scalar!("SELECT harkara.enter_recipient($1, $2, $3, $4)", tenant.as_uuid(), actor, id, phone)
                 .fetch_one(&mut *connection)
                 .await?;
-        Self::enter(tenant, connection, state).await
+        Self::enter(tenant, connection, state.as_deref() == Some("active")).await
     }
 
-    async fn enter(
-        tenant: TenantId,
-        mut connection: Lent,
-        state: Option<String>,
-    ) -> Result<TenantTransaction, StoreError> {
-        if state.as_deref() != Some("active") {
+    async fn enter(tenant: TenantId, mut connection: Lent, may_enter: bool) -> Result<TenantTransaction, StoreError> {
+        if !may_enter {
             sqlx::query("ROLLBACK").execute(&mut *connection).await?;
             connection.give_back();
             return Err(StoreError::TenantInactive);

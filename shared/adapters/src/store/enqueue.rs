@@ -3,7 +3,7 @@
 //! Each is one function in the database, so that a request of any size costs two round trips.
 
 use super::database::{Database, StoreError};
-use super::limits::RequestLimit;
+use super::limits::{Bucket, RequestLimit};
 use crate::wire::calendar::print_calendar;
 use crate::wire::http::Caller;
 use domain::attachment::Attachment;
@@ -136,7 +136,7 @@ pub async fn read_context(
     .fetch_one(&mut *connection)
     .await?;
     connection.give_back();
-    read_context_row(row.context, RequestLimit::read(row.limit)?)
+    read_context_row(row.context, RequestLimit::read(Bucket::Tenant, row.limit)?)
 }
 
 /// Stores accepted notifications, their files, deliveries and events, and the answer under its key, in one round trip, and

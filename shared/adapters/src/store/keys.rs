@@ -264,8 +264,9 @@ pub struct NewKeys {
     sealed: SealedSecret,
 }
 
+/// Those of a suspended tenant, too: its links hold.
 async fn read_of(database: &Database, tenant: TenantId, actor: &str) -> Result<StoredKeys, StoreError> {
-    let mut transaction = database.begin(tenant, actor).await?;
+    let mut transaction = database.begin_even_suspended(tenant, actor).await?;
     let stored = read_keys(&mut transaction.connection, &[tenant]).await?;
     transaction.commit().await?;
     stored.into_iter().next().ok_or(StoreError::TenantInactive)

@@ -1,15 +1,27 @@
 //! What a tenant may ask for in ten seconds and in a day. The database counts, in the statements that read and store.
 
 use super::database::{Database, StoreError};
+use crate::wire::http::{Caller, OwnRecipient};
 use domain::id::TenantId;
 use serde_json::Value;
 
 /// The most requests in a minute that a tenant can be given; more is no limit.
 pub const MAX_REQUESTS_PER_MINUTE: u32 = 1_000_000;
 
-/// How a tenant's bucket of requests stands after one was taken out of it.
+/// Whose requests a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// The tenant's, by all its programs and people.
+    Tenant,
+    /// A recipient's, by tokens of its own.
+    Recipient,
+}
+
+/// How a bucket of requests stands after one was taken out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimit {
+    /// Whose it is.
+    pub bucket: Bucket,
     /// Requests that the full bucket holds.
     pub quota: u32,
     /// How long an empty one takes to be full again, in seconds.
@@ -33,11 +45,12 @@ pub struct TenantLimits {
 
 impl RequestLimit {
     /// Reads what `harkara.take_request` says; `None` where the tenant has no limit.
-    pub(crate) fn read(row: Option<Value>) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn read(bucket: Bucket, row: Option<Value>) -> Result<Option<Self>, StoreError> {
         let Some(row) = row.filter(|row| !row.is_null()) else { return Ok(None) };
         let number = |name: &str| row[name].as_u64().and_then(|number| u32::try_from(number).ok());
         let required = |name: &str| number(name).ok_or(StoreError::Corrupt("request limit"));
         Ok(Some(Self {
+            bucket,
             quota: required("quota")?,
             window_seconds: required("window_seconds")?,
             remaining: required("remaining")?,
@@ -47,14 +60,21 @@ impl RequestLimit {
     }
 }
 
-/// Takes a request out of the tenant's bucket; `None` where there is no limit, or no such tenant.
+/// Takes a request out of the caller's bucket: the tenant's, or a recipient's own, which is small. `None` where there is no
+/// limit, or no such tenant.
 /// A statement of its own, so that nobody waits for the bucket while the request is being answered.
-pub async fn take_request(database: &Database, tenant: TenantId) -> Result<Option<RequestLimit>, StoreError> {
+pub async fn take_request(database: &Database, caller: &Caller) -> Result<Option<RequestLimit>, StoreError> {
+    let (bucket, recipient) = match &caller.own_recipient {
+        None => (Bucket::Tenant, None),
+        Some(OwnRecipient::Id(id)) => (Bucket::Recipient, Some(id.as_str())),
+        Some(OwnRecipient::Phone(phone)) => (Bucket::Recipient, Some(phone.as_str())),
+    };
     let mut connection = database.connection().await?;
-    let row =
-        sqlx::query_scalar!("SELECT harkara.take_request($1)", tenant.as_uuid()).fetch_one(&mut *connection).await?;
+    let row = sqlx::query_scalar!("SELECT harkara.take_request($1, $2)", caller.tenant.as_uuid(), recipient)
+        .fetch_one(&mut *connection)
+        .await?;
     connection.give_back();
-    RequestLimit::read(row)
+    RequestLimit::read(bucket, row)
 }
 
 /// Sets a tenant's limits, in place of those that it had.

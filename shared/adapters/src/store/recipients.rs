@@ -2,7 +2,7 @@
 //! reaches.
 
 use super::database::{StoreError, TenantTransaction};
-use crate::wire::pages::{KeyPage, Page};
+use crate::wire::pages::{Cursor, Found, KeyPage, Page};
 use crate::wire::recipients::RecipientBody;
 use domain::id::RecipientKey;
 use domain::link::SubjectId;
@@ -58,6 +58,8 @@ pub struct UnreachableRow {
     pub has_no_address: bool,
     /// Why its address is suppressed; `None` where it is not.
     pub suppressed: Option<String>,
+    /// Whether its address is on the provider's own list, which holds for every tenant.
+    pub is_listed: bool,
     /// Whether the recipient, or the tenant for it, has switched everything off.
     pub is_muted: bool,
 }
@@ -191,15 +193,20 @@ pub async fn erase_recipient(transaction: &mut TenantTransaction, key: &Recipien
     Ok(erased)
 }
 
+/// The most recipients that one page of the report looks at: some tenths of a second where all of them are fine.
+const LOOKED_AT: i64 = 10_000;
+
 /// A page of the recipients whom nothing reaches, newest first: no address for a channel that can be sent, a suppressed
 /// one, or everything switched off.
 pub async fn list_unreachable(
     transaction: &mut TenantTransaction,
     page: &Page,
-) -> Result<Vec<UnreachableRow>, StoreError> {
+) -> Result<Found<UnreachableRow>, StoreError> {
+    let looked_to = find_end_of_search(transaction, page).await?;
     let rows = sqlx::query!(
         r#"SELECT r.recipient_id, r.subject_id, r.created_at AS "created_at: jiff_sqlx::Timestamp",
-                  r.email IS NULL AS "has_no_address!", s.reason AS "suppressed?", w.is_muted AS "is_muted!"
+                  r.email IS NULL AS "has_no_address!", s.reason AS "suppressed?",
+                  harkara.listed_since(r.email) IS NOT NULL AS "is_listed!", w.is_muted AS "is_muted!"
            FROM harkara.recipients r
            LEFT JOIN harkara.suppressions s ON s.tenant_id = r.tenant_id AND s.address = lower(r.email)
            CROSS JOIN LATERAL (
@@ -212,14 +219,18 @@ pub async fn list_unreachable(
                    ORDER BY p.subject_id = r.subject_id DESC, p.channel = 'email' DESC
                    LIMIT 1), true) AS is_muted
            ) w
-           WHERE r.tenant_id = $1 AND r.erased_at IS NULL AND (r.email IS NULL OR s.reason IS NOT NULL OR w.is_muted)
-             AND ($2::timestamptz IS NULL OR (r.created_at, r.subject_id) < ($2, $3::uuid))
+           WHERE r.tenant_id = $1 AND r.erased_at IS NULL
+             AND (r.email IS NULL OR s.reason IS NOT NULL OR w.is_muted OR harkara.listed_since(r.email) IS NOT NULL)
+             AND (r.created_at, r.subject_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+             AND (r.created_at, r.subject_id) >= (coalesce($5::timestamptz, '-infinity'), coalesce($6::uuid, '00000000-0000-0000-0000-000000000000'))
            ORDER BY r.created_at DESC, r.subject_id DESC
            LIMIT $4"#,
         transaction.tenant.as_uuid(),
         page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
+        looked_to.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        looked_to.map(|cursor| cursor.id),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
@@ -229,7 +240,27 @@ pub async fn list_unreachable(
         created_at: row.created_at.to_jiff(),
         has_no_address: row.has_no_address,
         suppressed: row.suppressed,
+        is_listed: row.is_listed,
         is_muted: row.is_muted,
     });
-    Ok(row.collect())
+    Ok(Found { rows: row.collect(), looked_to })
+}
+
+/// The last recipient that a page of the report looks at; `None` where there are not so many.
+async fn find_end_of_search(transaction: &mut TenantTransaction, page: &Page) -> Result<Option<Cursor>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT r.subject_id, r.created_at AS "created_at: jiff_sqlx::Timestamp"
+           FROM harkara.recipients r
+           WHERE r.tenant_id = $1
+             AND (r.created_at, r.subject_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+           ORDER BY r.created_at DESC, r.subject_id DESC
+           OFFSET $4 LIMIT 1"#,
+        transaction.tenant.as_uuid(),
+        page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(|cursor| cursor.id),
+        LOOKED_AT - 1,
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    Ok(row.map(|row| Cursor { at: row.created_at.to_jiff(), id: row.subject_id }))
 }

@@ -44,11 +44,11 @@ pub async fn read_subject(transaction: &mut TenantTransaction, subject: SubjectI
     })
 }
 
-/// Lets one link at a time change what a subject wants, until the transaction ends: two clicks at once read and replace
-/// one after the other.
+/// Lets one request at a time change what a subject wants, by a link or by the API, until the transaction ends: two at once
+/// read and replace one after the other. Whoever replaces wishes takes it before reading them.
 pub async fn lock_subject(transaction: &mut TenantTransaction, subject: SubjectId) -> Result<(), StoreError> {
     sqlx::query!(
-        "SELECT pg_advisory_xact_lock(hashtextextended('link ' || $1::uuid || $2::uuid, 0))",
+        "SELECT pg_advisory_xact_lock(hashtextextended('wishes ' || $1::uuid || $2::uuid, 0))",
         transaction.tenant.as_uuid(),
         subject.as_uuid(),
     )

@@ -1,7 +1,7 @@
 //! The audit log as callers ask for it and read it: which row, by whom, from what to what.
 
 use super::pages::Cursor;
-use crate::store::audit::{ChainCheck, ChangeRow, Operation};
+use crate::store::audit::{ChainCheck, ChangeRow, Operation, cursor_of};
 use domain::id::{AttemptId, DeadLetterId, DeliveryId, EventId, NotificationId};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -74,7 +74,7 @@ pub fn print_change(row: &ChangeRow) -> Value {
 
 /// Where the page after this row begins.
 pub fn change_cursor(row: &ChangeRow) -> Cursor {
-    Cursor { at: row.changed_at, id: Uuid::from_u128(u128::from(row.audit_id.unsigned_abs())) }
+    cursor_of(row.changed_at, row.audit_id)
 }
 
 /// What verifying came to.

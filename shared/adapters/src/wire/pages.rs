@@ -29,6 +29,15 @@ pub struct Page {
     pub size: u32,
 }
 
+/// What a search found where it was told to look. It looks at so many rows at most, so that one which hardly anything fits
+/// is answered in time, too: a page may then be short or empty and have another behind it.
+pub struct Found<T> {
+    /// What fits, up to one more than a page.
+    pub rows: Vec<T>,
+    /// The last row that was looked at; `None` where that was the last there is.
+    pub looked_to: Option<Cursor>,
+}
+
 /// Which page of a list that is in the order of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPage {

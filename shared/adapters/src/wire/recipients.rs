@@ -173,7 +173,7 @@ pub fn print_put(key: &RecipientKey, put: RecipientPut) -> Value {
 /// A recipient whom nothing reaches, with every reason.
 #[cfg(feature = "services")]
 pub fn print_unreachable(row: &UnreachableRow) -> Value {
-    let UnreachableRow { id, subject: _, created_at, has_no_address, suppressed, is_muted } = row;
+    let UnreachableRow { id, subject: _, created_at, has_no_address, suppressed, is_listed, is_muted } = row;
     let mut reasons = Vec::new();
     if *has_no_address {
         reasons.push(json!({"code": "no_address", "detail": "there is no address for a channel that can be sent"}));
@@ -181,6 +181,10 @@ pub fn print_unreachable(row: &UnreachableRow) -> Value {
     if let Some(reason) = suppressed {
         reasons
             .push(json!({"code": "address_suppressed", "detail": format!("the mail address is suppressed: {reason}")}));
+    }
+    if *is_listed {
+        let detail = "the mail address is on the provider's own list of suppressed addresses";
+        reasons.push(json!({"code": "address_suppressed", "detail": detail}));
     }
     if *is_muted {
         reasons.push(json!({"code": "preference_off", "detail": "everything by mail is switched off"}));

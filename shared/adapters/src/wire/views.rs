@@ -1,6 +1,6 @@
 //! What callers read: stored rows as JSON. Each field of a row is named here once, so that a new one is a decision.
 
-use super::pages::{Cursor, print_cursor, print_key_cursor};
+use super::pages::{Cursor, Found, print_cursor, print_key_cursor};
 use crate::store::dead_letters::DeadLetter;
 use crate::store::notifications::{AttemptView, DeliveryView, NotificationView};
 use domain::delivery::notification_state;
@@ -174,12 +174,34 @@ pub fn print_page<T>(
     print: impl Fn(&T) -> Value,
     cursor: impl Fn(&T) -> Cursor,
 ) -> Value {
+    print_rows(name, rows, size, print, cursor, None)
+}
+
+/// A page of a search: there is another one behind it where there are more rows to be looked at.
+pub fn print_found<T>(
+    name: &str,
+    found: &Found<T>,
+    size: u32,
+    print: impl Fn(&T) -> Value,
+    cursor: impl Fn(&T) -> Cursor,
+) -> Value {
+    print_rows(name, &found.rows, size, print, cursor, found.looked_to)
+}
+
+fn print_rows<T>(
+    name: &str,
+    rows: &[T],
+    size: u32,
+    print: impl Fn(&T) -> Value,
+    cursor: impl Fn(&T) -> Cursor,
+    looked_to: Option<Cursor>,
+) -> Value {
     let size = size as usize;
     let shown = &rows[..rows.len().min(size)];
-    let after = if rows.len() > size { shown.last().map(|row| print_cursor(&cursor(row))) } else { None };
+    let after = if rows.len() > size { shown.last().map(cursor) } else { looked_to };
     json!({
         name: shown.iter().map(print).collect::<Value>(),
-        "page_info": {"after": after, "page_size": size},
+        "page_info": {"after": after.as_ref().map(print_cursor), "page_size": size},
     })
 }
 

@@ -9,7 +9,7 @@ use adapters::store::audit::{ChangeFilter, list_changes, verify_chain};
 use adapters::wire::audit::{change_cursor, print_change, print_check, read_operation, read_row_key};
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Query, parse_number};
-use adapters::wire::views::print_page;
+use adapters::wire::views::print_found;
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -33,9 +33,9 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let page = query.page();
         query.finish()?;
         let mut transaction = self.begin(request).await?;
-        let rows = list_changes(&mut transaction, &filter, &page).await?;
+        let found = list_changes(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
-        Ok(Response::json(200, &print_page("changes", &rows, page.size, print_change, change_cursor)))
+        Ok(Response::json(200, &print_found("changes", &found, page.size, print_change, change_cursor)))
     }
 
     /// Whether the tenant's chain holds, from a block on.

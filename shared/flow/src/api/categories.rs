@@ -1,7 +1,7 @@
 //! Categories: put, shown and listed.
 
 use super::{Answer, Api, parameter, show};
-use adapters::store::categories::{self as store, CategoryRow};
+use adapters::store::categories::{self as store, CategoryPut, CategoryRow, MAX_CATEGORIES};
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::Query;
@@ -16,12 +16,19 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let key = parameter(request, "key", "category", CategoryKey::parse)?;
         let body = bodies::read_category(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
-        if !store::put_category(&mut transaction, &key, &body).await? {
-            transaction.roll_back().await?;
-            let error = FieldError::new(
+        let error = match store::put_category(&mut transaction, &key, &body).await? {
+            CategoryPut::Done => None,
+            CategoryPut::NoTemplate => Some(FieldError::new(
                 "/template",
                 "no template of messages has this key; create it with PUT /v1/templates/{key}",
-            );
+            )),
+            CategoryPut::TooMany => Some(FieldError::new(
+                "",
+                format_args!("would be one more category than the {MAX_CATEGORIES} that a tenant can have"),
+            )),
+        };
+        if let Some(error) = error {
+            transaction.roll_back().await?;
             return Err(Problem::invalid(vec![error]).into());
         }
         let row = store::read_category(&mut transaction, &key).await?;

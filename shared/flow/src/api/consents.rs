@@ -7,6 +7,7 @@ use adapters::store::consents::{ConsentEntry, add_consent, list_consents};
 use adapters::wire::consents::{print_consent, read_consent};
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
+use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -20,6 +21,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             let recipient = find_recipient(transaction, request).await?;
             let id = new_uuid();
             let entry = add_consent(transaction, id, recipient.subject, read_consent(&body)?).await?;
+            let entry = entry.ok_or_else(|| Problem::not_found("recipient"))?;
             Ok((print_consent(&entry), Vec::new()))
         })
         .await

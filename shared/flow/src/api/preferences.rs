@@ -3,12 +3,12 @@
 use super::recipients::find_recipient;
 use super::{Answer, Api};
 use crate::request::Refused;
-use adapters::store::categories::{CategoryRow, list_categories};
+use adapters::store::categories::{CategoryRow, all_categories};
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::preferences::{TENANT_SUBJECT, list_wishes, replace_wishes};
+use adapters::store::subjects::lock_subject;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
-use adapters::wire::pages::KeyPage;
 use adapters::wire::preferences::{HeldPreference, print_preferences, read_preferences};
 use adapters::wire::problem::Problem;
 use domain::delivery::Channel;
@@ -17,9 +17,6 @@ use domain::preference::{Preference, resolve_preference};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use std::collections::BTreeSet;
-
-/// The most categories of a tenant that preferences are shown for.
-const MAX_CATEGORIES: u32 = 1000;
 
 impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn get_preferences(&self, request: &Request) -> Answer {
@@ -36,6 +33,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let stated = read_preferences(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
         let recipient = find_recipient(&mut transaction, request).await?;
+        lock_subject(&mut transaction, recipient.subject).await?;
         let categories = all_categories(&mut transaction).await?;
         check_wishes(&stated, &categories, &recipient.roles)?;
         replace_wishes(&mut transaction, recipient.subject, &stated).await?;
@@ -55,6 +53,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn put_tenant_preferences(&self, request: &Request) -> Answer {
         let stated = read_preferences(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
+        lock_subject(&mut transaction, TENANT_SUBJECT).await?;
         let categories = all_categories(&mut transaction).await?;
         check_wishes(&stated, &categories, &[])?;
         replace_wishes(&mut transaction, TENANT_SUBJECT, &stated).await?;
@@ -62,11 +61,6 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         transaction.commit().await?;
         Ok(Response::json(200, &print_preferences(&stated, &held)))
     }
-}
-
-/// Every category of the tenant.
-pub(crate) async fn all_categories(transaction: &mut TenantTransaction) -> Result<Vec<CategoryRow>, StoreError> {
-    list_categories(transaction, &KeyPage { after: None, size: MAX_CATEGORIES }).await
 }
 
 /// What holds for a recipient with these roles who stated this, for each category and channel that can be sent.

@@ -82,10 +82,10 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
         let page = query.page();
         query.finish()?;
         let mut transaction = self.begin(request).await?;
-        let rows = store::list_unreachable(&mut transaction, &page).await?;
+        let found = store::list_unreachable(&mut transaction, &page).await?;
         transaction.commit().await?;
         let cursor = |row: &UnreachableRow| Cursor { at: row.created_at, id: row.subject.as_uuid() };
-        Ok(Response::json(200, &views::print_page("recipients", &rows, page.size, bodies::print_unreachable, cursor)))
+        Ok(Response::json(200, &views::print_found("recipients", &found, page.size, bodies::print_unreachable, cursor)))
     }
 }
 

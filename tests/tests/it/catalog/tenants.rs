@@ -91,7 +91,11 @@ const ROWS: &[(&str, &str)] = &[
          SELECT $1::uuid, 1, 0, 0, 1, 0, 0, hash, hash, hash, now() FROM sha256('') hash",
     ),
     ("tenant_limits", "INSERT INTO harkara.tenant_limits (tenant_id) VALUES ($1::uuid)"),
-    ("request_rates", "INSERT INTO harkara.request_rates (tenant_id, full_at) VALUES ($1::uuid, now())"),
+    (
+        "request_rates",
+        "INSERT INTO harkara.request_rates (tenant_id, subject_id, full_at)
+         VALUES ($1::uuid, '00000000-0000-0000-0000-000000000000', now())",
+    ),
     (
         "daily_counts",
         "INSERT INTO harkara.daily_counts (tenant_id, day_at, notification_count) VALUES ($1::uuid, now(), 1)",

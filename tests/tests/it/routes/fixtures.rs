@@ -70,8 +70,9 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             Prepared::of(ask.with_body(&json!({"ids": [id]})), &[&id])
         }
         Route::PutRecipients => {
-            let body = json!({"recipients": [{"id": name, "email": "ada@example.org"}]});
-            Prepared::of(ask.with_body(&body), &[])
+            put_recipient(stage, tenant, &name, route).await;
+            let body = json!({"recipients": [{"id": name, "email": "another@example.org"}]});
+            Prepared::of(ask.with_body(&body), &[&name])
         }
         Route::ListUnreachable => {
             let phone_only = json!({"phone": "+4915112345678"});

@@ -9,6 +9,7 @@ pub(super) fn list() -> Operation {
         "List what was changed, the newest first",
         Answer::ok("A page of changes.", page_of("changes", Schema::named("Change"))),
     )
+    .describe("A search by `table`, `operation`, `actor` or `key` looks at so many changes for a page: it may be short or empty and have another behind it, for as long as there is `page_info.after`.")
 }
 
 /// `GET /v1/audit/verification`.

@@ -50,7 +50,7 @@ pub(super) fn put() -> Operation {
         "throttle": {"limit": 3, "window": "P1D"},
     });
     Operation::new("Put a category", Answer::ok("The category.", Schema::named("Category")))
-        .describe("Replaces the whole of it: what is left out has its default.")
+        .describe("Replaces the whole of it: what is left out has its default. A tenant can have a thousand.")
         .with_body(body, example)
 }
 

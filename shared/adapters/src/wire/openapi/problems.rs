@@ -92,7 +92,7 @@ pub(super) fn headers() -> Value {
             "schema": {"type": "string"},
         },
         "RateLimit-Policy": {
-            "description": "How many requests the bucket holds, and in how many seconds it fills; where there is a limit.",
+            "description": "How many requests the bucket holds, and in how many seconds it fills; where there is a limit. `tenant` is the tenant's, `recipient` that of a recipient's own token.",
             "schema": {"type": "string"},
         },
         "Retry-After": {

@@ -72,6 +72,7 @@ pub(super) fn list_unreachable() -> Operation {
         "List recipients whom nothing reaches, the newest first",
         Answer::ok("A page of them.", page_of("recipients", entry)),
     )
+    .describe("So many recipients are looked at for a page: it may be short or empty and have another behind it, for as long as there is `page_info.after`.")
 }
 
 /// The components.
