@@ -95,7 +95,7 @@ async fn erasing_a_recipient_leaves_what_happened_and_nothing_of_the_person(pool
     stage.store_dead_letters().await;
     let counted = "INSERT INTO harkara.soft_bounces (tenant_id, address, bounce_count) VALUES ($1::uuid, $2, 2)";
     sqlx::query(counted).bind(TENANT).bind("canary-address@example.org").execute(&stage.admin).await.expect("counted");
-    let said = with_key(consent("someone", "canary-evidence"), "canary-key");
+    let said = with_key(consent("someone", "canary-evidence"), "k");
     assert_eq!(stage.ask(&said).await.status, 200);
     let waiting = stage.post(ask).await.id();
 
