@@ -221,29 +221,34 @@ CREATE TABLE harkara.consents (
 
 CREATE INDEX consents_by_subject ON harkara.consents (tenant_id, subject_id, purpose, entry);
 
--- Sends to somebody that a throttle or the frequency cap counts, while they count. A claim takes a slot; what is not
--- sent after all gives it back.
+-- Sends to somebody that a throttle or the frequency cap counts, while they count. A claim takes a slot; an attempt that
+-- surely sent nothing gives it back, and one that sent, or may have, confirms it.
 CREATE TABLE harkara.send_slots (
     tenant_id    uuid        NOT NULL,
     delivery_id  uuid        NOT NULL,
     subject_id   uuid        NOT NULL,
     category_key text        NOT NULL,
     is_capped    boolean     NOT NULL,
+    -- False while the attempt is under way: nothing may come of it yet.
+    is_confirmed boolean     NOT NULL DEFAULT false,
     taken_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, delivery_id)
 );
 
 CREATE INDEX send_slots_by_subject ON harkara.send_slots (tenant_id, subject_id, taken_at);
 
--- Counts, for each delivery that is about to be sent, what was sent to the same subject in the windows of its throttle
--- and of its tenant's cap, and takes a slot for it.
+-- Counts, for each delivery that is about to be sent, what went to the same subject in the windows of its throttle and of
+-- its tenant's cap, and beside it what is under way; where both together leave room, takes a slot for it. Sandbox
+-- deliveries reach nobody: they are told the counts, and take none.
 -- Two claims of one subject come one after the other: each sees the other's slots. It is a function because its
 -- statements see what was committed while it waited; the claim's own would not. Locks are taken after all others of a
 -- claim, and in order.
 CREATE FUNCTION harkara.take_send_slots(
-    p_tenants uuid[], p_deliveries uuid[], p_subjects uuid[], p_categories text[],
-    p_throttle_seconds integer[], p_cap_seconds integer[]
-) RETURNS TABLE (delivery_id uuid, throttle_count integer, cap_count integer)
+    p_tenants uuid[], p_deliveries uuid[], p_subjects uuid[], p_categories text[], p_sandboxes boolean[],
+    p_throttle_limits integer[], p_throttle_seconds integer[], p_cap_limits integer[], p_cap_seconds integer[],
+    p_lease_seconds integer
+) RETURNS TABLE (
+    delivery_id uuid, throttle_count integer, throttle_pending integer, cap_count integer, cap_pending integer)
 LANGUAGE plpgsql
 SET search_path = pg_catalog
 AS $$
@@ -259,23 +264,36 @@ BEGIN
     FROM (SELECT DISTINCT hashtextextended(t::text || s::text, 1) AS key FROM unnest(p_tenants, p_subjects) a (t, s) ORDER BY 1) l;
     clock := clock_timestamp();
     FOR asked IN
-        SELECT * FROM unnest(p_tenants, p_deliveries, p_subjects, p_categories, p_throttle_seconds, p_cap_seconds)
-            AS a (tenant_id, delivery_id, subject_id, category_key, throttle_seconds, cap_seconds)
+        SELECT * FROM unnest(p_tenants, p_deliveries, p_subjects, p_categories, p_sandboxes,
+                             p_throttle_limits, p_throttle_seconds, p_cap_limits, p_cap_seconds)
+            AS a (tenant_id, delivery_id, subject_id, category_key, is_sandbox,
+                  throttle_limit, throttle_seconds, cap_limit, cap_seconds)
         ORDER BY a.delivery_id
     LOOP
         delivery_id := asked.delivery_id;
-        SELECT count(*) FILTER (WHERE s.category_key = asked.category_key
-                                AND s.taken_at > clock - make_interval(secs => asked.throttle_seconds)),
-               count(*) FILTER (WHERE s.is_capped AND s.taken_at > clock - make_interval(secs => asked.cap_seconds))
-        INTO throttle_count, cap_count
-        FROM harkara.send_slots s
-        WHERE s.tenant_id = asked.tenant_id AND s.subject_id = asked.subject_id AND s.delivery_id <> asked.delivery_id;
+        SELECT count(*) FILTER (WHERE s.is_throttled AND s.is_settled), count(*) FILTER (WHERE s.is_throttled AND NOT s.is_settled),
+               count(*) FILTER (WHERE s.is_capped AND s.is_settled), count(*) FILTER (WHERE s.is_capped AND NOT s.is_settled)
+        INTO throttle_count, throttle_pending, cap_count, cap_pending
+        FROM (
+            SELECT o.category_key = asked.category_key
+                       AND o.taken_at > clock - make_interval(secs => asked.throttle_seconds) AS is_throttled,
+                   o.is_capped AND o.taken_at > clock - make_interval(secs => asked.cap_seconds) AS is_capped,
+                   -- An attempt that was not heard of before its lease ended may have sent.
+                   o.is_confirmed OR o.taken_at <= clock - make_interval(secs => p_lease_seconds) AS is_settled
+            FROM harkara.send_slots o
+            WHERE o.tenant_id = asked.tenant_id AND o.subject_id = asked.subject_id AND o.delivery_id <> asked.delivery_id
+        ) s;
         -- What no window can reach any more goes with the next send.
         DELETE FROM harkara.send_slots s
         WHERE s.tenant_id = asked.tenant_id AND s.subject_id = asked.subject_id AND s.taken_at < clock - interval '30 days';
-        INSERT INTO harkara.send_slots (tenant_id, delivery_id, subject_id, category_key, is_capped, taken_at)
-        VALUES (asked.tenant_id, asked.delivery_id, asked.subject_id, asked.category_key, asked.cap_seconds IS NOT NULL, clock)
-        ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET taken_at = excluded.taken_at;
+        -- No slot for what will not be sent now. NULL is no limit.
+        IF NOT asked.is_sandbox AND (throttle_count + throttle_pending < asked.throttle_limit) IS NOT FALSE
+           AND (cap_count + cap_pending < asked.cap_limit) IS NOT FALSE THEN
+            -- One that is there still is of an earlier attempt that nobody saw fail.
+            INSERT INTO harkara.send_slots AS s (tenant_id, delivery_id, subject_id, category_key, is_capped, taken_at)
+            VALUES (asked.tenant_id, asked.delivery_id, asked.subject_id, asked.category_key, asked.cap_seconds IS NOT NULL, clock)
+            ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET taken_at = excluded.taken_at, is_confirmed = true;
+        END IF;
         RETURN NEXT;
     END LOOP;
 END

@@ -14,6 +14,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use std::fmt;
 
+/// How long a delivery waits for others to the same recipient that are being sent: an attempt rarely takes longer.
+const PENDING_WAIT_SECONDS: i64 = 5;
+
 /// What the claim knows of a delivery that asks to be sent.
 #[derive(Clone, Debug)]
 pub struct DispatchFacts {
@@ -37,9 +40,9 @@ pub struct DispatchFacts {
     pub quiet_hours_apply: bool,
     /// The consent that the category needs.
     pub consent: Option<NeededConsent>,
-    /// How many of this category the recipient got.
+    /// How many of this category the recipient got; not asked for what is urgent or mandatory.
     pub throttle: Option<Allowance>,
-    /// How many of all categories under the cap the recipient got.
+    /// How many of all categories under the cap the recipient got; not asked for what is urgent or mandatory.
     pub cap: Option<Allowance>,
     /// When a cadence of days or weeks ends.
     pub digest: DigestTime,
@@ -57,8 +60,10 @@ pub struct NeededConsent {
 /// So many in so long, and how many it were already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// Sent in the window before this one.
+    /// Sent in the window before this one, or perhaps sent.
     pub count: u32,
+    /// Being sent just now: some of them may come to nothing.
+    pub pending: u32,
     /// The most.
     pub limit: u32,
     /// The window, in seconds.
@@ -211,7 +216,11 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for Allowance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of at most {} in {} seconds", self.count, self.limit, self.window_seconds)
+        write!(f, "{} of at most {} in {} seconds", self.count, self.limit, self.window_seconds)?;
+        if self.pending > 0 {
+            write!(f, " (being sent: {})", self.pending)?;
+        }
+        Ok(())
     }
 }
 
@@ -224,11 +233,14 @@ impl fmt::Display for Allowance {
 /// | 3 | is it switched on (see [`crate::preference::resolve_preference`]) | `skipped` |
 /// | 4 | is it due by the recipient's cadence | `held` until then |
 /// | 5 | is it outside the recipient's quiet hours | `held` until they end |
-/// | 6 | has the recipient got fewer of this category than its throttle allows | `skipped` |
-/// | 7 | has the recipient got less than the tenant's frequency cap allows | `skipped` |
+/// | 6 | is it urgent, or mandatory for the recipient | never: what follows is not asked |
+/// | 7 | has the recipient got fewer of this category than its throttle allows | `skipped` |
+/// | 8 | would it with those that are being sent just now | `held` for a moment |
+/// | 9 | has the recipient got less than the tenant's frequency cap allows | `skipped` |
+/// | 10 | would it with those that are being sent just now | `held` for a moment |
 ///
-/// What is `critical`, and security mail, waits neither for a cadence nor for quiet hours; a digest is what a cadence
-/// leads to, so that none applies to it. What would be held beyond its `expires_at` expires at once.
+/// What is `critical`, and security mail, is urgent: it waits neither for a cadence nor for quiet hours. A digest is what a
+/// cadence leads to, so that none applies to it. What would be held beyond its `expires_at` expires at once.
 pub fn decide_dispatch(facts: &DispatchFacts) -> Decision {
     let mut findings = Vec::new();
     let verdict = decide(facts, &mut findings);
@@ -279,6 +291,10 @@ fn decide(facts: &DispatchFacts, findings: &mut Vec<Finding>) -> Verdict {
             return hold(facts, findings, Reason::QuietHours, until);
         }
     }
+    // The claim takes no slot for these, either.
+    if is_urgent || mandatory_for.is_some() {
+        return Verdict::Send;
+    }
     for (allowance, finding, reason) in [
         (facts.throttle, Finding::Throttle as fn(Allowance) -> Finding, Reason::RecipientThrottled),
         (facts.cap, Finding::FrequencyCap, Reason::FrequencyCapReached),
@@ -287,6 +303,10 @@ fn decide(facts: &DispatchFacts, findings: &mut Vec<Finding>) -> Verdict {
             findings.push(finding(allowance));
             if allowance.count >= allowance.limit {
                 return Verdict::Skip(reason);
+            }
+            if allowance.count + allowance.pending >= allowance.limit {
+                let until = facts.now.checked_add(PENDING_WAIT_SECONDS.seconds()).unwrap_or(facts.now);
+                return hold(facts, findings, Reason::EarlierSendPending, until);
             }
         }
     }

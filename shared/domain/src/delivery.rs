@@ -201,6 +201,8 @@ named! {
         FrequencyCapReached = "frequency_cap_reached",
         /// `held`: it is the recipient's quiet hours.
         QuietHours = "quiet_hours",
+        /// `held`: others that are being sent to the recipient may use up what its throttle or the frequency cap allows.
+        EarlierSendPending = "earlier_send_pending",
         /// `held`: the recipient wants to hear of it less often.
         CadenceNotDue = "cadence_not_due",
         /// `expired`: its `expires_at` passed before it was sent, or would before it may be.

@@ -104,6 +104,9 @@ pub const fn describe_reason(reason: Reason) -> &'static str {
         Reason::ConsentWithdrawn => "the recipient took back the consent that the category needs",
         Reason::RecipientThrottled => "the recipient got as many of this category as its throttle allows",
         Reason::FrequencyCapReached => "the recipient got as much as the tenant's frequency cap allows",
+        Reason::EarlierSendPending => {
+            "others are being sent to the recipient just now, and may use up what its throttle or the frequency cap allows"
+        }
         Reason::QuietHours => "it is the recipient's quiet hours",
         Reason::CadenceNotDue => "the recipient wants to hear of it less often",
         Reason::ExpiryPassed => "its expires_at has passed, or would have before it could be sent",

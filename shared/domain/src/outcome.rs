@@ -152,11 +152,7 @@ pub fn settle_attempt(
         Conclusion::Called(SendOutcome::Unauthorized(error)) => {
             retry_uncounted(AttemptOutcome::Transient, error, retry::backoff(budget.made, jitter))
         }
-        // At once, unless something is missing for longer.
-        Conclusion::HandedBack(error) => {
-            let wait = if budget.made <= 2 { Duration::from_secs(1) } else { retry::backoff(budget.made, jitter) };
-            retry_uncounted(AttemptOutcome::NotSent, error, wait)
-        }
+        Conclusion::HandedBack(error) => hand_back(error, budget.made, jitter),
         Conclusion::Called(SendOutcome::Held(reason, error)) => {
             let wait = retry::hold(hold_time(reason), jitter);
             Settlement {
@@ -191,6 +187,13 @@ pub fn settle_attempt(
             ..end(DeliveryState::Failed, Some(Reason::RenderFailed), AttemptOutcome::NotSent, None)
         },
     }
+}
+
+/// What becomes of a delivery with which nothing was done; `made` is how many attempts there were in all.
+/// It is tried again at once, unless something is missing for longer.
+pub fn hand_back(error: ProviderError, made: u32, jitter: Jitter) -> Settlement {
+    let wait = if made <= 2 { Duration::from_secs(1) } else { retry::backoff(made, jitter) };
+    retry_uncounted(AttemptOutcome::NotSent, error, wait)
 }
 
 fn end(

@@ -1,8 +1,14 @@
 //! Whether a delivery goes is decided when it is about to go, by what holds then, and can be told afterwards.
 
+use adapters::ids::new_uuid;
+use adapters::store::claims::{Claim, DeliveryKey, claim_across_tenants};
+use adapters::wire::queue_message::read_message;
+use domain::delivery::Reason;
+use domain::id::AttemptId;
+use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::{Answer, Stage, TENANT};
 
 async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: Value) -> Answer {
@@ -153,11 +159,15 @@ async fn quiet_hours_and_a_cadence_hold_and_cost_no_attempt(pool: PgPool) {
     // What answers something that the recipient did does not wait.
     assert_eq!(outcome(&stage, &ask(&stage, "greeting", "ada").await).await, sent());
 
+    // Two hours from now, wherever in the day that is: three hours ago it was two hours from now, too.
+    let settings = json!({"digest_time": until});
+    assert_eq!(stage.call(TENANT, "PUT /v1/settings", None, "", &settings.to_string()).await.status, 200);
     prefer(&stage, "ada", json!([{"category": "nudge", "cadence": "daily"}])).await;
     stage.pass(Duration::from_secs(3 * 3600)).await;
     stage.dispatch().await;
-    let (state, reason) = outcome(&stage, &quiet).await;
-    assert!((state.as_str(), reason.as_deref()) == ("held", Some("cadence_not_due")) || state == "sent", "{state}");
+    assert_eq!(outcome(&stage, &quiet).await, is("held", "cadence_not_due"));
+    assert!(explain(&stage, &quiet).await.contains("it is wanted daily by the recipient, for this category"));
+    assert_eq!(stage.mail.asked().len(), 1, "only what does not wait");
     stage.pass(Duration::from_secs(25 * 3600)).await;
     stage.dispatch().await;
     assert_eq!(outcome(&stage, &quiet).await, sent());
@@ -165,7 +175,7 @@ async fn quiet_hours_and_a_cadence_hold_and_cost_no_attempt(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_throttle_and_a_cap_let_just_so_many_through_however_many_ask_at_once(pool: PgPool) {
+async fn a_throttle_and_a_cap_let_just_so_many_through(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let hour = json!({"limit": 1, "window": "PT1H"});
     put_category(&stage, "nudge", json!({"class": "reminder", "throttle": hour})).await;
@@ -185,9 +195,7 @@ async fn a_throttle_and_a_cap_let_just_so_many_through_however_many_ask_at_once(
     wanted.sort();
     assert_eq!(states, wanted);
 
-    let cap = json!({"frequency_cap": {"limit": 2, "window": "P1D"}});
-    let answer = stage.call(TENANT, "PUT /v1/settings", None, "", &cap.to_string()).await;
-    assert_eq!((answer.status, &answer.body["frequency_cap"]), (200, &cap["frequency_cap"]), "{answer:?}");
+    cap(&stage, 2).await;
     stage.pass(Duration::from_secs(2 * 24 * 3600)).await;
     let mut capped = Vec::new();
     for category in ["news", "news", "news", "greeting"] {
@@ -195,6 +203,196 @@ async fn a_throttle_and_a_cap_let_just_so_many_through_however_many_ask_at_once(
         capped.push(outcome(&stage, &id).await);
     }
     assert_eq!(capped, [sent(), sent(), is("skipped", "frequency_cap_reached"), sent()]);
+    stage.finish().await;
+}
+
+/// From now on at most so many a day of what is under the cap.
+async fn cap(stage: &Stage, limit: u32) {
+    let cap = json!({"frequency_cap": {"limit": limit, "window": "P1D"}});
+    let answer = stage.call(TENANT, "PUT /v1/settings", None, "", &cap.to_string()).await;
+    assert_eq!((answer.status, &answer.body["frequency_cap"]), (200, &cap["frequency_cap"]), "{answer:?}");
+}
+
+/// State and reason as they stand.
+async fn stand(stage: &Stage, id: &str) -> (String, Option<String>) {
+    let (state, reason, _) = stage.outcome(id).await;
+    (state, reason)
+}
+
+/// Two categories under a cap of one a day, of which `ada` has switched off `nudge`.
+async fn cap_news_and_mute_nudge(stage: &Stage) {
+    put_category(stage, "nudge", json!({"class": "reminder"})).await;
+    put_category(stage, "news", json!({"class": "reminder"})).await;
+    prefer(stage, "ada", json!([{"category": "nudge", "enabled": false}])).await;
+    cap(stage, 1).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_is_never_sent_takes_no_place_from_what_is_wanted(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    cap_news_and_mute_nudge(&stage).await;
+    let muted = ask(&stage, "nudge", "ada").await;
+    let wanted = ask(&stage, "news", "ada").await;
+    // Both are claimed at once, the muted one first: nobody knows yet that it will not go.
+    assert_eq!(stage.process(Duration::ZERO).await, 2);
+    assert_eq!(stand(&stage, &muted).await, is("skipped", "preference_off"));
+    assert_eq!(stand(&stage, &wanted).await, is("held", Reason::EarlierSendPending.as_str()));
+    let told = explain(&stage, &wanted).await;
+    assert!(told.contains("because others are being sent to the recipient just now"), "{told}");
+    assert!(
+        told.contains("got 0 of at most 1 in 86400 seconds (being sent: 1) under the tenant's frequency cap"),
+        "{told}"
+    );
+    let waits: Vec<_> = stage.queue.waiting().iter().map(|waiting| waiting.wait).collect();
+    assert_eq!(waits, [Duration::from_secs(6)], "a moment, and no more");
+    assert_eq!(outcome(&stage, &wanted).await, sent());
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, is("skipped", "frequency_cap_reached"));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_sandbox_run_uses_up_nothing_of_a_real_recipients_cap(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    cap_news_and_mute_nudge(&stage).await;
+    let run = json!({"category": "news", "recipient": {"id": "ada"}, "data": {"name": "Ada"}, "sandbox": true});
+    for _ in 0..2 {
+        let id = stage.post(run.clone()).await.id();
+        assert_eq!(outcome(&stage, &id).await, sent());
+    }
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, sent());
+    assert_eq!(stage.mail.asked().len(), 1);
+    // It does what a real one would.
+    let id = stage.post(run).await.id();
+    assert_eq!(outcome(&stage, &id).await, is("skipped", "frequency_cap_reached"));
+    stage.finish().await;
+}
+
+fn refused() -> SendOutcome {
+    SendOutcome::Rejected(ProviderError { code: "Code".into(), detail: "words".into() })
+}
+
+fn failed() -> SendOutcome {
+    SendOutcome::ServerFailed(ProviderError { code: "Code".into(), detail: "words".into() })
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_was_refused_counts_not_and_what_may_have_been_sent_counts(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    cap_news_and_mute_nudge(&stage).await;
+    stage.mail.script("ada@example.org", [refused as fn() -> _, failed, refused]);
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, is("failed", "provider_rejected"));
+    // Its first attempt may have been sent, and its second one was refused: it may have been sent.
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, is("failed", "provider_rejected"));
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, is("skipped", "frequency_cap_reached"));
+    stage.pass(Duration::from_secs(25 * 3600)).await;
+    assert_eq!(outcome(&stage, &ask(&stage, "news", "ada").await).await, sent());
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_a_dead_worker_had_claimed_is_waited_for_as_long_as_its_lease_and_then_counts(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    cap_news_and_mute_nudge(&stage).await;
+    ask(&stage, "news", "ada").await;
+    let message = read_message(&stage.queue.receive(Duration::ZERO)[0].body).expect("our own message");
+    let key = DeliveryKey { tenant: message.tenant, delivery: message.delivery };
+    let asked = [(key, AttemptId::from_uuid(new_uuid()))];
+    let claims = claim_across_tenants(&stage.processor.database, &asked).await.expect("claimed");
+    assert!(matches!(claims[&key], Claim::Claimed(_)));
+    let other = ask(&stage, "news", "ada").await;
+    for _ in 0..3 {
+        stage.pass(Duration::from_secs(6)).await;
+        stage.process(Duration::from_secs(6)).await;
+        assert_eq!(stand(&stage, &other).await, is("held", "earlier_send_pending"));
+    }
+    stage.pass(Duration::from_secs(90)).await;
+    assert_eq!(outcome(&stage, &other).await, is("skipped", "frequency_cap_reached"));
+    stage.leave_work();
+}
+
+/// Lets claims come as far as they do before they write their attempts, and no further, as long as the returned
+/// transaction is open.
+async fn stop_claims(admin: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    for statement in [
+        "CREATE FUNCTION public.wait_for_test() RETURNS trigger LANGUAGE plpgsql
+         AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$",
+        "CREATE TRIGGER wait_for_test BEFORE INSERT ON harkara.attempts
+         FOR EACH ROW EXECUTE FUNCTION public.wait_for_test()",
+    ] {
+        sqlx::query(statement).execute(admin).await.expect("a trigger");
+    }
+    let mut stopping = admin.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)").execute(&mut *stopping).await.expect("a lock");
+    stopping
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_workers_at_once_let_no_more_through_than_the_cap(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    cap_news_and_mute_nudge(&stage).await;
+    let mut asked = Vec::new();
+    for category in ["news", "nudge", "news", "nudge"] {
+        asked.push(ask(&stage, category, "ada").await);
+    }
+    let stopping = stop_claims(&stage.admin).await;
+    let records = stage.queue.receive(Duration::ZERO);
+    let (first, second) = records.split_at(2);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let release = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while stage.count(waiting).await < 2 {
+            tokio::task::yield_now().await;
+        }
+        stopping.commit().await.expect("released");
+    };
+    tokio::join!(
+        stage.processor.process_batch(first, deadline),
+        stage.processor.process_batch(second, deadline),
+        release
+    );
+    assert_eq!(stage.mail.asked().len(), 1, "the cap is one");
+    stage.queue.give_back(records);
+    stage.drain().await;
+    let mut ends = Vec::new();
+    for id in &asked {
+        ends.push(stand(&stage, id).await);
+    }
+    ends.sort();
+    let muted = || is("skipped", "preference_off");
+    let mut wanted = vec![muted(), muted(), sent(), is("skipped", "frequency_cap_reached")];
+    wanted.sort();
+    assert_eq!(ends, wanted);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_is_mandatory_or_urgent_is_sent_beyond_throttle_and_cap_and_counts_for_neither(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let hour = json!({"limit": 1, "window": "PT1H"});
+    let digest = json!({"class": "digest", "unmutable_roles": ["CAE"], "throttle": hour});
+    put_category(&stage, "WEEKLY_DIGEST", digest).await;
+    put_category(&stage, "nudge", json!({"class": "reminder", "throttle": hour})).await;
+    for (id, role) in [("vikram", "CAE"), ("asha", "AUDITOR")] {
+        let recipient = json!({"email": format!("{id}@example.org"), "roles": [role]});
+        stage.put(TENANT, "/v1/recipients/{id}", id, recipient).await;
+    }
+    cap(&stage, 1).await;
+    for _ in 0..3 {
+        assert_eq!(outcome(&stage, &ask(&stage, "WEEKLY_DIGEST", "vikram").await).await, sent());
+    }
+    // They took no place from what is limited, and that takes none from them.
+    assert_eq!(outcome(&stage, &ask(&stage, "nudge", "vikram").await).await, sent());
+    assert_eq!(outcome(&stage, &ask(&stage, "nudge", "vikram").await).await, is("skipped", "recipient_throttled"));
+    assert_eq!(outcome(&stage, &ask(&stage, "WEEKLY_DIGEST", "vikram").await).await, sent());
+    let urgent =
+        json!({"category": "nudge", "recipient": {"id": "vikram"}, "data": {"name": "V"}, "priority": "critical"});
+    let urgent = stage.post(urgent).await.id();
+    assert_eq!(outcome(&stage, &urgent).await, sent());
+    // Whose role does not make it mandatory is limited as before.
+    assert_eq!(outcome(&stage, &ask(&stage, "WEEKLY_DIGEST", "asha").await).await, sent());
+    let second = ask(&stage, "WEEKLY_DIGEST", "asha").await;
+    assert_eq!(outcome(&stage, &second).await, is("skipped", "recipient_throttled"));
     stage.finish().await;
 }
 

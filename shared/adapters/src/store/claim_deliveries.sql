@@ -73,7 +73,9 @@ content AS (
            k.class, k.name AS category_name, k.unmutable_roles, k.quiet_hours_apply, k.consent_purpose,
            k.throttle_limit, k.throttle_window_seconds,
            s.cap_limit, s.cap_window_seconds, s.digest_time, s.digest_weekday,
-           k.class IN ('marketing', 'reminder', 'digest') AND s.cap_limit IS NOT NULL AS is_capped
+           -- What is urgent, or mandatory for the recipient, knows neither throttle nor cap: domain::decision.
+           l.is_limited AND k.throttle_limit IS NOT NULL AS is_throttled,
+           l.is_limited AND k.class IN ('marketing', 'reminder', 'digest') AND s.cap_limit IS NOT NULL AS is_capped
     FROM decided c
     JOIN harkara.notifications n USING (tenant_id, notification_id)
     JOIN harkara.tenants t USING (tenant_id)
@@ -91,6 +93,10 @@ content AS (
                  tv.locale, tv.version DESC
         LIMIT 1
     ) v ON true
+    CROSS JOIN LATERAL (
+        SELECT n.priority <> 'critical' AND k.class <> 'security'
+               AND NOT k.unmutable_roles && (coalesce(r.roles, '{}') || '{*}'::text[]) AS is_limited
+    ) l
     WHERE c.verdict = 'claim'
 ),
 -- What was sent to the same people lately, where the category or the tenant limits it.
@@ -98,12 +104,16 @@ slots AS MATERIALIZED (
     SELECT v.*
     FROM (
         SELECT array_agg(tenant_id) AS tenants, array_agg(delivery_id) AS deliveries, array_agg(subject_id) AS subjects,
-               array_agg(category_key) AS categories, array_agg(throttle_window_seconds) AS throttles,
-               array_agg(CASE WHEN is_capped THEN cap_window_seconds END) AS caps
+               array_agg(category_key) AS categories, array_agg(sandbox) AS sandboxes,
+               array_agg(throttle_limit) AS throttles, array_agg(throttle_window_seconds) AS throttle_windows,
+               array_agg(CASE WHEN is_capped THEN cap_limit END) AS caps,
+               array_agg(CASE WHEN is_capped THEN cap_window_seconds END) AS cap_windows
         FROM content
-        WHERE throttle_limit IS NOT NULL OR is_capped
+        WHERE is_throttled OR is_capped
     ) l
-    CROSS JOIN LATERAL harkara.take_send_slots(l.tenants, l.deliveries, l.subjects, l.categories, l.throttles, l.caps) v
+    CROSS JOIN LATERAL harkara.take_send_slots(
+        l.tenants, l.deliveries, l.subjects, l.categories, l.sandboxes, l.throttles, l.throttle_windows, l.caps,
+        l.cap_windows, $4::integer) v
 ),
 -- One attempt for each claim.
 opened AS (
@@ -147,10 +157,11 @@ SELECT
     c.class AS "class?", c.priority AS "priority?", c.unmutable_roles AS "unmutable_roles?",
     c.quiet_hours_apply AS "quiet_hours_apply?",
     c.digest_time AS "digest_time?: jiff_sqlx::Time", c.digest_weekday AS "digest_weekday?",
-    c.throttle_limit AS "throttle_limit?", c.throttle_window_seconds AS "throttle_window_seconds?",
-    l.throttle_count AS "throttle_count?",
+    CASE WHEN c.is_throttled THEN c.throttle_limit END AS "throttle_limit?",
+    c.throttle_window_seconds AS "throttle_window_seconds?",
+    l.throttle_count AS "throttle_count?", l.throttle_pending AS "throttle_pending?",
     CASE WHEN c.is_capped THEN c.cap_limit END AS "cap_limit?", c.cap_window_seconds AS "cap_window_seconds?",
-    l.cap_count AS "cap_count?",
+    l.cap_count AS "cap_count?", l.cap_pending AS "cap_pending?",
     c.consent_purpose AS "consent_purpose?", o.is_granted AS "consent_is_granted?",
     o.said_at AS "consent_said_at?: jiff_sqlx::Timestamp",
     w.wishes AS "wishes?"

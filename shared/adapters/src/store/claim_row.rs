@@ -70,9 +70,11 @@ pub(super) struct ClaimRow {
     pub(super) throttle_limit: Option<i32>,
     pub(super) throttle_window_seconds: Option<i32>,
     pub(super) throttle_count: Option<i32>,
+    pub(super) throttle_pending: Option<i32>,
     pub(super) cap_limit: Option<i32>,
     pub(super) cap_window_seconds: Option<i32>,
     pub(super) cap_count: Option<i32>,
+    pub(super) cap_pending: Option<i32>,
     pub(super) consent_purpose: Option<String>,
     pub(super) consent_is_granted: Option<bool>,
     pub(super) consent_said_at: Option<jiff_sqlx::Timestamp>,
@@ -152,13 +154,14 @@ impl ClaimRow {
         let wishes = read_wishes(self.wishes.take().unwrap_or_default())?;
         let unmutable_roles = self.unmutable_roles.take().unwrap_or_default();
         let roles = self.roles.take().unwrap_or_default();
-        let allowance = |counted: Option<i32>, limit: Option<i32>, window: Option<i32>| match (counted, limit, window) {
-            (Some(counted), Some(limit), Some(window)) => Some(Allowance {
-                count: counted.unsigned_abs(),
-                limit: limit.unsigned_abs(),
-                window_seconds: window.unsigned_abs(),
-            }),
-            _ => None,
+        let number = i32::unsigned_abs;
+        let allowance = |count: Option<i32>, pending: Option<i32>, limit: Option<i32>, window: Option<i32>| {
+            Some(Allowance {
+                count: number(count?),
+                pending: number(pending?),
+                limit: number(limit?),
+                window_seconds: number(window?),
+            })
         };
         let standing = self.consent_is_granted.zip(self.consent_said_at.map(|at| at.to_jiff()));
         let digest = DigestTime::default();
@@ -173,8 +176,13 @@ impl ClaimRow {
             preference: resolve_preference(&wishes, &unmutable_roles, &roles),
             quiet_hours_apply: self.quiet_hours_apply.unwrap_or(false),
             consent: self.consent_purpose.take().map(|purpose| NeededConsent { purpose, standing }),
-            throttle: allowance(self.throttle_count, self.throttle_limit, self.throttle_window_seconds),
-            cap: allowance(self.cap_count, self.cap_limit, self.cap_window_seconds),
+            throttle: allowance(
+                self.throttle_count,
+                self.throttle_pending,
+                self.throttle_limit,
+                self.throttle_window_seconds,
+            ),
+            cap: allowance(self.cap_count, self.cap_pending, self.cap_limit, self.cap_window_seconds),
             digest: DigestTime {
                 time: self.digest_time.map_or(digest.time, |time| time.to_jiff()),
                 weekday: self.digest_weekday.and_then(|day| i8::try_from(day).ok()).unwrap_or(digest.weekday),

@@ -39,8 +39,8 @@ fn print_finding(finding: &Finding) -> Value {
 }
 
 fn print_allowance(found: &str, allowance: Allowance) -> Value {
-    let Allowance { count, limit, window_seconds } = allowance;
-    json!({"found": found, "count": count, "limit": limit, "window_seconds": window_seconds})
+    let Allowance { count, pending, limit, window_seconds } = allowance;
+    json!({"found": found, "count": count, "pending": pending, "limit": limit, "window_seconds": window_seconds})
 }
 
 /// Findings as far as they can be read.
@@ -55,7 +55,12 @@ fn read_finding(stored: &Value) -> Option<Finding> {
     let number = |name: &str| stored.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
     let origin = || text("origin").and_then(Origin::parse);
     let allowance = || {
-        Some(Allowance { count: number("count")?, limit: number("limit")?, window_seconds: number("window_seconds")? })
+        Some(Allowance {
+            count: number("count")?,
+            pending: number("pending")?,
+            limit: number("limit")?,
+            window_seconds: number("window_seconds")?,
+        })
     };
     Some(match text("found")? {
         "suppression" => {
@@ -100,7 +105,7 @@ mod tests {
     fn findings_are_read_as_they_were_stored() {
         let at: Timestamp = "2026-11-21T08:00:00Z".parse().expect("a timestamp");
         let time = |text| parse_time(text).expect("a time");
-        let allowance = Allowance { count: 2, limit: 3, window_seconds: 60 };
+        let allowance = Allowance { count: 2, pending: 1, limit: 3, window_seconds: 60 };
         let findings = [
             Finding::Suppression { reason: "complaint".into(), source: "feedback".into(), since: Some(at) },
             Finding::Expiry { expires_at: at },

@@ -9,6 +9,11 @@ unanswered AS (
       -- Attempts are kept by month: this spares a look into the old ones.
       AND a.started_at > now() - interval '2 days'
     RETURNING a.tenant_id, a.delivery_id, a.attempt_number
+),
+given_back AS (
+    DELETE FROM harkara.send_slots s
+    USING unanswered u
+    WHERE s.tenant_id = u.tenant_id AND s.delivery_id = u.delivery_id AND NOT s.is_confirmed
 )
 UPDATE harkara.deliveries d
 SET state = 'queued', uncounted_attempt_count = d.uncounted_attempt_count + 1, due_at = now(), updated_at = now()

@@ -40,13 +40,22 @@ closed AS (
       AND a.started_at > now() - interval '2 days'
     RETURNING g.outcome, g.reason, g.wait_seconds, g.identity_key, g.breaker_key, a.started_at
 ),
--- What is not sent for now, or at all, takes no place from what is sent to the same recipient.
+-- What surely was not sent takes no place from what is sent to the same recipient. A slot that an earlier attempt confirmed
+-- stays.
 given_back AS (
     DELETE FROM harkara.send_slots s
     USING updated u
     JOIN given g USING (tenant_id, delivery_id)
-    WHERE s.tenant_id = u.tenant_id AND s.delivery_id = u.delivery_id
-      AND g.state IN ('skipped', 'held', 'expired', 'failed', 'dead')
+    WHERE s.tenant_id = u.tenant_id AND s.delivery_id = u.delivery_id AND NOT s.is_confirmed
+      AND g.outcome NOT IN ('sent', 'unknown')
+),
+-- What was sent, or may have been, counts, whatever has become of the delivery meanwhile.
+confirmed AS (
+    UPDATE harkara.send_slots s
+    SET is_confirmed = true
+    FROM given g
+    WHERE s.tenant_id = g.tenant_id AND s.delivery_id = g.delivery_id AND NOT s.is_confirmed
+      AND g.outcome IN ('sent', 'unknown')
 ),
 -- A refusal of the account or the sender opens its breaker. What was on its way meanwhile changes nothing more;
 -- an attempt that began after the last refusal was the probe, and each that fails doubles the wait.

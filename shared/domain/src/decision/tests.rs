@@ -47,8 +47,12 @@ fn wanted(cadence: Cadence) -> Preference {
     wishing(Wish { cadence: Some(cadence), ..Wish::default() })
 }
 
+fn counted(count: u32, pending: u32, limit: u32) -> Option<Allowance> {
+    Some(Allowance { count, pending, limit, window_seconds: 3600 })
+}
+
 fn full(limit: u32) -> Option<Allowance> {
-    Some(Allowance { count: limit, limit, window_seconds: 3600 })
+    counted(limit, 0, limit)
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn the_first_thing_that_stops_it_is_the_reason() {
     assert_eq!(decide_dispatch(&facts).verdict, Verdict::Skip(Reason::RecipientThrottled));
     facts.throttle = None;
     assert_eq!(decide_dispatch(&facts).verdict, Verdict::Skip(Reason::FrequencyCapReached));
-    facts.cap = Some(Allowance { count: 8, limit: 9, window_seconds: 3600 });
+    facts.cap = counted(8, 0, 9);
     let decision = decide_dispatch(&facts);
     assert_eq!((decision.verdict, decision.findings.len()), (Verdict::Send, 3));
 }
@@ -113,6 +117,41 @@ fn what_is_urgent_or_without_quiet_hours_is_sent_at_night() {
         DispatchFacts { class: Class::Digest, ..daily.clone() },
     ] {
         assert_eq!(decide_dispatch(&facts).verdict, Verdict::Send);
+    }
+}
+
+#[test]
+fn what_others_under_way_may_use_up_waits_for_them_and_is_not_skipped() {
+    let soon = Verdict::Hold(Reason::EarlierSendPending, at("2026-11-21T08:00:05Z"));
+    for (allowance, verdict) in [
+        (counted(0, 2, 3), Verdict::Send),
+        (counted(0, 3, 3), soon),
+        (counted(2, 1, 3), soon),
+        (counted(2, 9, 3), soon),
+        (counted(3, 9, 3), Verdict::Skip(Reason::RecipientThrottled)),
+    ] {
+        let decision = decide_dispatch(&DispatchFacts { throttle: allowance, ..facts() });
+        assert_eq!(decision.verdict, verdict, "{allowance:?}");
+    }
+    let capped = decide_dispatch(&DispatchFacts { cap: counted(1, 1, 2), ..facts() });
+    assert_eq!(capped.verdict, soon);
+    assert_eq!(
+        capped.findings.last().map(ToString::to_string).as_deref(),
+        Some("the recipient got 1 of at most 2 in 3600 seconds (being sent: 1) under the tenant's frequency cap")
+    );
+}
+
+#[test]
+fn what_is_urgent_or_mandatory_knows_neither_throttle_nor_cap() {
+    let reached = DispatchFacts { throttle: full(1), cap: full(1), ..facts() };
+    assert!(matches!(decide_dispatch(&reached).verdict, Verdict::Skip(_)));
+    let roles = ["CAE".to_owned()];
+    for facts in [
+        DispatchFacts { preference: resolve_preference(&[], &roles, &roles), ..reached.clone() },
+        DispatchFacts { priority: Priority::Critical, ..reached.clone() },
+        DispatchFacts { class: Class::Security, ..reached.clone() },
+    ] {
+        assert_eq!(decide_dispatch(&facts).verdict, Verdict::Send, "{facts:?}");
     }
 }
 
