@@ -37,7 +37,7 @@ use domain::mail::{Mail, MailSender, MailTags};
 use domain::message::{Reader, Subject, make_message};
 use domain::name::DisplayName;
 use domain::notification::InlineContent;
-use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, settle_attempt};
+use domain::outcome::{Conclusion, Next, ProviderError, SendOutcome, Settlement, hand_back, settle_attempt};
 use domain::queue::{DeadMessage, DeliveryMessage, Queue};
 use domain::render::{CompiledTemplate, FooterLinks, TemplateSource};
 use domain::retry::{Jitter, LONGEST_EARLY, Wake};
@@ -183,13 +183,25 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
         deadline: Instant,
     ) -> HashMap<DeliveryKey, Known> {
         let mut known = HashMap::with_capacity(claims.len());
-        let mut claimed = Vec::new();
+        let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
         for (key, claim) in claims {
             match claim {
                 Claim::Claimed(delivery) => claimed.push(delivery),
                 Claim::TooEarly { wait } => drop(known.insert(key, Known::TooEarly(wait))),
                 Claim::NotOpen => drop(known.insert(key, Known::NotOpen)),
                 Claim::Missing => drop(known.insert(key, Known::Missing)),
+                Claim::Unreadable { error, attempt } => {
+                    tracing::error!(
+                        tenant_id = %key.tenant,
+                        delivery_id = %key.delivery,
+                        error = chain(&error),
+                        "delivery {} cannot be read", key.delivery
+                    );
+                    match attempt {
+                        Some((attempt, number)) => unreadable.push(give_up_reading(key, attempt, number, &error)),
+                        None => drop(known.insert(key, Known::NotRecorded)),
+                    }
+                }
             }
         }
         let decided: Vec<_> = claimed.into_iter().map(|claimed| (decide_dispatch(&claimed.facts), claimed)).collect();
@@ -200,25 +212,25 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
             .collect()
             .await;
 
-        let records: Vec<AttemptRecord> = concluded.iter().map(record_of).collect();
+        let records: Vec<AttemptRecord> = concluded.iter().map(record_of).chain(unreadable).collect();
         match self.record(&records).await {
             Ok(recorded) => {
                 log_breakers(&recorded.events);
                 events.extend(recorded.events);
-                for Concluded { claimed, settlement, .. } in concluded {
-                    let outcome = if recorded.deliveries.contains(&claimed.key.delivery) {
+                for AttemptRecord { key, settlement, .. } in records {
+                    let outcome = if recorded.deliveries.contains(&key.delivery) {
                         Known::Settled(Box::new(settlement))
                     } else {
-                        tracing::warn!(delivery_id = %claimed.key.delivery, "delivery {} was settled by somebody else", claimed.key.delivery);
+                        tracing::warn!(delivery_id = %key.delivery, "delivery {} was settled by somebody else", key.delivery);
                         Known::NotOpen
                     };
-                    known.insert(claimed.key, outcome);
+                    known.insert(key, outcome);
                 }
             }
             Err(error) => {
                 // The leases end, and the dispatcher takes the deliveries for what they then are: unknown.
                 tracing::error!(error = chain(&error), attempt_count = records.len(), "attempts could not be recorded");
-                known.extend(concluded.into_iter().map(|concluded| (concluded.claimed.key, Known::NotRecorded)));
+                known.extend(records.into_iter().map(|record| (record.key, Known::NotRecorded)));
             }
         }
         known
@@ -623,6 +635,22 @@ fn mail_headers(claimed: &ClaimedDelivery) -> Vec<Header> {
         header("Auto-Submitted", "auto-generated"),
         header("X-Harkara-Notification-Id", &claimed.notification.to_string()),
     ]
+}
+
+/// What is recorded of a claimed delivery whose row could not be read: it is handed back. Its sender is not known, and
+/// matters only to refusals of the provider.
+fn give_up_reading(key: DeliveryKey, attempt: AttemptId, attempt_number: u32, error: &StoreError) -> AttemptRecord {
+    let error = words("Unreadable", &error.to_string());
+    AttemptRecord {
+        key,
+        attempt,
+        attempt_number,
+        identity: "default".to_owned(),
+        settlement: hand_back(error, attempt_number, Jitter::new(rand::random())),
+        findings: Vec::new(),
+        content_hash: None,
+        event: None,
+    }
 }
 
 fn record_of(concluded: &Concluded) -> AttemptRecord {

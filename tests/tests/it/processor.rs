@@ -12,7 +12,7 @@ use domain::retry::Jitter;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
-use tests::{Stage, TENANT};
+use tests::{OTHER_TENANT, Stage, TENANT};
 
 fn error() -> ProviderError {
     ProviderError { code: "Code".into(), detail: "words".into() }
@@ -217,6 +217,42 @@ async fn a_poison_message_ends_in_dead_letters_while_its_neighbours_are_delivere
     assert_eq!(own.body["dead_letters"].as_array().map(Vec::len), Some(1), "the rest names no tenant: {own:?}");
     let operator = stage.call("00000000-0000-0000-0000-000000000000", "GET /v1/dead-letters", None, "", "").await;
     assert_eq!(operator.body["dead_letters"].as_array().map(Vec::len), Some(3));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_row_that_cannot_be_read_is_handed_back_and_its_neighbours_are_sent(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let execute = async |statement: &'static str| {
+        sqlx::query(statement).execute(&stage.admin).await.expect("an operator's hand");
+    };
+    let broken = stage.post(Stage::greeting("ada@example.org")).await.id();
+    let neighbour = stage.post_as(OTHER_TENANT, Stage::greeting("bob@example.org"), &[]).await;
+    assert_eq!(neighbour.status, 202);
+    execute("UPDATE harkara.notifications SET calendar = '{\"method\": \"dance\"}' WHERE email = 'ada@example.org'")
+        .await;
+    assert_eq!(stage.process(Duration::ZERO).await, 2);
+    assert_eq!((stage.mail.count("bob@example.org"), stage.mail.asked().len()), (1, 1));
+    assert_eq!(stage.outcome(&broken).await, ("queued".to_owned(), None, 0));
+    let waits: Vec<_> = stage.queue.waiting().iter().map(|waiting| waiting.wait).collect();
+    assert_eq!(waits, [Duration::from_secs(1)], "one message comes back, and soon");
+    let attempt = &stage.show(&broken).await["deliveries"][0]["attempts"][0];
+    assert_eq!((&attempt["outcome"], &attempt["error"]["code"]), (&"not_sent".into(), &"Unreadable".into()));
+
+    execute("UPDATE harkara.notifications SET calendar = NULL").await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&broken).await, ("sent".to_owned(), None, 1));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_whose_time_zone_is_none_is_served_in_utc(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let zone = "UPDATE harkara.tenants SET time_zone = 'IST'";
+    sqlx::query(zone).execute(&stage.admin).await.expect("an operator's hand");
+    let answer = stage.post(Stage::greeting("ada@example.org")).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&answer.id()).await, ("sent".to_owned(), None, 1));
     stage.finish().await;
 }
 

@@ -255,7 +255,7 @@ impl<'a> Pair<'a> {
                 _ => Effect::TooEarly(Duration::MAX),
             },
             Claim::NotOpen => Effect::NotOpen,
-            Claim::Missing => panic!("seed {}: it is there", self.seed),
+            Claim::Missing | Claim::Unreadable { .. } => panic!("seed {}: it is there: {claim:?}", self.seed),
         };
         assert_eq!(effects[0], claimed, "seed {}: {claim:?} after {:#?}", self.seed, self.story);
         if let Effect::Claimed(claimed) = claimed {

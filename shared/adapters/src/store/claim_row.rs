@@ -83,25 +83,29 @@ pub(super) struct ClaimRow {
 
 impl ClaimRow {
     /// What the claim came to for its delivery.
-    pub(super) fn read(self) -> Result<(DeliveryKey, Claim), StoreError> {
+    pub(super) fn read(self) -> (DeliveryKey, Claim) {
         let key = DeliveryKey {
             tenant: TenantId::from_uuid(self.tenant_id),
             delivery: DeliveryId::from_uuid(self.delivery_id),
         };
-        match self.verdict.as_deref() {
-            Some("claim") => return Ok((key, Claim::Claimed(Box::new(self.read_claimed(key)?)))),
-            Some("skip" | "hold") => return Ok((key, Claim::NotOpen)),
+        let number = self.attempt_count.and_then(|count| u32::try_from(count).ok());
+        let attempt = self.attempt_id.map(AttemptId::from_uuid).zip(number);
+        let claim = match self.verdict.as_deref() {
+            Some("claim") => self.read_claimed(key).map(|claimed| Claim::Claimed(Box::new(claimed))),
+            Some("skip" | "hold") => Ok(Claim::NotOpen),
             // Paced deliveries wait for their time like any other that is early.
-            _ => {}
-        }
-        let Some(state) = self.state.as_deref() else { return Ok((key, Claim::Missing)) };
-        let state = DeliveryState::parse(state).ok_or(StoreError::Corrupt("delivery state"))?;
+            _ => self.read_unclaimed(),
+        };
+        (key, claim.unwrap_or_else(|error| Claim::Unreadable { error, attempt }))
+    }
+
+    fn read_unclaimed(&self) -> Result<Claim, StoreError> {
+        let Some(state) = self.state.as_deref() else { return Ok(Claim::Missing) };
         let wait = Duration::from_secs(u64::try_from(self.wait_seconds.unwrap_or(0)).unwrap_or(0));
-        let claim = match state {
+        Ok(match there(DeliveryState::parse(state), "delivery state")? {
             DeliveryState::Queued | DeliveryState::Held if !wait.is_zero() => Claim::TooEarly { wait },
             _ => Claim::NotOpen,
-        };
-        Ok((key, claim))
+        })
     }
 
     fn read_claimed(mut self, key: DeliveryKey) -> Result<ClaimedDelivery, StoreError> {
@@ -172,7 +176,7 @@ impl ClaimRow {
             channel,
             class: there(self.class.as_deref().and_then(Class::parse), "class")?,
             priority: there(self.priority.as_deref().and_then(Priority::parse), "priority")?,
-            zone: there(self.time_zone.as_deref().and_then(|zone| TimeZoneName::parse(zone).ok()), "time zone")?,
+            zone: self.read_zone(),
             preference: resolve_preference(&wishes, &unmutable_roles, &roles),
             quiet_hours_apply: self.quiet_hours_apply.unwrap_or(false),
             consent: self.consent_purpose.take().map(|purpose| NeededConsent { purpose, standing }),
@@ -187,6 +191,15 @@ impl ClaimRow {
                 time: self.digest_time.map_or(digest.time, |time| time.to_jiff()),
                 weekday: self.digest_weekday.and_then(|day| i8::try_from(day).ok()).unwrap_or(digest.weekday),
             },
+        })
+    }
+
+    /// The recipient's zone. Operators write the tenant's by hand: what is none is UTC, as in templates.
+    fn read_zone(&self) -> TimeZoneName {
+        self.time_zone.as_deref().and_then(|zone| TimeZoneName::parse(zone).ok()).unwrap_or_else(|| {
+            let (tenant_id, delivery_id) = (self.tenant_id, self.delivery_id);
+            tracing::error!(%tenant_id, %delivery_id, "the time zone of {delivery_id} is none; UTC stands in");
+            TimeZoneName::parse("UTC").expect("every database has UTC")
         })
     }
 }

@@ -44,6 +44,13 @@ pub enum Claim {
     NotOpen,
     /// There is no such delivery of that tenant.
     Missing,
+    /// This code cannot read its row. It says nothing about the others of the batch.
+    Unreadable {
+        /// What of it.
+        error: StoreError,
+        /// The attempt that was begun, and its number, where one was.
+        attempt: Option<(AttemptId, u32)>,
+    },
 }
 
 /// A claimed delivery with everything that it takes to send it.
@@ -167,7 +174,7 @@ pub async fn claim_across_tenants(
     .await?;
     connection.give_back();
     crate::failpoint!("P4_claimed", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
-    rows.into_iter().map(ClaimRow::read).collect()
+    Ok(rows.into_iter().map(ClaimRow::read).collect())
 }
 
 /// Hands back what a claim took whose answer was lost, across tenants. Says how many deliveries are queued again.
