@@ -278,23 +278,37 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
     }
 
     /// What the batch is rendered with and signed by: templates and link keys that this instance does not have yet, and
-    /// the files of what goes. A batch without files asks for none.
+    /// the files of what goes. A batch without files asks for none, and one whose mails need no link for no key.
     async fn load_contents(&self, decided: &[(Decision, Box<ClaimedDelivery>)]) -> Contents {
         let wanted: HashSet<_> = decided.iter().filter_map(|(_, claimed)| version_of(claimed)).collect();
-        let tenants: HashSet<_> = decided.iter().map(|(_, claimed)| claimed.key.tenant).collect();
-        let tenants: Vec<TenantId> = tenants.into_iter().collect();
-        let going = decided.iter().filter(|(decision, _)| decision.verdict == Verdict::Send);
-        let files: HashSet<_> = going.flat_map(|(_, claimed)| files_of(claimed)).collect();
+        let going =
+            || decided.iter().filter(|(decision, _)| decision.verdict == Verdict::Send).map(|(_, claimed)| claimed);
+        let files: HashSet<_> = going().flat_map(|claimed| files_of(claimed)).collect();
         let files: Vec<AttachmentKey> = files.into_iter().collect();
         let (templates, rings, files) = tokio::join!(
             self.templates.load_across_tenants(&self.database, wanted),
-            self.keys.load_or_create_across_tenants(&self.database, &tenants),
+            self.load_rings(going().filter(|claimed| may_leave(claimed)).map(|claimed| claimed.key.tenant).collect()),
             load_attachments_across_tenants(&self.database, &files)
         );
         if let Err(error) = &files {
             tracing::error!(error = chain(error), "the files of a batch could not be read");
         }
-        Contents { templates, rings, files }
+        let mut contents = Contents { templates, rings, files };
+        // What cannot be left names a link all the same at times; only its template says so.
+        let naming = going().filter(|claimed| !may_leave(claimed) && names_link(claimed, &contents));
+        let more =
+            naming.map(|claimed| claimed.key.tenant).filter(|tenant| !contents.rings.contains_key(tenant)).collect();
+        contents.rings.extend(self.load_rings(more).await);
+        contents
+    }
+
+    /// The link keys of these tenants, as far as they could be read.
+    async fn load_rings(&self, tenants: HashSet<TenantId>) -> LinkKeyRings {
+        let tenants: Vec<TenantId> = tenants.into_iter().collect();
+        self.keys.load_or_create_across_tenants(&self.database, &tenants).await.unwrap_or_else(|error| {
+            tracing::error!(error = chain(&error), "the link keys of a batch could not be read");
+            LinkKeyRings::new()
+        })
     }
 
     fn compose(&self, claimed: &ClaimedDelivery, contents: &Contents) -> Result<Composed, Conclusion> {
@@ -374,17 +388,34 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
 
     /// Where this recipient leaves the category, and the headers by which mail readers offer it (RFC 8058); none of them
     /// where it cannot be left.
+    ///
+    /// What cannot be left and names no link does not wait for a key: security mail goes while there is none.
     fn sign_links(
         &self,
         claimed: &ClaimedDelivery,
         contents: &Contents,
     ) -> Result<(FooterLinks, Vec<Header>), Conclusion> {
+        if !may_leave(claimed) && !names_link(claimed, contents) {
+            let unnamed = FooterLinks { unsubscribe_url: String::new(), preferences_url: String::new() };
+            return Ok((unnamed, Vec::new()));
+        }
         // Without the key the mail waits: one that cannot be left is not sent.
         let unsigned = |detail: &str| Conclusion::HandedBack(words("LinkKeysUnavailable", detail));
-        let rings = contents.rings.as_ref().map_err(|_| unsigned("the link keys could not be read"))?;
-        let ring = match rings.get(&claimed.key.tenant) {
+        let ring = match contents.rings.get(&claimed.key.tenant) {
             Some(Ok(ring)) => ring,
-            Some(Err(_)) | None => return Err(unsigned("the tenant's link keys do not open")),
+            Some(Err(error)) => {
+                // A metric counts these lines and an alarm watches it: nothing but a person mends this.
+                if !error.is_temporary() {
+                    tracing::error!(
+                        metric = "link_keys_lost",
+                        tenant_id = %claimed.key.tenant,
+                        error = chain(error),
+                        "mail of a tenant waits, because its link keys do not open"
+                    );
+                }
+                return Err(unsigned("the tenant's link keys do not open"));
+            }
+            None => return Err(unsigned("the link keys could not be read")),
         };
         let leaving = LinkToken {
             tenant: claimed.key.tenant,
@@ -472,10 +503,11 @@ enum Known {
     Missing,
 }
 
-/// What a batch is rendered with and signed by, or why that could not be had.
+/// What a batch is rendered with and signed by, or why that could not be had; key rings of those tenants only that need
+/// and have one.
 struct Contents {
     templates: Result<HashMap<VersionKey, Cached>, StoreError>,
-    rings: Result<LinkKeyRings, StoreError>,
+    rings: LinkKeyRings,
     files: Result<HashMap<AttachmentKey, Attachment>, StoreError>,
 }
 
@@ -502,6 +534,18 @@ fn conclude_decision(verdict: Verdict, now: Timestamp) -> Option<Conclusion> {
 /// Whether the recipient may switch the category off.
 fn may_leave(claimed: &ClaimedDelivery) -> bool {
     claimed.facts.preference.mandatory_for.is_none()
+}
+
+/// Whether its words may print one of the links that are signed. A template prints what it names, and nothing else.
+fn names_link(claimed: &ClaimedDelivery, contents: &Contents) -> bool {
+    let names = |part: &str| part.contains("unsubscribe_url") || part.contains("preferences_url");
+    let InlineContent { subject, text, html } = &claimed.content;
+    let inline = [subject.as_deref(), text.as_deref(), html.as_deref()];
+    let cached = version_of(claimed).zip(contents.templates.as_ref().ok());
+    let source = cached.and_then(|(version, templates)| templates.get(&version)).map(|cached| &*cached.source);
+    let published =
+        source.map(|source| [Some(source.subject.as_str()), source.text.as_deref(), source.html.as_deref()]);
+    inline.into_iter().chain(published.into_iter().flatten()).flatten().any(names)
 }
 
 fn version_of(claimed: &ClaimedDelivery) -> Option<VersionKey> {

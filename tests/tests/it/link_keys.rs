@@ -3,6 +3,7 @@
 use adapters::envelope::{Envelope, EnvelopeError};
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::keys::{LinkKeyError, LinkKeys, insert_next};
+use adapters::telemetry::log_to;
 use domain::id::{CategoryKey, TenantId};
 use domain::link::{ForgedLink, LinkKeyRing, LinkToken, SubjectId, UnverifiedLink};
 use domain::secret::KeyServiceError;
@@ -10,6 +11,7 @@ use futures::future::join_all;
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
+use tests::privacy::Heard;
 use tests::{OTHER_TENANT, ScriptedKeyService, Stage, TENANT, shift_time};
 use uuid::Uuid;
 
@@ -125,6 +127,80 @@ async fn while_the_key_service_is_out_a_tenant_waits_and_the_others_do_not(pool:
     let rings = keys.load_or_create_across_tenants(worker, &[id(OTHER_TENANT)]).await.expect("the store answers");
     assert!(rings[&id(OTHER_TENANT)].is_ok());
     stage.finish().await;
+}
+
+/// Security mail with a template, which nobody can leave.
+async fn put_security(stage: &Stage, category: &str, template: &str) {
+    let body = serde_json::json!({"class": "security", "template": template});
+    stage.put(TENANT, "/v1/categories/{key}", category, body).await;
+}
+
+async fn ask(stage: &Stage, category: &str) -> String {
+    let body = serde_json::json!({"category": category, "recipient": {"id": "ada"}, "data": {"name": "Ada"}});
+    stage.post(body).await.id()
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn mail_that_cannot_be_left_and_names_no_link_waits_for_no_key(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let naming = serde_json::json!({"subject": "Welcome", "text": "Choose: {{ preferences_url }}"});
+    stage.publish(TENANT, "naming", naming).await;
+    put_security(&stage, "password_reset", "greeting").await;
+    put_security(&stage, "welcome", "naming").await;
+    stage.key_service.be_out(true);
+    let reset = ask(&stage, "password_reset").await;
+    stage.process(Duration::ZERO).await;
+    assert_eq!(stage.outcome(&reset).await.0, "sent");
+    assert_eq!(stage.key_service.call_count(), 0, "nobody waits for a key service that is not needed");
+
+    let (left, named) = (ask(&stage, "greeting").await, ask(&stage, "welcome").await);
+    let inline = serde_json::json!({"category": "password_reset", "recipient": {"id": "ada"}, "subject": "Reset",
+        "text": "Or leave: {{ unsubscribe_url }}"});
+    let inline = stage.post(inline).await.id();
+    stage.process(Duration::ZERO).await;
+    for waiting in [&left, &named, &inline] {
+        assert_eq!(stage.outcome(waiting).await, ("queued".to_owned(), None, 0));
+    }
+    stage.key_service.be_out(false);
+    stage.drain().await;
+    for gone in [&left, &named, &inline] {
+        assert_eq!(stage.outcome(gone).await.0, "sent");
+    }
+    let texts: Vec<_> = stage.mail.asked().into_iter().filter_map(|mail| mail.text).collect();
+    for link in ["Choose: https://notices.harkara.test/", "Or leave: https://notices.harkara.test/"] {
+        assert_eq!(texts.iter().filter(|text| text.contains(link)).count(), 1, "{texts:?}");
+    }
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn lost_keys_are_told_to_an_alarm_and_hold_back_what_can_be_left_only(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    put_security(&stage, "password_reset", "greeting").await;
+    // Wrapped by a key that the stage's service does not have.
+    let elsewhere = instance(&ScriptedKeyService::default());
+    elsewhere.load_or_create(&stage.api.database, id(TENANT), "tester").await.expect("a key");
+    let (reset, left) = (ask(&stage, "password_reset").await, ask(&stage, "greeting").await);
+    let heard = Heard::default();
+    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "info"));
+    stage.process(Duration::ZERO).await;
+    drop(listening);
+    assert_eq!(stage.outcome(&reset).await.0, "sent");
+    assert_eq!(stage.outcome(&left).await, ("queued".to_owned(), None, 0));
+    let log = heard.text();
+    assert_eq!(log.matches("\"metric\":\"link_keys_lost\"").count(), 1, "{log}");
+    let heard = Heard::default();
+    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "info"));
+    stage.key_service.be_out(true);
+    stage.pass(Duration::from_secs(1)).await;
+    stage.process(Duration::from_secs(1)).await;
+    drop(listening);
+    let log = heard.text();
+    assert!(
+        log.contains("ended not_sent") && !log.contains("link_keys_lost"),
+        "what passes by itself is no loss: {log}"
+    );
+    stage.leave_work();
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
