@@ -33,7 +33,7 @@ pub(super) struct Tried {
     /// What the failed tests died of, in their own words.
     pub(super) causes: Vec<String>,
     /// Lines of the last cause that are still to come.
-    cause_lines: u8,
+    pub(super) cause_lines: u8,
     /// Tests that passed.
     pub(super) passed: u64,
     /// Crash points struck by each fault, besides the rows.
