@@ -124,6 +124,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::GetSuppression => self.get_suppression(request).await,
             Route::PutSuppression => self.put_suppression(request).await,
             Route::DeleteSuppression => self.delete_suppression(request).await,
+            Route::ListLinkKeys => self.list_link_keys(request).await,
             Route::AddLinkKey => self.add_link_key(request, request_id).await,
             Route::ShowUnsubscribe => Ok(self.links().show_unsubscribe(request).await),
             Route::Unsubscribe => Ok(self.links().unsubscribe(request).await),

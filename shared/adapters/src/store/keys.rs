@@ -14,6 +14,7 @@ use domain::id::TenantId;
 use domain::link::{LinkKey, LinkKeyId, LinkKeyRing};
 use domain::secret::{KeyService, SecretPlace};
 use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::fmt;
@@ -277,6 +278,34 @@ async fn read_of(database: &Database, tenant: TenantId, actor: &str) -> Result<S
 pub async fn insert_next(transaction: &mut TenantTransaction, made: &NewKeys) -> Result<LinkKeyId, StoreError> {
     insert_keys(&mut transaction.connection, std::slice::from_ref(made)).await?;
     Ok(made.link_key)
+}
+
+/// A link key as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkKeyRow {
+    /// Its number.
+    pub id: i32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was withdrawn.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// The tenant's link keys, the newest first.
+pub async fn list_link_keys(transaction: &mut TenantTransaction) -> Result<Vec<LinkKeyRow>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT key_id, created_at AS "created_at: jiff_sqlx::Timestamp", retired_at AS "retired_at: jiff_sqlx::Timestamp"
+           FROM harkara.link_keys WHERE tenant_id = $1 ORDER BY key_id DESC"#,
+        transaction.tenant.as_uuid(),
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let row = rows.into_iter().map(|row| LinkKeyRow {
+        id: row.key_id,
+        created_at: row.created_at.to_jiff(),
+        retired_at: row.retired_at.map(|at| at.to_jiff()),
+    });
+    Ok(row.collect())
 }
 
 async fn insert_of(

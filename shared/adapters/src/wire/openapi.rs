@@ -166,6 +166,7 @@ fn describe(route: Route) -> Operation {
         Route::GetDeliveryContent => previews::get_content(),
         Route::ListChanges => audit::list(),
         Route::VerifyAudit => audit::verify(),
+        Route::ListLinkKeys => link_keys::list(),
         Route::AddLinkKey => link_keys::add(),
         Route::ShowUnsubscribe => links::show_unsubscribe(),
         Route::Unsubscribe => links::unsubscribe(),

@@ -219,6 +219,8 @@ route_table! {
     /// Verifies the chain of the audit log.
     VerifyAudit = GET "/v1/audit/verification" ["from_block"], Api, MANAGE;
 
+    /// Lists the keys that sign the links in the tenant's mails.
+    ListLinkKeys = GET "/v1/link-keys", Api, MANAGE;
     /// Gives the tenant one more key for the links in its mails.
     AddLinkKey = POST "/v1/link-keys", Api, MANAGE;
     /// Shows what a link of a mail would stop.

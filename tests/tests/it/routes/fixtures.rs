@@ -43,6 +43,7 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
         | Route::GetSettings
         | Route::PutSettings
         | Route::VerifyAudit
+        | Route::ListLinkKeys
         | Route::AddLinkKey
         | Route::GetHealth
         | Route::GetOpenapi => Prepared::of(ask, &[]),

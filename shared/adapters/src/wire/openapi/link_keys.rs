@@ -4,6 +4,17 @@ use super::schema::{Schema, required};
 use super::{Answer, Operation};
 use serde_json::json;
 
+/// `GET /v1/link-keys`.
+pub(super) fn list() -> Operation {
+    let key = Schema::object([
+        required("id", Schema::number(1, u16::MAX.into())),
+        required("created_at", Schema::named("Time")),
+        required("retired_at", Schema::named("Time").or_null().describe("From when on its links are refused.")),
+    ]);
+    let answer = Schema::object([required("link_keys", Schema::list(key))]);
+    Operation::new("List the keys that sign the links in mails", Answer::ok("The keys, the newest first.", answer))
+}
+
 /// `POST /v1/link-keys`.
 pub(super) fn add() -> Operation {
     let answer = Schema::object([required("id", Schema::number(1, u16::MAX.into()))]);
