@@ -7,7 +7,6 @@
 #![no_main]
 
 use domain::delivery::Channel;
-use domain::locale::Locale;
 use domain::render::{
     CompiledTemplate, FooterLinks, Formats, MAX_RENDERED_BYTES, Rendered, TemplateSource, add_footer, check_context,
     check_template, find_warnings, render_template, text_from_html,
