@@ -469,51 +469,7 @@ CALL harkara.audit_table('harkara.preferences', 'subject_id,category_key,channel
 CALL harkara.audit_table('harkara.consents', 'consent_id', 'evidence');
 CALL harkara.audit_table('harkara.template_publications', 'template_key,version', 'draft');
 
--- Erases what is known of a person and keeps that there was one: whoever must show later what happened still can, and
--- nobody can tell to whom. Open deliveries are withdrawn. A suppressed address stays suppressed, because it has to be
--- known to be left alone. False where there is no such recipient.
--- SECURITY DEFINER: nobody else may change what was accepted or was consented to.
-CREATE FUNCTION harkara.erase_recipient(p_recipient text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    tenant  CONSTANT uuid := harkara.current_tenant();
-    subject uuid;
-BEGIN
-    SELECT r.subject_id INTO subject FROM harkara.recipients r
-    WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient AND r.erased_at IS NULL FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    WITH withdrawn AS (
-        UPDATE harkara.deliveries d
-        SET state = 'canceled', reason = 'recipient_erased', reason_detail = NULL, due_at = NULL, finished_at = now(),
-            updated_at = now()
-        FROM harkara.notifications n
-        WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient
-          AND d.tenant_id = tenant AND d.notification_id = n.notification_id AND d.state IN ('scheduled', 'queued', 'held')
-        RETURNING d AS whole, d.notification_id, d.state, d.reason, gen_random_uuid() AS event_id
-    )
-    INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
-    SELECT tenant, w.event_id, w.notification_id, 'delivery.canceled',
-           harkara.describe_delivery(w.event_id, w.whole, w.state, w.reason)
-    FROM withdrawn w;
-    UPDATE harkara.notifications n
-    SET data = '{}', metadata = '{}', subject = CASE WHEN n.subject IS NOT NULL THEN 'erased' END, text_body = CASE WHEN n.text_body IS NOT NULL THEN 'erased' END,
-        html_body = CASE WHEN n.html_body IS NOT NULL THEN 'erased' END
-    WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient;
-    DELETE FROM harkara.preferences p WHERE p.tenant_id = tenant AND p.subject_id = subject;
-    UPDATE harkara.consents c SET evidence = '{}' WHERE c.tenant_id = tenant AND c.subject_id = subject;
-    DELETE FROM harkara.send_slots s WHERE s.tenant_id = tenant AND s.subject_id = subject;
-    UPDATE harkara.recipients r
-    SET email = NULL, phone = NULL, name = NULL, locale = NULL, time_zone = NULL, roles = '{}', attributes = '{}',
-        subject_id = gen_random_uuid(), erased_at = now(), updated_at = now()
-    WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient;
-    RETURN true;
-END
-$$;
-
+-- For harkara.erase_recipient, which comes with the files that it deletes.
 CREATE POLICY owner_erases ON harkara.recipients TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_erases ON harkara.notifications TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_erases ON harkara.deliveries TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
@@ -524,7 +480,7 @@ CREATE POLICY owner_erases ON harkara.send_slots TO harkara_owner USING (tenant_
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION harkara.address_subject, harkara.visible_recipients, harkara.sees_all_recipients TO harkara_api, harkara_worker;
-GRANT EXECUTE ON FUNCTION harkara.enter_recipient, harkara.erase_recipient TO harkara_api;
+GRANT EXECUTE ON FUNCTION harkara.enter_recipient TO harkara_api;
 GRANT EXECUTE ON FUNCTION harkara.take_send_slots TO harkara_worker;
 
 RESET ROLE;

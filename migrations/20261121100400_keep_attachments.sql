@@ -215,7 +215,7 @@ $$;
 -- known to be left alone. Files that went to nobody else go, too, and so do answers that were kept for requests about the
 -- recipient, and what a provider said: it quotes addresses. False where there is no such recipient.
 -- SECURITY DEFINER: nobody else may change what was accepted or was consented to.
-CREATE OR REPLACE FUNCTION harkara.erase_recipient(p_recipient text) RETURNS boolean
+CREATE FUNCTION harkara.erase_recipient(p_recipient text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -297,6 +297,6 @@ CREATE POLICY owner_erases ON harkara.dead_letters TO harkara_owner USING (tenan
 CREATE POLICY owner_erases ON harkara.attempts TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION harkara.keep_attachments TO harkara_api;
+GRANT EXECUTE ON FUNCTION harkara.keep_attachments, harkara.erase_recipient TO harkara_api;
 
 RESET ROLE;
