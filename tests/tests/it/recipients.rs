@@ -73,6 +73,17 @@ async fn a_thousand_recipients_are_put_at_once_and_one_bad_one_fails_alone(pool:
     stage.finish().await;
 }
 
+/// Postgres keeps numbers of JSON digit by digit, and prints the largest with three hundred of them.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_largest_and_the_smallest_numbers_come_back_as_they_were_put(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let numbers = json!({"n": [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, 6.124687271358547e144, 0.1, u64::MAX]});
+    stage.put(TENANT, "/v1/recipients/{id}", "ada", json!({"email": "ada@example.org", "attributes": numbers})).await;
+    let shown = stage.call(TENANT, "GET /v1/recipients/{id}", Some("ada"), "", "").await;
+    assert_eq!(shown.body["attributes"], numbers);
+    stage.finish().await;
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn erasing_a_recipient_leaves_what_happened_and_nothing_of_the_person(pool: PgPool) {
     let stage = Stage::begin(pool).await;
