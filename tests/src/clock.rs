@@ -1,29 +1,50 @@
-//! Moved time: the database's clock decides everything, so letting time pass means moving what it is compared with.
+//! Moved time: everything asks `harkara.now()` for the time, so letting time pass means replacing that function.
 
+use jiff::Timestamp;
 use sqlx::PgPool;
 use std::time::Duration;
 
-/// Every time that decides something, by its statement.
-const SHIFTS: &[&str] = &[
-    "UPDATE harkara.deliveries SET not_before = not_before - make_interval(secs => $1), \
-     due_at = due_at - make_interval(secs => $1), slot_at = slot_at - make_interval(secs => $1)",
-    "UPDATE harkara.notifications SET send_at = send_at - make_interval(secs => $1), \
-     expires_at = expires_at - make_interval(secs => $1)",
-    "UPDATE harkara.send_slots SET taken_at = taken_at - make_interval(secs => $1)",
-    "UPDATE harkara.events SET created_at = created_at - make_interval(secs => $1)",
-    "UPDATE harkara.breakers SET retry_at = retry_at - make_interval(secs => $1), \
-     failed_at = failed_at - make_interval(secs => $1), opened_at = opened_at - make_interval(secs => $1)",
-    "UPDATE harkara.request_rates SET full_at = full_at - make_interval(secs => $1)",
-    // By whole days, because it is the begin of one.
-    "UPDATE harkara.daily_counts SET day_at = day_at - make_interval(days => floor($1 / 86400)::integer)",
-    "UPDATE harkara.send_pace SET next_send_at = next_send_at - make_interval(secs => $1), \
-     line_ends_at = line_ends_at - make_interval(secs => $1)",
-    "UPDATE harkara.link_keys SET created_at = created_at - make_interval(secs => $1)",
-];
-
-/// Lets time pass: every time that the database keeps and decides by moves back. Wants the database's admin.
+/// Lets time pass for the whole database. Wants its admin.
 pub async fn shift_time(admin: &PgPool, time: Duration) {
-    for shift in SHIFTS {
-        sqlx::query(*shift).bind(time.as_secs_f64()).execute(admin).await.expect("time passes");
-    }
+    let passed: f64 = sqlx::query_scalar("SELECT extract(epoch FROM harkara.now() - now())::double precision")
+        .fetch_one(admin)
+        .await
+        .expect("the database says how far it is ahead");
+    be_ahead(admin, passed + time.as_secs_f64()).await;
+}
+
+/// Lets it be a moment, at which the database's time goes on from there. Wants the database's admin.
+pub async fn move_time_to(admin: &PgPool, moment: Timestamp) {
+    let ahead: f64 = sqlx::query_scalar("SELECT extract(epoch FROM $1::timestamptz - now())::double precision")
+        .bind(moment.to_string())
+        .fetch_one(admin)
+        .await
+        .expect("the database says how far that is");
+    be_ahead(admin, ahead).await;
+}
+
+/// Lets the database's time be the server's own again. Wants the database's admin.
+pub async fn mend_time(admin: &PgPool) {
+    be_ahead(admin, 0.0).await;
+}
+
+/// A function's body takes no parameters, so the seconds come by a setting of the transaction.
+const REPLACE: &str = "
+    DO $$
+    BEGIN
+        EXECUTE format(
+            'CREATE OR REPLACE FUNCTION harkara.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+             RETURN pg_catalog.now() + make_interval(secs => %L::double precision)', current_setting('tests.ahead'));
+    END
+    $$";
+
+async fn be_ahead(admin: &PgPool, seconds: f64) {
+    let mut transaction = admin.begin().await.expect("the database is there");
+    sqlx::query("SELECT set_config('tests.ahead', $1, true)")
+        .bind(seconds.to_string())
+        .execute(&mut *transaction)
+        .await
+        .expect("a setting is set");
+    sqlx::raw_sql(REPLACE).execute(&mut *transaction).await.expect("the function is replaced");
+    transaction.commit().await.expect("time passes");
 }

@@ -17,7 +17,7 @@ mod stored;
 pub mod strict;
 
 pub use ask::Ask;
-pub use clock::shift_time;
+pub use clock::{mend_time, move_time_to, shift_time};
 pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 pub use exchange::Exchange;
 pub use key_service::ScriptedKeyService;

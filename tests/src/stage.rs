@@ -291,7 +291,7 @@ impl Stage {
         self.feedback.reconcile(Instant::now() + Duration::from_secs(30)).await
     }
 
-    /// Lets time pass: every time that the database keeps moves back.
+    /// Lets time pass, as the database has it.
     pub async fn pass(&self, time: Duration) {
         shift_time(&self.admin, time).await;
     }

@@ -113,6 +113,28 @@ pub struct NotificationRequest {
     pub metadata: serde_json::Value,
 }
 
+impl NotificationRequest {
+    /// One for one known recipient, with all else as it is where a request is silent.
+    pub fn to_recipient(category: CategoryKey, recipient: RecipientKey, data: serde_json::Value) -> Self {
+        Self {
+            category,
+            recipients: vec![Recipient::Known(recipient)],
+            channels: None,
+            template: None,
+            content: InlineContent::default(),
+            data,
+            attachments: Vec::new(),
+            invitation: None,
+            send_at: None,
+            expires_at: None,
+            dedupe: None,
+            priority: Priority::Normal,
+            sandbox: false,
+            metadata: serde_json::json!({}),
+        }
+    }
+}
+
 crate::masked_debug!(NotificationRequest, "NotificationRequest", category, recipients, channels, template, send_at);
 
 /// What the tenant has of what a request names.
@@ -312,22 +334,8 @@ mod tests {
     }
 
     fn request() -> NotificationRequest {
-        NotificationRequest {
-            category: CategoryKey::parse("INVITATION").expect("a key"),
-            recipients: vec![Recipient::Known(RecipientKey::parse("auditor-7").expect("a key"))],
-            channels: None,
-            template: None,
-            content: InlineContent::default(),
-            data: serde_json::json!({}),
-            attachments: Vec::new(),
-            invitation: None,
-            send_at: None,
-            expires_at: None,
-            dedupe: None,
-            priority: Priority::Normal,
-            sandbox: false,
-            metadata: serde_json::json!({}),
-        }
+        let (category, recipient) = (CategoryKey::parse("INVITATION"), RecipientKey::parse("auditor-7"));
+        NotificationRequest::to_recipient(category.expect("a key"), recipient.expect("a key"), serde_json::json!({}))
     }
 
     fn tenant() -> TenantContext {

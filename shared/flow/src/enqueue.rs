@@ -7,6 +7,7 @@
 //! delivers twice has its id for a key.
 //! A tenant's rate is checked where the request is read, and its quota where it is stored.
 
+use crate::creation::{fill_data, list_publications};
 use crate::request::{Refused, hash_body};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
@@ -21,15 +22,13 @@ use adapters::wire::routes::{Function, Scope};
 use domain::attachment::Attachment;
 use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{NotificationRequest, Recipient, plan_notifications};
-use domain::queue::{DeliveryMessage, Publication, Queue};
+use domain::queue::{Publication, Queue};
 use domain::quota::seconds_to_next_day;
-use domain::template::Variables;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// The route of events, as idempotency keys are kept by.
 const EVENT_ROUTE: &str = "event notification.requested";
@@ -175,7 +174,7 @@ impl<Q: Queue> Enqueue<Q> {
             AcceptResult::Stored { answer, duplicates } => {
                 let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
                 let publications: Vec<Publication> =
-                    new.flat_map(|accepted| publications(asked.caller.tenant, accepted)).collect();
+                    new.flat_map(|accepted| list_publications(asked.caller.tenant, accepted)).collect();
                 adapters::failpoint!("E6_publish");
                 let not_taken = self.queue.publish(&publications).await;
                 adapters::failpoint!("E7_published", Err(Problem::internal().into()));
@@ -338,13 +337,6 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
     decided
 }
 
-/// The data with what the template may ask for and the request leaves out; once for all recipients of a request.
-fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Option<Arc<Value>> {
-    let mut data = request.data.clone();
-    variables.as_ref()?.fill_absent(&mut data);
-    Some(Arc::new(data))
-}
-
 impl<'a> Decided<'a> {
     /// The id that a file is stored by. A file that comes twice is stored once.
     fn keep(&mut self, file: &'a Attachment) -> AttachmentId {
@@ -389,16 +381,6 @@ fn scope_dedupe(tenant: TenantId, key: &str, recipient: &Recipient) -> String {
     let digest = Sha256::digest(format!("{tenant} {whom}"));
     let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{key} {digest}")
-}
-
-fn publications(tenant: TenantId, accepted: &Accepted<'_>) -> Vec<Publication> {
-    let Some(delay) = accepted.plan.start.publish_delay else { return Vec::new() };
-    let message = |delivery: &DeliveryId| DeliveryMessage {
-        tenant,
-        delivery: *delivery,
-        traceparent: accepted.traceparent.clone(),
-    };
-    accepted.deliveries.iter().map(|delivery| Publication { message: message(delivery), delay }).collect()
 }
 
 /// The stored results as the caller reads them: one object for one notification, else a list.

@@ -16,6 +16,7 @@ pub mod api;
 
 pub mod migrate;
 
+mod creation;
 mod links;
 mod message;
 mod outbox;

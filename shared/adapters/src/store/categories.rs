@@ -88,7 +88,7 @@ pub async fn put_category(
              description = excluded.description, quiet_hours_apply = excluded.quiet_hours_apply,
              unmutable_roles = excluded.unmutable_roles, consent_purpose = excluded.consent_purpose,
              throttle_limit = excluded.throttle_limit, throttle_window_seconds = excluded.throttle_window_seconds,
-             updated_at = now()",
+             updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         key.as_str(),
         body.class.as_str(),

@@ -13,7 +13,7 @@ ready AS (
     JOIN harkara.tenants t USING (tenant_id)
     LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
     WHERE d.state IN ('queued', 'held')
-      AND d.not_before <= now()
+      AND d.not_before <= harkara.now()
       AND d.attempt_count - d.uncounted_attempt_count < d.max_attempts
     ORDER BY d.tenant_id, d.delivery_id
     FOR UPDATE OF d SKIP LOCKED
@@ -39,9 +39,9 @@ decided AS (
         attempt_count = d.attempt_count + CASE v.verdict WHEN 'claim' THEN 1 ELSE 0 END,
         not_before = coalesce(v.until, d.not_before),
         due_at = CASE v.verdict
-            WHEN 'claim' THEN now() + make_interval(secs => $4::integer)
+            WHEN 'claim' THEN harkara.now() + make_interval(secs => $4::integer)
             WHEN 'hold' THEN v.until
-            WHEN 'pace' THEN v.until + make_interval(secs => CASE WHEN v.until <= now() + make_interval(secs => $5::integer) THEN $6::integer ELSE 0 END)
+            WHEN 'pace' THEN v.until + make_interval(secs => CASE WHEN v.until <= harkara.now() + make_interval(secs => $5::integer) THEN $6::integer ELSE 0 END)
         END,
         slot_at = CASE v.verdict WHEN 'pace' THEN v.slot_at END,
         decision = CASE v.verdict WHEN 'skip' THEN jsonb_build_array(jsonb_build_object(
@@ -50,8 +50,8 @@ decided AS (
                 FROM harkara.suppressions s
                 WHERE s.tenant_id IN (r.tenant_id, '00000000-0000-0000-0000-000000000000') AND s.address = lower(r.address)
                 LIMIT 1))) ELSE d.decision END,
-        finished_at = CASE v.verdict WHEN 'skip' THEN now() END,
-        publish_count = 0, updated_at = now()
+        finished_at = CASE v.verdict WHEN 'skip' THEN harkara.now() END,
+        publish_count = 0, updated_at = harkara.now()
     FROM ready r
     JOIN admitted v USING (delivery_id)
     WHERE d.tenant_id = r.tenant_id AND d.delivery_id = r.delivery_id
@@ -136,7 +136,7 @@ SELECT
     a.delivery_id AS "delivery_id!",
     d.state AS "state?",
     v.verdict AS "verdict?",
-    greatest(0, ceil(extract(epoch FROM coalesce(v.not_before, d.not_before) - now())))::integer AS "wait_seconds?",
+    greatest(0, ceil(extract(epoch FROM coalesce(v.not_before, d.not_before) - harkara.now())))::integer AS "wait_seconds?",
     c.attempt_id AS "attempt_id?", c.notification_id AS "notification_id?", c.channel AS "channel?",
     c.attempt_count AS "attempt_count?", c.uncounted_attempt_count AS "uncounted_attempt_count?",
     c.max_attempts AS "max_attempts?", c.unknown_policy AS "unknown_policy?",
@@ -152,7 +152,7 @@ SELECT
     c.attachments AS "attachments?", c.calendar AS "calendar?",
     c.accepted_at AS "accepted_at?: jiff_sqlx::Timestamp",
     c.tenant_name AS "tenant_name?", c.salt AS "salt?", c.from_address AS "from_address?", c.from_name AS "from_name?",
-    CASE WHEN c.delivery_id IS NOT NULL THEN now() END AS "now?: jiff_sqlx::Timestamp",
+    CASE WHEN c.delivery_id IS NOT NULL THEN harkara.now() END AS "now?: jiff_sqlx::Timestamp",
     c.send_at AS "send_at?: jiff_sqlx::Timestamp", c.expires_at AS "expires_at?: jiff_sqlx::Timestamp",
     c.class AS "class?", c.priority AS "priority?", c.unmutable_roles AS "unmutable_roles?",
     c.quiet_hours_apply AS "quiet_hours_apply?",

@@ -52,7 +52,7 @@ pub async fn add_consent(
     let row = sqlx::query!(
         r#"INSERT INTO harkara.consents
                (tenant_id, consent_id, subject_id, purpose, channel, is_granted, source, evidence, said_at)
-           SELECT $1, $2, r.subject_id, $4, $5, $6, $7, $8, coalesce($9, now())
+           SELECT $1, $2, r.subject_id, $4, $5, $6, $7, $8, coalesce($9, harkara.now())
            FROM harkara.recipients r WHERE r.tenant_id = $1 AND r.subject_id = $3 AND r.erased_at IS NULL FOR KEY SHARE
            RETURNING said_at AS "said_at: jiff_sqlx::Timestamp", created_at AS "created_at: jiff_sqlx::Timestamp""#,
         transaction.tenant.as_uuid(),

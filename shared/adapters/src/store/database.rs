@@ -227,6 +227,11 @@ pub struct TenantTransaction {
 }
 
 impl TenantTransaction {
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
     /// Makes what was done last.
     pub async fn commit(self) -> Result<(), StoreError> {
         commit(self.connection).await

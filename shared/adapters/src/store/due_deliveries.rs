@@ -54,7 +54,7 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
                SELECT o.tenant_id FROM open o
                -- One look into the index for each; a semi-join would read the whole backlog.
                CROSS JOIN LATERAL (
-                   SELECT FROM harkara.deliveries d WHERE d.tenant_id = o.tenant_id AND d.due_at <= now()
+                   SELECT FROM harkara.deliveries d WHERE d.tenant_id = o.tenant_id AND d.due_at <= harkara.now()
                    ORDER BY d.due_at LIMIT 1
                ) due
                ORDER BY random()
@@ -67,12 +67,12 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
                   d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
                   d.unknown_policy, d.reconcile_window_seconds,
                   n.expires_at AS "expires_at: jiff_sqlx::Timestamp", n.traceparent,
-                  now() AS "now!: jiff_sqlx::Timestamp", s.size AS "share!"
+                  harkara.now() AS "now!: jiff_sqlx::Timestamp", s.size AS "share!"
            FROM share s
            CROSS JOIN waiting w
            CROSS JOIN LATERAL (
                SELECT * FROM harkara.deliveries d
-               WHERE d.tenant_id = w.tenant_id AND d.due_at <= now()
+               WHERE d.tenant_id = w.tenant_id AND d.due_at <= harkara.now()
                ORDER BY d.due_at
                LIMIT s.size
                FOR UPDATE SKIP LOCKED
@@ -161,7 +161,7 @@ pub async fn release_across_tenants(database: &Database, keys: &[DeliveryKey]) -
     let mut connection = database.connection().await?;
     sqlx::query!(
         "UPDATE harkara.deliveries d
-         SET due_at = now(), publish_count = greatest(0, d.publish_count - 1), updated_at = now()
+         SET due_at = harkara.now(), publish_count = greatest(0, d.publish_count - 1), updated_at = harkara.now()
          FROM unnest($1::uuid[], $2::uuid[]) AS g (tenant_id, delivery_id)
          WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id AND d.state IN ('queued', 'dead')",
         &tenants,
@@ -178,7 +178,7 @@ pub async fn read_waiting_events_across_tenants(database: &Database, limit: u32)
     let mut connection = database.connection().await?;
     let rows = sqlx::query!(
         "SELECT tenant_id, event_id, detail_type, detail FROM harkara.events
-         WHERE created_at <= now() - interval '10 seconds'
+         WHERE created_at <= harkara.now() - interval '10 seconds'
          ORDER BY created_at
          LIMIT $1",
         i64::from(limit),

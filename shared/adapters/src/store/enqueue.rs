@@ -2,7 +2,7 @@
 //!
 //! Each is one function in the database, so that a request of any size costs two round trips.
 
-use super::database::{Database, StoreError};
+use super::database::{Database, StoreError, TenantTransaction};
 use super::limits::{Bucket, RequestLimit};
 use crate::wire::calendar::print_calendar;
 use crate::wire::http::Caller;
@@ -116,11 +116,7 @@ pub async fn read_context(
     requests: &[&NotificationRequest],
     charge: Charge,
 ) -> Result<EnqueueContext, StoreError> {
-    let distinct = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    let recipients = distinct(requests.iter().flat_map(|request| &request.recipients).filter_map(known_key).collect());
-    let categories = distinct(requests.iter().map(|request| request.category.as_str()).collect());
-    let templates =
-        distinct(requests.iter().filter_map(|request| request.template.as_ref()).map(|key| key.as_str()).collect());
+    let Named { recipients, categories, templates } = Named::by(requests.iter().copied());
     let mut connection = database.connection().await?;
     let row = sqlx::query!(
         r#"SELECT harkara.read_enqueue_context($1, $2, $3, $4, $5, $6) AS "context!",
@@ -137,6 +133,44 @@ pub async fn read_context(
     .await?;
     connection.give_back();
     read_context_row(row.context, RequestLimit::read(Bucket::Tenant, row.limit)?)
+}
+
+/// Like [`read_context`], within a transaction in which something other than a caller's request leads to notifications.
+pub async fn read_context_within<'a>(
+    transaction: &mut TenantTransaction,
+    requests: impl Iterator<Item = &'a NotificationRequest> + Clone,
+) -> Result<EnqueueContext, StoreError> {
+    let Named { recipients, categories, templates } = Named::by(requests);
+    let context = sqlx::query_scalar!(
+        r#"SELECT harkara.read_enqueue_context($1, '', NULL, $2, $3, $4) AS "context!""#,
+        transaction.tenant.as_uuid(),
+        &recipients,
+        &categories,
+        &templates,
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    read_context_row(context, None)
+}
+
+/// Stores notifications with their deliveries and events within the transaction of what led to them. They count against no
+/// quota: what led to them was let in before.
+pub async fn accept_within(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    accepted: &[Accepted<'_>],
+) -> Result<(), StoreError> {
+    let tenant = transaction.tenant;
+    let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
+    sqlx::query_scalar!(
+        r#"SELECT harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, '[]') AS "outcome!""#,
+        tenant.as_uuid(),
+        actor,
+        rows,
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    Ok(())
 }
 
 /// Stores accepted notifications, their files, deliveries and events, and the answer under its key, in one round trip, and
@@ -272,6 +306,26 @@ fn read_context_row(context: Value, limit: Option<RequestLimit>) -> Result<Enque
             templates: context.templates.into_iter().map(template).collect(),
         },
     })
+}
+
+/// What requests name, each once.
+struct Named {
+    recipients: Vec<String>,
+    categories: Vec<String>,
+    templates: Vec<String>,
+}
+
+impl Named {
+    fn by<'a>(requests: impl Iterator<Item = &'a NotificationRequest> + Clone) -> Self {
+        let distinct = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
+        let templates = requests.clone().filter_map(|request| request.template.as_ref()).map(|key| key.as_str());
+        let recipients = requests.clone().flat_map(|request| &request.recipients).filter_map(known_key);
+        Self {
+            templates: distinct(templates.collect()),
+            recipients: distinct(recipients.collect()),
+            categories: distinct(requests.map(|request| request.category.as_str()).collect()),
+        }
+    }
 }
 
 fn known_key(recipient: &Recipient) -> Option<&str> {

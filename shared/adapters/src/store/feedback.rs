@@ -242,8 +242,9 @@ impl TakenFeedback {
 /// The database's time, across tenants: what the list holds since before it may be removed by a run that began then.
 pub async fn begin_listing_across_tenants(database: &Database) -> Result<Timestamp, StoreError> {
     let mut connection = database.connection().await?;
-    let now =
-        sqlx::query_scalar!(r#"SELECT now() AS "now!: jiff_sqlx::Timestamp""#).fetch_one(&mut *connection).await?;
+    let now = sqlx::query_scalar!(r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp""#)
+        .fetch_one(&mut *connection)
+        .await?;
     connection.give_back();
     Ok(now.to_jiff())
 }

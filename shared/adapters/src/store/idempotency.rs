@@ -23,11 +23,11 @@ pub async fn claim_key(transaction: &mut TenantTransaction, key: &RequestKey) ->
     let claimed = sqlx::query!(
         "INSERT INTO harkara.idempotency_keys AS k
              (tenant_id, route, idempotency_key, request_hash, request_id, answer, expires_at)
-         VALUES ($1, $2, $3, $4, $5, 'null', now() + interval '24 hours')
+         VALUES ($1, $2, $3, $4, $5, 'null', harkara.now() + interval '24 hours')
          ON CONFLICT (tenant_id, route, idempotency_key) DO UPDATE
          SET request_hash = excluded.request_hash, request_id = excluded.request_id, answer = excluded.answer,
-             created_at = now(), expires_at = excluded.expires_at
-         WHERE k.expires_at <= now()",
+             created_at = harkara.now(), expires_at = excluded.expires_at
+         WHERE k.expires_at <= harkara.now()",
         transaction.tenant.as_uuid(),
         key.route,
         name.as_str(),

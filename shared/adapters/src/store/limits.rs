@@ -86,7 +86,7 @@ pub async fn set_limits(database: &Database, tenant: TenantId, limits: TenantLim
          VALUES ($1, $2, $3)
          ON CONFLICT (tenant_id) DO UPDATE
          SET requests_per_minute = excluded.requests_per_minute, notifications_per_day = excluded.notifications_per_day,
-             updated_at = now()",
+             updated_at = harkara.now()",
         tenant.as_uuid(),
         number(limits.requests_per_minute),
         number(limits.notifications_per_day),

@@ -75,7 +75,7 @@ pub async fn upsert_tenants(database: &Database, tenants: &[NewTenant]) -> Resul
         "INSERT INTO harkara.tenants (tenant_id, name, from_address)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[])
          ON CONFLICT (tenant_id) DO UPDATE
-         SET name = excluded.name, from_address = coalesce(excluded.from_address, tenants.from_address), updated_at = now()",
+         SET name = excluded.name, from_address = coalesce(excluded.from_address, tenants.from_address), updated_at = harkara.now()",
         &ids,
         &names,
         &addresses as &[Option<String>],

@@ -213,7 +213,7 @@ pub async fn cancel_notification(
         r#"WITH canceled AS (
                UPDATE harkara.deliveries
                SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = NULL, due_at = NULL,
-                   finished_at = now(), updated_at = now()
+                   finished_at = harkara.now(), updated_at = harkara.now()
                WHERE tenant_id = $1 AND notification_id = $2 AND state IN ('scheduled', 'queued', 'held')
                RETURNING deliveries AS whole, notification_id, state, reason, gen_random_uuid() AS event_id
            ),

@@ -85,7 +85,7 @@ async fn put_columns(
          SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::boolean[], $6::text[], $7::time[], $8::time[])
          ON CONFLICT (tenant_id, subject_id, category_key, channel) DO UPDATE
          SET is_on = excluded.is_on, cadence = excluded.cadence, quiet_from = excluded.quiet_from,
-             quiet_until = excluded.quiet_until, updated_at = now()
+             quiet_until = excluded.quiet_until, updated_at = harkara.now()
          WHERE (p.is_on, p.cadence, p.quiet_from, p.quiet_until)
                IS DISTINCT FROM (excluded.is_on, excluded.cadence, excluded.quiet_from, excluded.quiet_until)",
         transaction.tenant.as_uuid(),

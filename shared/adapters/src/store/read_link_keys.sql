@@ -9,7 +9,7 @@ SELECT t.tenant_id,
              WHERE l.tenant_id = t.tenant_id AND l.retired_at IS NULL ORDER BY l.key_id) AS "link_key_ids!",
        ARRAY(SELECT l.sealed_secret FROM harkara.link_keys l
              WHERE l.tenant_id = t.tenant_id AND l.retired_at IS NULL ORDER BY l.key_id) AS "sealed_secrets!",
-       ARRAY(SELECT l.created_at <= now() - interval '10 minutes' FROM harkara.link_keys l
+       ARRAY(SELECT l.created_at <= harkara.now() - interval '10 minutes' FROM harkara.link_keys l
              WHERE l.tenant_id = t.tenant_id AND l.retired_at IS NULL ORDER BY l.key_id) AS "are_settled!",
        -- Withdrawn keys keep their numbers.
        coalesce((SELECT max(l.key_id) FROM harkara.link_keys l WHERE l.tenant_id = t.tenant_id), 0) AS "newest_link_key!"

@@ -97,7 +97,7 @@ pub async fn put_recipients(
            ON CONFLICT (tenant_id, recipient_id) DO UPDATE
            SET email = excluded.email, phone = excluded.phone, name = excluded.name, locale = excluded.locale,
                time_zone = excluded.time_zone, roles = excluded.roles, attributes = excluded.attributes,
-               erased_at = NULL, updated_at = now()
+               erased_at = NULL, updated_at = harkara.now()
            RETURNING recipient_id, xmax = '0'::xid AS "is_new!""#,
         transaction.tenant.as_uuid(),
         &ids,

@@ -16,13 +16,13 @@ updated AS (
     UPDATE harkara.deliveries d
     SET state = g.state, reason = g.reason, reason_detail = g.detail,
         uncounted_attempt_count = d.uncounted_attempt_count + CASE WHEN g.counted THEN 0 ELSE 1 END,
-        not_before = coalesce(now() + make_interval(secs => g.wait_seconds), d.not_before),
-        due_at = now() + make_interval(secs => g.due_seconds),
+        not_before = coalesce(harkara.now() + make_interval(secs => g.wait_seconds), d.not_before),
+        due_at = harkara.now() + make_interval(secs => g.due_seconds),
         provider_message_id = g.provider_message_id,
         decision = g.decision,
-        sent_at = CASE WHEN g.state = 'sent' THEN now() END,
-        finished_at = CASE WHEN g.state IN ('failed', 'expired', 'dead', 'skipped') THEN now() END,
-        updated_at = now()
+        sent_at = CASE WHEN g.state = 'sent' THEN harkara.now() END,
+        finished_at = CASE WHEN g.state IN ('failed', 'expired', 'dead', 'skipped') THEN harkara.now() END,
+        updated_at = harkara.now()
     FROM given g
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id AND d.attempt_count = g.attempt_number
       AND (d.state = 'sending' OR (d.state = 'unknown' AND g.state = 'sent'))
@@ -33,11 +33,11 @@ closed AS (
     UPDATE harkara.attempts a
     SET outcome = g.outcome, error_code = g.error_code, error_detail = g.error_detail,
         provider_message_id = coalesce(g.provider_message_id, a.provider_message_id), content_hash = g.content_hash,
-        finished_at = now()
+        finished_at = harkara.now()
     FROM given g
     WHERE a.tenant_id = g.tenant_id AND a.attempt_id = g.attempt_id
       -- Attempts are kept by month: this spares a look into the old ones.
-      AND a.started_at > now() - interval '2 days'
+      AND a.started_at > harkara.now() - interval '2 days'
     RETURNING g.outcome, g.reason, g.wait_seconds, g.identity_key, g.breaker_key, a.started_at
 ),
 -- What surely was not sent takes no place from what is sent to the same recipient. A slot that an earlier attempt confirmed
@@ -62,13 +62,13 @@ confirmed AS (
 broken AS (
     INSERT INTO harkara.breakers AS b (tenant_id, breaker_key, reason, opened_at, retry_at)
     SELECT DISTINCT ON (c.breaker_key) '00000000-0000-0000-0000-000000000000'::uuid, c.breaker_key, c.reason,
-           c.started_at, now() + make_interval(secs => c.wait_seconds)
+           c.started_at, harkara.now() + make_interval(secs => c.wait_seconds)
     FROM closed c
     WHERE c.breaker_key IS NOT NULL
     ORDER BY c.breaker_key, c.started_at DESC
     ON CONFLICT (tenant_id, breaker_key) DO UPDATE
-        SET reason = excluded.reason, failed_at = now(), failure_count = b.failure_count + 1, held_count = 0,
-            retry_at = now() + least((excluded.retry_at - now()) * 2 ^ least(b.failure_count, 6), interval '1 hour')
+        SET reason = excluded.reason, failed_at = harkara.now(), failure_count = b.failure_count + 1, held_count = 0,
+            retry_at = harkara.now() + least((excluded.retry_at - harkara.now()) * 2 ^ least(b.failure_count, 6), interval '1 hour')
         WHERE excluded.opened_at > b.failed_at
     RETURNING b.*
 ),
@@ -83,7 +83,7 @@ mended AS (
 -- The provider wants fewer: nothing goes for about a second more than what a claim may send ahead.
 slowed AS (
     UPDATE harkara.send_pace s
-    SET next_send_at = least(greatest(s.next_send_at, now() + interval '2 seconds') + interval '1 second', now() + interval '10 seconds')
+    SET next_send_at = least(greatest(s.next_send_at, harkara.now() + interval '2 seconds') + interval '1 second', harkara.now() + interval '10 seconds')
     WHERE s.tenant_id = '00000000-0000-0000-0000-000000000000'
       AND EXISTS (SELECT FROM closed c WHERE c.outcome = 'throttled')
       -- After the breakers, as claims lock them.

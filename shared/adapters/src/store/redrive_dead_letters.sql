@@ -24,15 +24,15 @@ meant AS (
 queued AS (
     UPDATE harkara.deliveries d
     SET state = 'queued', reason = NULL, reason_detail = NULL, finished_at = NULL,
-        uncounted_attempt_count = d.attempt_count, not_before = now(), due_at = now() + make_interval(secs => $8::integer),
-        publish_count = 1, updated_at = now()
+        uncounted_attempt_count = d.attempt_count, not_before = harkara.now(), due_at = harkara.now() + make_interval(secs => $8::integer),
+        publish_count = 1, updated_at = harkara.now()
     FROM meant m
     WHERE d.tenant_id = m.tenant_id AND d.delivery_id = m.delivery_id AND d.state = 'dead'
     RETURNING d.tenant_id, d.delivery_id
 ),
 marked AS (
     UPDATE harkara.dead_letters l
-    SET redriven_at = now()
+    SET redriven_at = harkara.now()
     FROM queued q
     WHERE l.tenant_id = q.tenant_id AND l.delivery_id = q.delivery_id AND l.redriven_at IS NULL
 )

@@ -68,7 +68,7 @@ pub async fn put_settings(transaction: &mut TenantTransaction, settings: &Settin
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (tenant_id) DO UPDATE
          SET cap_limit = excluded.cap_limit, cap_window_seconds = excluded.cap_window_seconds,
-             digest_time = excluded.digest_time, digest_weekday = excluded.digest_weekday, updated_at = now()",
+             digest_time = excluded.digest_time, digest_weekday = excluded.digest_weekday, updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         settings.frequency_cap.map(|cap| cap.limit.cast_signed()),
         settings.frequency_cap.map(|cap| cap.window_seconds.cast_signed()),
@@ -79,7 +79,7 @@ pub async fn put_settings(transaction: &mut TenantTransaction, settings: &Settin
     .await?;
     // Every claim of the tenant reads its row, so it is left alone where nothing changes.
     sqlx::query!(
-        "UPDATE harkara.tenants SET locale = $2, time_zone = $3, updated_at = now()
+        "UPDATE harkara.tenants SET locale = $2, time_zone = $3, updated_at = harkara.now()
          WHERE tenant_id = $1 AND (locale, time_zone) IS DISTINCT FROM ($2, $3)",
         transaction.tenant.as_uuid(),
         settings.locale.as_str(),

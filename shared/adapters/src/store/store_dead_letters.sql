@@ -32,11 +32,11 @@ stored AS (
 -- An open delivery lost a hint only, and the dispatcher goes on with it.
 marked AS (
     UPDATE harkara.deliveries d
-    SET due_at = CASE WHEN d.state = 'dead' THEN NULL ELSE now() END, updated_at = now()
+    SET due_at = CASE WHEN d.state = 'dead' THEN NULL ELSE harkara.now() END, updated_at = harkara.now()
     FROM owned o
     WHERE d.tenant_id = o.tenant_id AND d.delivery_id = o.delivery_id
       AND ((d.state = 'dead' AND (o.has_letter OR o.dead_letter_id IN (SELECT s.dead_letter_id FROM stored s)))
-           OR (d.state IN ('queued', 'held') AND d.not_before <= now()))
+           OR (d.state IN ('queued', 'held') AND d.not_before <= harkara.now()))
 ),
 told AS (
     INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)

@@ -103,7 +103,7 @@ pub async fn put_draft(
 ) -> Result<DraftPut, StoreError> {
     let done = sqlx::query!(
         "INSERT INTO harkara.templates AS t (tenant_id, template_key, kind, draft, draft_updated_at)
-         VALUES ($1, $2, $3, $4, now())
+         VALUES ($1, $2, $3, $4, harkara.now())
          ON CONFLICT (tenant_id, template_key) DO UPDATE
          SET kind = excluded.kind, draft = excluded.draft, draft_updated_at = excluded.draft_updated_at
          WHERE t.kind = excluded.kind OR t.published_version IS NULL",

@@ -10,14 +10,14 @@ updated AS (
     SET state = g.state,
         reason = g.reason,
         reason_detail = CASE WHEN g.reason IS NOT NULL THEN d.reason_detail END,
-        due_at = now() + make_interval(secs => g.due_seconds),
+        due_at = harkara.now() + make_interval(secs => g.due_seconds),
         publish_count = CASE WHEN g.published THEN d.publish_count + 1 ELSE d.publish_count END,
         finished_at = CASE
-            WHEN g.state IN ('expired', 'failed', 'dead') THEN coalesce(d.finished_at, now())
+            WHEN g.state IN ('expired', 'failed', 'dead') THEN coalesce(d.finished_at, harkara.now())
             WHEN g.state IN ('queued', 'unknown') THEN NULL
             ELSE d.finished_at
         END,
-        updated_at = now()
+        updated_at = harkara.now()
     FROM given g
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id
     RETURNING d AS whole, d.tenant_id, d.delivery_id, d.notification_id, d.state, d.reason, d.attempt_count,
@@ -33,7 +33,7 @@ told AS (
 )
 -- The attempt of an ended lease never reported; what it did, nobody knows.
 UPDATE harkara.attempts a
-SET outcome = 'unknown', finished_at = now(), error_code = 'LeaseExpired'
+SET outcome = 'unknown', finished_at = harkara.now(), error_code = 'LeaseExpired'
 FROM updated u
 WHERE u.state = 'unknown' AND a.tenant_id = u.tenant_id AND a.delivery_id = u.delivery_id
   AND a.attempt_number = u.attempt_count AND a.finished_at IS NULL

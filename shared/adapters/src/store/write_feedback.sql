@@ -16,8 +16,8 @@ addresses_given AS (
 -- An attempt that was never recorded has its end now: whatever was said of its mail, the provider had taken it.
 kept AS (
     UPDATE harkara.attempts a
-    SET feedback = g.feedback, feedback_at = now(), outcome = coalesce(a.outcome, 'sent'),
-        finished_at = coalesce(a.finished_at, now()),
+    SET feedback = g.feedback, feedback_at = harkara.now(), outcome = coalesce(a.outcome, 'sent'),
+        finished_at = coalesce(a.finished_at, harkara.now()),
         provider_message_id = coalesce(a.provider_message_id, g.provider_message_id)
     FROM attempts_given g
     WHERE a.tenant_id = g.tenant_id AND a.attempt_id = g.attempt_id AND a.started_at = g.started_at
@@ -28,9 +28,9 @@ moved AS (
     SET state = g.state, reason = g.reason, reason_detail = CASE WHEN g.reason IS NOT NULL THEN g.detail END,
         provider_message_id = coalesce(g.provider_message_id, d.provider_message_id),
         due_at = NULL, slot_at = NULL, publish_count = 0,
-        sent_at = CASE WHEN g.state <> 'failed' THEN coalesce(d.sent_at, now()) END,
-        finished_at = CASE WHEN g.state <> 'sent' THEN now() END,
-        updated_at = now()
+        sent_at = CASE WHEN g.state <> 'failed' THEN coalesce(d.sent_at, harkara.now()) END,
+        finished_at = CASE WHEN g.state <> 'sent' THEN harkara.now() END,
+        updated_at = harkara.now()
     FROM deliveries_given g
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id
     RETURNING d AS whole, d.tenant_id, d.notification_id, d.state, d.reason, g.event_id, g.event_type
@@ -51,7 +51,7 @@ counted AS (
     INSERT INTO harkara.soft_bounces AS b (tenant_id, address, bounce_count)
     SELECT g.tenant_id, g.address, g.soft_bounces FROM addresses_given g WHERE g.soft_bounces > 0
     ON CONFLICT (tenant_id, address) DO UPDATE
-        SET updated_at = now(),
+        SET updated_at = harkara.now(),
             bounce_count = excluded.bounce_count + CASE
                 WHEN (SELECT g.is_sound FROM addresses_given g
                       WHERE g.tenant_id = excluded.tenant_id AND g.address = excluded.address) THEN 0
