@@ -48,10 +48,8 @@ pub fn read_call(entry: &LedgerEntry, at: Timestamp) -> ProviderCall {
 }
 
 async fn read_now(connection: &mut PgConnection) -> Timestamp {
-    let now: jiff_sqlx::Timestamp = sqlx::query_scalar("SELECT clock_timestamp()")
-        .fetch_one(&mut *connection)
-        .await
-        .expect("the database is there");
+    let now: jiff_sqlx::Timestamp =
+        sqlx::query_scalar("SELECT harkara.clock()").fetch_one(&mut *connection).await.expect("the database is there");
     now.to_jiff()
 }
 

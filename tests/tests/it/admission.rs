@@ -224,8 +224,9 @@ async fn a_probe_that_fails_doubles_the_wait(pool: PgPool) {
     for _ in 0..3 {
         stage.drain().await;
         assert_eq!(stage.outcome(&answer.id()).await, ("held".to_owned(), Some("quota_reached".to_owned()), 0));
-        let wait =
-            stage.count("SELECT round(extract(epoch FROM retry_at - now()) / 60)::bigint FROM harkara.breakers").await;
+        let wait = stage
+            .count("SELECT round(extract(epoch FROM retry_at - harkara.now()) / 60)::bigint FROM harkara.breakers")
+            .await;
         waits.push(wait);
         stage.pass(Duration::from_secs(65 * 60)).await;
         stage.dispatch().await;
@@ -272,7 +273,7 @@ async fn a_sender_that_is_held_back_does_not_take_the_accounts_probe(pool: PgPoo
     assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers").await, 2);
     sqlx::query(
         "UPDATE harkara.breakers
-         SET retry_at = now() + CASE breaker_key WHEN 'account' THEN interval '-1 second' ELSE interval '1 hour' END",
+         SET retry_at = harkara.now() + CASE breaker_key WHEN 'account' THEN interval '-1 second' ELSE interval '1 hour' END",
     )
     .execute(&stage.admin)
     .await
@@ -334,7 +335,7 @@ async fn another_tenants_backlog_makes_nobody_wait(pool: PgPool) {
     work_after(&stage, Duration::ZERO).await;
     let line = stage
         .count(
-            "SELECT extract(epoch FROM line_ends_at - now())::bigint FROM harkara.send_pace WHERE line_ends_at > now()",
+            "SELECT extract(epoch FROM line_ends_at - harkara.now())::bigint FROM harkara.send_pace WHERE line_ends_at > harkara.now()",
         )
         .await;
     assert!(line > 30, "the first tenant stands in a line of {line} seconds");

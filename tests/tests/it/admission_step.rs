@@ -85,10 +85,10 @@ async fn run_situation(pool: &PgPool, seed: u64) -> BTreeSet<&'static str> {
         assert!(drawn <= 10 * BATCHES, "seed {seed}: only {compared} of {drawn} batches could be compared");
         let mut claim = pool.begin().await.expect("begun");
         let before = read_account(&mut claim, &suppressions).await;
-        let earliest = read_clock(&mut claim, "SELECT now()").await;
+        let earliest = read_clock(&mut claim, "SELECT harkara.now()").await;
         let batch = draw_batch(&mut dice, &waiting, earliest);
         let said = ask(&mut claim, &batch).await;
-        let latest = read_clock(&mut claim, "SELECT clock_timestamp()").await;
+        let latest = read_clock(&mut claim, "SELECT harkara.clock()").await;
         let after = read_account(&mut claim, &suppressions).await;
 
         let Some((early, late)) = ask_specification(&before, &batch, earliest, latest) else {
@@ -119,9 +119,6 @@ async fn run_situation(pool: &PgPool, seed: u64) -> BTreeSet<&'static str> {
         compared += 1;
         let time = Duration::from_millis(draw_pause(&mut dice));
         tests::shift_time(pool, time).await;
-        for asked in &mut waiting {
-            asked.slot_at = asked.slot_at.map(|at| at - time);
-        }
     }
     seen
 }
@@ -296,8 +293,8 @@ async fn begin_situation(pool: &PgPool, dice: &mut StdRng) -> Suppressions {
     };
     sqlx::query(
         "UPDATE harkara.send_pace SET sends_per_second = $1,
-             next_send_at = coalesce(clock_timestamp() + make_interval(secs => $2), '-infinity'),
-             line_ends_at = coalesce(clock_timestamp() + make_interval(secs => $3), '-infinity')
+             next_send_at = coalesce(harkara.clock() + make_interval(secs => $2), '-infinity'),
+             line_ends_at = coalesce(harkara.clock() + make_interval(secs => $3), '-infinity')
          WHERE tenant_id = '00000000-0000-0000-0000-000000000000'",
     )
     .bind(rate)
@@ -310,7 +307,7 @@ async fn begin_situation(pool: &PgPool, dice: &mut StdRng) -> Suppressions {
         let Some(seconds) = draw_seconds(dice, 0.6, -4.0..14.0) else { continue };
         sqlx::query(
             "INSERT INTO harkara.send_pace (tenant_id, next_send_at)
-             VALUES ($1, clock_timestamp() + make_interval(secs => $2))",
+             VALUES ($1, harkara.clock() + make_interval(secs => $2))",
         )
         .bind(tenant(number).as_uuid())
         .bind(seconds)
@@ -327,8 +324,8 @@ async fn begin_situation(pool: &PgPool, dice: &mut StdRng) -> Suppressions {
         sqlx::query(
             "INSERT INTO harkara.breakers
                  (tenant_id, breaker_key, reason, opened_at, failed_at, failure_count, retry_at, held_count)
-             VALUES ('00000000-0000-0000-0000-000000000000', $1, $2, now(), now(), $3,
-                     clock_timestamp() + make_interval(secs => $4), $5)",
+             VALUES ('00000000-0000-0000-0000-000000000000', $1, $2, harkara.now(), harkara.now(), $3,
+                     harkara.clock() + make_interval(secs => $4), $5)",
         )
         .bind(key_name(key))
         .bind(REASONS[dice.random_range(0..REASONS.len())].as_str())

@@ -220,7 +220,7 @@ async fn files_are_read_only_for_what_is_sent(pool: PgPool) {
     expiring["expires_at"] = json!("2099-01-01T00:00:00Z");
     let expired = stage.post(expiring).await.id();
     let expire =
-        "UPDATE harkara.notifications SET send_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'
+        "UPDATE harkara.notifications SET send_at = harkara.now() - interval '2 hours', expires_at = harkara.now() - interval '1 hour'
                   WHERE expires_at IS NOT NULL";
     sqlx::query(expire).execute(&stage.admin).await.expect("expired");
     let plain = stage.post(Stage::greeting("bob@example.org")).await.id();

@@ -4,6 +4,7 @@
 //! drifted from its enum fails here, whoever adds it. What the rules promise is then tried as the login roles.
 
 mod audit;
+mod clock;
 mod columns;
 mod grants;
 mod plans;

@@ -142,14 +142,16 @@ async fn quiet_hours_and_a_cadence_hold_and_cost_no_attempt(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     put_category(&stage, "nudge", json!({"class": "reminder"})).await;
     // A minute of each day is not quiet: at any other the test would hold nothing.
-    let minute: String = sqlx::query_scalar("SELECT to_char(now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI')")
-        .fetch_one(&stage.admin)
-        .await
-        .expect("a time");
-    let until: String = sqlx::query_scalar("SELECT to_char(now() AT TIME ZONE 'UTC' + interval '2 hours', 'HH24:MI')")
-        .fetch_one(&stage.admin)
-        .await
-        .expect("a time");
+    let minute: String =
+        sqlx::query_scalar("SELECT to_char(harkara.now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI')")
+            .fetch_one(&stage.admin)
+            .await
+            .expect("a time");
+    let until: String =
+        sqlx::query_scalar("SELECT to_char(harkara.now() AT TIME ZONE 'UTC' + interval '2 hours', 'HH24:MI')")
+            .fetch_one(&stage.admin)
+            .await
+            .expect("a time");
     prefer(&stage, "ada", json!([{"quiet_hours": {"from": minute, "until": until}}])).await;
     let quiet = ask(&stage, "nudge", "ada").await;
     assert_eq!(outcome(&stage, &quiet).await, is("held", "quiet_hours"));
@@ -159,8 +161,13 @@ async fn quiet_hours_and_a_cadence_hold_and_cost_no_attempt(pool: PgPool) {
     // What answers something that the recipient did does not wait.
     assert_eq!(outcome(&stage, &ask(&stage, "greeting", "ada").await).await, sent());
 
-    // Two hours from now, wherever in the day that is: three hours ago it was two hours from now, too.
-    let settings = json!({"digest_time": until});
+    // An hour after the next look at it, wherever in the day that is.
+    let due: String =
+        sqlx::query_scalar("SELECT to_char(harkara.now() AT TIME ZONE 'UTC' + interval '4 hours', 'HH24:MI')")
+            .fetch_one(&stage.admin)
+            .await
+            .expect("a time");
+    let settings = json!({"digest_time": due});
     assert_eq!(stage.call(TENANT, "PUT /v1/settings", None, "", &settings.to_string()).await.status, 200);
     prefer(&stage, "ada", json!([{"category": "nudge", "cadence": "daily"}])).await;
     stage.pass(Duration::from_secs(3 * 3600)).await;

@@ -73,8 +73,7 @@ async fn what_ends_without_an_attempt_is_told_too(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let answer = stage.post(Stage::greeting("ada@example.org")).await;
     stage.queue.receive(Duration::ZERO);
-    let expire =
-        "UPDATE harkara.notifications SET send_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'";
+    let expire = "UPDATE harkara.notifications SET send_at = harkara.now() - interval '2 hours', expires_at = harkara.now() - interval '1 hour'";
     sqlx::query(expire).execute(&stage.admin).await.expect("it expires");
     stage.pass(Duration::from_secs(60)).await;
     stage.dispatch().await;

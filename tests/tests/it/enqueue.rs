@@ -103,7 +103,7 @@ async fn a_dedupe_key_lets_one_through_for_each_recipient_while_its_window_lasts
         both.body["notifications"].as_array().expect("a list").iter().map(|entry| &entry["status"]).collect();
     assert_eq!(statuses, ["accepted", "duplicate"]);
 
-    sqlx::query("UPDATE harkara.dedupe_keys SET expires_at = now()")
+    sqlx::query("UPDATE harkara.dedupe_keys SET expires_at = harkara.now()")
         .execute(&stage.admin)
         .await
         .expect("the window ends");

@@ -251,7 +251,7 @@ async fn the_links_of_a_withdrawn_key_are_forgeries(pool: PgPool) {
     let api = &stage.api.database;
     let before = instance(&service).load_or_create(api, id(TENANT), "tester").await.expect("a key");
     let old = print(&before, TENANT);
-    let withdraw = "UPDATE harkara.link_keys SET retired_at = now()";
+    let withdraw = "UPDATE harkara.link_keys SET retired_at = harkara.now()";
     sqlx::query(withdraw).execute(&pool).await.expect("the operator may");
 
     assert!(instance(&service).load(api, id(TENANT), "tester").await.expect("the store answers").is_none());

@@ -353,7 +353,7 @@ async fn what_expired_while_it_waited_is_not_sent(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let answer = stage.post(Stage::greeting("ada@example.org")).await;
     sqlx::query(
-        "UPDATE harkara.notifications SET send_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'",
+        "UPDATE harkara.notifications SET send_at = harkara.now() - interval '2 hours', expires_at = harkara.now() - interval '1 hour'",
     )
     .execute(&stage.admin)
     .await

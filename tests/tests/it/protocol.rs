@@ -157,17 +157,8 @@ impl<'a> Pair<'a> {
             if !moments.iter().flatten().any(is_near) {
                 return;
             }
-            self.pass(TOLERANCE.unsigned_abs()).await;
+            self.stage.pass(TOLERANCE.unsigned_abs()).await;
         }
-    }
-
-    /// Time passes in both.
-    async fn pass(&mut self, time: Duration) {
-        self.stage.pass(time).await;
-        let time = SignedDuration::try_from(time).expect("not that long");
-        self.row.not_before -= time;
-        self.row.due_at = self.row.due_at.map(|at| at - time);
-        self.row.slot_at = self.row.slot_at.map(|at| at - time);
     }
 
     /// Draws an input and gives it to both.
@@ -178,7 +169,7 @@ impl<'a> Pair<'a> {
             47..59 => self.see_to_what_is_due().await,
             59..72 => {
                 let time = self.draw_time().await;
-                self.pass(time).await;
+                self.stage.pass(time).await;
                 format!("{time:?} pass")
             }
             72..80 => self.hear().await,
@@ -464,7 +455,7 @@ impl<'a> Pair<'a> {
 
 async fn read_clock(stage: &Stage) -> Timestamp {
     let (now,): (jiff_sqlx::Timestamp,) =
-        sqlx::query_as("SELECT clock_timestamp()").fetch_one(&stage.admin).await.expect("read");
+        sqlx::query_as("SELECT harkara.clock()").fetch_one(&stage.admin).await.expect("read");
     now.to_jiff()
 }
 

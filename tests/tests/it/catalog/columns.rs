@@ -46,6 +46,6 @@ async fn history_is_kept_by_month_for_the_coming_year(pool: PgPool) {
                to_regclass('harkara.' || history || to_char(month, '_YYYYMM')) IS NOT NULL
         FROM unnest('{attempts, audit_log}'::text[]) history
         CROSS JOIN generate_series(
-            date_trunc('month', now() AT TIME ZONE 'UTC'), (now() AT TIME ZONE 'UTC') + interval '12 months', '1 month') month";
+            date_trunc('month', harkara.now() AT TIME ZONE 'UTC'), (harkara.now() AT TIME ZONE 'UTC') + interval '12 months', '1 month') month";
     assert_each(&pool, why, statement).await;
 }

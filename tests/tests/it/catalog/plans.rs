@@ -9,7 +9,7 @@ use sqlx::PgPool;
 const HISTORY: &[&str] = &["notifications", "deliveries", "attempts", "dead_letters", "audit_log"];
 
 /// The product's statements, as `.sqlx/` keeps them.
-fn read_statements() -> Vec<String> {
+pub(super) fn read_statements() -> Vec<String> {
     let folder = root().join(".sqlx");
     let files = std::fs::read_dir(folder).expect("`cargo local sql` writes .sqlx/");
     let mut statements: Vec<String> = files
@@ -97,8 +97,8 @@ async fn the_dispatcher_finds_due_work_through_its_index(pool: PgPool) {
         "INSERT INTO harkara.deliveries
              (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, due_at, sent_at)
          SELECT md5((n % 7)::text)::uuid, md5(n::text)::uuid, md5(n::text)::uuid, 'email',
-                CASE WHEN n % 1000 = 0 THEN 'queued' ELSE 'sent' END, 3, now(),
-                CASE WHEN n % 1000 = 0 THEN now() END, CASE WHEN n % 1000 > 0 THEN now() END
+                CASE WHEN n % 1000 = 0 THEN 'queued' ELSE 'sent' END, 3, harkara.now(),
+                CASE WHEN n % 1000 = 0 THEN harkara.now() END, CASE WHEN n % 1000 > 0 THEN harkara.now() END
          FROM generate_series(1, 20000) n",
         "ANALYZE harkara.deliveries",
     ] {
@@ -109,7 +109,7 @@ async fn the_dispatcher_finds_due_work_through_its_index(pool: PgPool) {
     let statements = read_statements();
     let due: Vec<_> = statements
         .iter()
-        .filter(|statement| statement.contains("due_at <= now()") && statement.contains("SKIP LOCKED"))
+        .filter(|statement| statement.contains("due_at <= harkara.now()") && statement.contains("SKIP LOCKED"))
         .collect();
     let [due] = due.as_slice() else { panic!("one statement takes what is due, not {due:?}") };
     let mut transaction = begin_as(&pool, WORKER).await;

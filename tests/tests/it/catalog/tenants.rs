@@ -30,14 +30,14 @@ const ROWS: &[(&str, &str)] = &[
     (
         "notifications",
         "INSERT INTO harkara.notifications (tenant_id, notification_id, category_key, recipient_id, template_key, send_at)
-         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', 'greeting', 'ada', 'greeting', now())",
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', 'greeting', 'ada', 'greeting', harkara.now())",
     ),
     (
         "deliveries",
         "INSERT INTO harkara.deliveries
              (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, due_at)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000b', '018f0000-0000-7000-8000-00000000000a', 'email',
-                 'queued', 3, now(), now())",
+                 'queued', 3, harkara.now(), harkara.now())",
     ),
     (
         "attempts",
@@ -47,13 +47,13 @@ const ROWS: &[(&str, &str)] = &[
     (
         "dedupe_keys",
         "INSERT INTO harkara.dedupe_keys (tenant_id, dedupe_key, notification_id, expires_at)
-         VALUES ($1::uuid, 'once', '018f0000-0000-7000-8000-00000000000a', now() + interval '1 hour')",
+         VALUES ($1::uuid, 'once', '018f0000-0000-7000-8000-00000000000a', harkara.now() + interval '1 hour')",
     ),
     (
         "idempotency_keys",
         "INSERT INTO harkara.idempotency_keys
              (tenant_id, route, idempotency_key, request_hash, request_id, answer, expires_at)
-         VALUES ($1::uuid, 'POST /v1/notifications', 'once', '\\x00', 'request-1', '{}', now() + interval '1 hour')",
+         VALUES ($1::uuid, 'POST /v1/notifications', 'once', '\\x00', 'request-1', '{}', harkara.now() + interval '1 hour')",
     ),
     (
         "events",
@@ -81,24 +81,24 @@ const ROWS: &[(&str, &str)] = &[
     (
         "breakers",
         "INSERT INTO harkara.breakers (tenant_id, breaker_key, reason, opened_at, retry_at)
-         VALUES ($1::uuid, 'account', 'quota_reached', now(), now())",
+         VALUES ($1::uuid, 'account', 'quota_reached', harkara.now(), harkara.now())",
     ),
     (
         "audit_blocks",
         "INSERT INTO harkara.audit_blocks
              (tenant_id, block_number, from_xact, from_id, to_xact, to_id, row_count, rows_hash, previous_hash, block_hash,
               sealed_at)
-         SELECT $1::uuid, 1, 0, 0, 1, 0, 0, hash, hash, hash, now() FROM sha256('') hash",
+         SELECT $1::uuid, 1, 0, 0, 1, 0, 0, hash, hash, hash, harkara.now() FROM sha256('') hash",
     ),
     ("tenant_limits", "INSERT INTO harkara.tenant_limits (tenant_id) VALUES ($1::uuid)"),
     (
         "request_rates",
         "INSERT INTO harkara.request_rates (tenant_id, subject_id, full_at)
-         VALUES ($1::uuid, '00000000-0000-0000-0000-000000000000', now())",
+         VALUES ($1::uuid, '00000000-0000-0000-0000-000000000000', harkara.now())",
     ),
     (
         "daily_counts",
-        "INSERT INTO harkara.daily_counts (tenant_id, day_at, notification_count) VALUES ($1::uuid, now(), 1)",
+        "INSERT INTO harkara.daily_counts (tenant_id, day_at, notification_count) VALUES ($1::uuid, harkara.now(), 1)",
     ),
     ("tenant_settings", "INSERT INTO harkara.tenant_settings (tenant_id) VALUES ($1::uuid)"),
     (
@@ -111,7 +111,7 @@ const ROWS: &[(&str, &str)] = &[
         "INSERT INTO harkara.consents
              (tenant_id, consent_id, subject_id, purpose, channel, is_granted, source, said_at)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000011', '018f0000-0000-7000-8000-000000000010', 'offers', '*',
-                 true, 'a form', now())",
+                 true, 'a form', harkara.now())",
     ),
     (
         "send_slots",
@@ -147,13 +147,13 @@ const WORKERS_ALONE: &[&str] = &["breakers", "send_pace", "send_slots"];
 const CHANGES: &[&str] = &[
     "UPDATE harkara.recipients SET name = 'mine now' WHERE tenant_id = $1::uuid",
     "UPDATE harkara.categories SET class = 'marketing' WHERE tenant_id = $1::uuid",
-    "UPDATE harkara.templates SET created_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.templates SET created_at = harkara.now() WHERE tenant_id = $1::uuid",
     "UPDATE harkara.deliveries SET state = 'canceled' WHERE tenant_id = $1::uuid",
-    "UPDATE harkara.dedupe_keys SET expires_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.dedupe_keys SET expires_at = harkara.now() WHERE tenant_id = $1::uuid",
     "UPDATE harkara.idempotency_keys SET answer = '[]' WHERE tenant_id = $1::uuid",
-    "UPDATE harkara.dead_letters SET redriven_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.dead_letters SET redriven_at = harkara.now() WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.dedupe_keys WHERE tenant_id = $1::uuid",
-    "UPDATE harkara.request_rates SET full_at = now() WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.request_rates SET full_at = harkara.now() WHERE tenant_id = $1::uuid",
     "UPDATE harkara.daily_counts SET notification_count = 1 WHERE tenant_id = $1::uuid",
     "UPDATE harkara.suppressions SET reason = 'manual' WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.suppressions WHERE tenant_id = $1::uuid",
@@ -331,7 +331,7 @@ async fn a_tenant_cannot_refer_to_anothers_recipient(pool: PgPool) {
     sqlx::query(only_there).bind(OTHER_TENANT).execute(&pool).await.expect("a recipient");
     let reference = "
         INSERT INTO harkara.notifications (tenant_id, notification_id, category_key, recipient_id, template_key, send_at)
-        VALUES ($1::uuid, '018f0000-0000-7000-8000-0000000000ff', 'greeting', 'bob', 'greeting', now())";
+        VALUES ($1::uuid, '018f0000-0000-7000-8000-0000000000ff', 'greeting', 'bob', 'greeting', harkara.now())";
     let mut transaction = begin_of(&pool, TENANT).await;
     let result = sqlx::query(reference).bind(TENANT).execute(&mut *transaction).await;
     assert_eq!(refusal(result), ("23503".to_owned(), "notifications_tenant_id_recipient_id_fkey".to_owned()));
@@ -353,7 +353,7 @@ async fn no_hand_moves_a_delivery_against_the_state_machine(pool: PgPool) {
     insert_rows(&pool, TENANT).await;
     for back in [
         // It was never tried.
-        "UPDATE harkara.deliveries SET state = 'sent', sent_at = now(), due_at = NULL",
+        "UPDATE harkara.deliveries SET state = 'sent', sent_at = harkara.now(), due_at = NULL",
         "UPDATE harkara.deliveries SET state = 'scheduled'",
     ] {
         let mut transaction = begin_as(&pool, WORKER).await;

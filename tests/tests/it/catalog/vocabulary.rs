@@ -107,7 +107,7 @@ async fn the_database_allows_exactly_the_transitions_of_domain(pool: PgPool) {
 async fn feedback_gets_stronger_in_the_order_of_domain_and_never_weaker(pool: PgPool) {
     let insert = "
         INSERT INTO harkara.attempts (tenant_id, attempt_id, delivery_id, attempt_number, feedback, feedback_at)
-        VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid(), gen_random_uuid(), 1, $1, now())
+        VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid(), gen_random_uuid(), 1, $1, harkara.now())
         RETURNING attempt_id";
     let update = "UPDATE harkara.attempts SET feedback = $2 WHERE attempt_id = $1";
     for old in Feedback::ALL {
