@@ -1,10 +1,12 @@
 //! Brings everything whose time has come: scheduled deliveries, parked retries, rows whose message never reached the
-//! queue, ended leases, unknown outcomes, and events that are still in the outbox. Then it seals the audit log.
+//! queue, ended leases, unknown outcomes, requests that came through the SQL door (see `door`), and events that are still
+//! in the outbox. Then it seals the audit log.
 //!
 //! The cast: `store::due_deliveries` takes a bounded batch and locks it, `domain::due` decides each, one statement
 //! writes them all, and only then the queue is asked. Two dispatchers at once pass over each other's rows.
 //! A crash between writing and publishing loses a hint: each written row is due again later.
 
+use crate::door::accept_requests;
 use crate::outbox::publish_events;
 use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
@@ -54,15 +56,19 @@ pub struct DispatchCounts {
     pub buried: usize,
     /// Events on the bus.
     pub events: usize,
+    /// Requests of the SQL door that became notifications.
+    pub requests: usize,
+    /// Requests of the SQL door that were refused.
+    pub requests_refused: usize,
 }
 
 impl DispatchCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { published, not_taken, leases_ended, ended, buried, events } = self;
+        let Self { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused } = self;
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
-            "buried": buried, "events": events,
+            "buried": buried, "events": events, "requests": requests, "requests_refused": requests_refused,
         })
     }
 }
@@ -95,9 +101,12 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
     pub async fn dispatch_due(&self, deadline: Instant) -> Result<DispatchCounts, StoreError> {
         adapters::failpoint!("S1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DispatchCounts::default();
-        // By turns, so that a long backlog of the one does not hold up the other.
-        let (mut more_deliveries, mut more_events) = (true, true);
-        while (more_deliveries || more_events) && has_time(deadline) {
+        // By turns, so that a long backlog of the one does not hold up the others.
+        let (mut more_requests, mut more_deliveries, mut more_events) = (true, true, true);
+        while (more_requests || more_deliveries || more_events) && has_time(deadline) {
+            if more_requests {
+                more_requests = self.dispatch_requests(&mut counts).await?;
+            }
             if more_deliveries {
                 more_deliveries = self.dispatch_deliveries(&mut counts).await?.leaves_more();
             }
@@ -105,11 +114,29 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
                 more_events = self.dispatch_events(&mut counts).await?.leaves_more();
             }
         }
-        let DispatchCounts { published, not_taken, leases_ended, ended, buried, events } = counts;
-        tracing::info!(published, not_taken, leases_ended, ended, buried, events, "dispatched what was due");
+        let DispatchCounts { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused } =
+            counts;
+        tracing::info!(
+            published,
+            not_taken,
+            leases_ended,
+            ended,
+            buried,
+            events,
+            requests,
+            requests_refused,
+            "dispatched what was due"
+        );
         while has_time(deadline) && seal_audit(&self.database).await {}
         adapters::failpoint!("S6_done", Err(StoreError::Corrupt("failpoint")));
         Ok(counts)
+    }
+
+    async fn dispatch_requests(&self, counts: &mut DispatchCounts) -> Result<bool, StoreError> {
+        let turn = accept_requests(&self.database, &self.queue).await?;
+        counts.requests += turn.accepted;
+        counts.requests_refused += turn.refused;
+        Ok(turn.leaves_more)
     }
 
     async fn dispatch_deliveries(&self, counts: &mut DispatchCounts) -> Result<Turn, StoreError> {

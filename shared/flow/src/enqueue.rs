@@ -61,11 +61,13 @@ impl fmt::Debug for EventRefused {
 impl std::error::Error for EventRefused {}
 
 /// What was asked and by whom, whichever way it came.
-struct Asked {
-    caller: Caller,
-    key: RequestKey,
-    traceparent: Option<String>,
-    body: NotificationsBody,
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    pub(crate) key: RequestKey,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) body: NotificationsBody,
+    /// The ids that the items have already; none where they get new ones.
+    pub(crate) ids: Vec<NotificationId>,
 }
 
 /// A stored answer, as this request's or an earlier one's.
@@ -75,11 +77,12 @@ enum Answer {
 }
 
 /// What was decided about a request.
-struct Decided<'a> {
-    accepted: Vec<Accepted<'a>>,
+pub(crate) struct Decided<'a> {
+    pub(crate) accepted: Vec<Accepted<'a>>,
     /// The files of all of them, each once.
-    attachments: Vec<(AttachmentId, &'a Attachment)>,
-    results: Vec<Value>,
+    pub(crate) attachments: Vec<(AttachmentId, &'a Attachment)>,
+    /// What became of each, as it is answered.
+    pub(crate) results: Vec<Value>,
     errors: Vec<FieldError>,
 }
 
@@ -210,6 +213,7 @@ fn read_request(event: Value, request_id: &str) -> Result<Asked, Problem> {
             request_id: request_id.to_owned(),
         },
         body: read_notifications(&body)?,
+        ids: Vec::new(),
         traceparent: request.traceparent,
     })
 }
@@ -248,12 +252,13 @@ fn read_event(event: &Value) -> Result<Asked, Problem> {
             request_id: text("id").to_owned(),
         },
         traceparent: None,
+        ids: Vec::new(),
         body: read_notifications(&body)?,
     })
 }
 
 /// A pointer for the log: a field that nobody knows is a caller's own word, which may be anybody's name.
-fn mask_pointer(pointer: &str) -> String {
+pub(crate) fn mask_pointer(pointer: &str) -> String {
     let is_ours =
         |step: &str| step.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     pointer.split('/').map(|step| if is_ours(step) { step } else { "…" }).collect::<Vec<_>>().join("/")
@@ -275,7 +280,8 @@ fn replay(stored: StoredAnswer, key: &RequestKey) -> Result<Answer, Refused> {
     }
 }
 
-fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> {
+/// Decides each item on its own.
+pub(crate) fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> {
     let mut decided =
         Decided { accepted: Vec::new(), attachments: Vec::new(), results: Vec::new(), errors: Vec::new() };
     // Within one request, too, a dedupe key lets one through.
@@ -312,7 +318,7 @@ fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> Decided<'a> 
                 decided.results.push(result(index, place, *winner, "duplicate"));
                 continue;
             }
-            let id = NotificationId::from_uuid(new_uuid());
+            let id = asked.ids.get(index).copied().unwrap_or_else(|| NotificationId::from_uuid(new_uuid()));
             if let Some(key) = &dedupe_key {
                 winners.insert(key.clone(), id);
             }

@@ -17,6 +17,7 @@ pub mod api;
 pub mod migrate;
 
 mod creation;
+mod door;
 mod links;
 mod message;
 mod outbox;

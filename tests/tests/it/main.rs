@@ -21,6 +21,7 @@ mod processor;
 mod protocol;
 mod recipients;
 mod routes;
+mod sql_door;
 mod suppressions;
 mod templates;
 

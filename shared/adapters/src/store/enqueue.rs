@@ -173,6 +173,35 @@ pub async fn accept_within(
     Ok(())
 }
 
+/// Like [`accept_within`], for what was asked for and is only let in now: with its files, and counted against the tenant's
+/// quota. `results` has an entry for each, as an answer has. Returns those that a dedupe key turned away.
+pub async fn accept_counted_within(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    accepted: &[Accepted<'_>],
+    attachments: &[(AttachmentId, &Attachment)],
+    results: &Value,
+) -> Result<BTreeSet<NotificationId>, StoreError> {
+    let tenant = transaction.tenant;
+    let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
+    let Files { ids, file_names, content_types, contents } = Files::of(attachments);
+    let outcome = sqlx::query_scalar!(
+        r#"SELECT harkara.count_accepted($1, harkara.keep_attachments($1,
+                      harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, $4), $5, $6, $7, $8)) AS "outcome!""#,
+        tenant.as_uuid(),
+        actor,
+        rows,
+        results,
+        &ids,
+        &file_names,
+        &content_types,
+        &contents as &[&[u8]],
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    Ok(Outcome::read(outcome)?.duplicates.into_iter().map(NotificationId::from_uuid).collect())
+}
+
 /// Stores accepted notifications, their files, deliveries and events, and the answer under its key, in one round trip, and
 /// counts them against the tenant's quota: all of it, or nothing and [`StoreError::QuotaUsedUp`].
 pub async fn accept_notifications(
@@ -184,11 +213,7 @@ pub async fn accept_notifications(
     results: &Value,
 ) -> Result<AcceptResult, StoreError> {
     let rows: Value = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
-    let ids: Vec<_> = attachments.iter().map(|(id, _)| id.as_uuid()).collect();
-    let column = |read: fn(&Attachment) -> &str| attachments.iter().map(|(_, file)| read(file).to_owned()).collect();
-    let file_names: Vec<String> = column(|file| file.file_name.as_str());
-    let content_types: Vec<String> = column(|file| file.content_type.as_str());
-    let contents: Vec<&[u8]> = attachments.iter().map(|(_, file)| &*file.content).collect();
+    let Files { ids, file_names, content_types, contents } = Files::of(attachments);
     crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
@@ -211,15 +236,7 @@ pub async fn accept_notifications(
     .await?;
     connection.give_back();
     crate::failpoint!("E5_committed", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
-
-    #[derive(Deserialize)]
-    struct Outcome {
-        answer: Option<Value>,
-        stored_answer: Option<StoredRow>,
-        duplicates: Vec<uuid::Uuid>,
-    }
-    let outcome: Outcome =
-        serde_json::from_value(outcome).map_err(|_| StoreError::Corrupt("outcome of accept_notifications"))?;
+    let outcome = Outcome::read(outcome)?;
     match (outcome.stored_answer, outcome.answer) {
         (Some(stored), _) => Ok(AcceptResult::AlreadyAnswered(stored.read()?)),
         (None, Some(answer)) => {
@@ -227,6 +244,41 @@ pub async fn accept_notifications(
             Ok(AcceptResult::Stored { answer, duplicates })
         }
         (None, None) => Err(StoreError::Corrupt("outcome of accept_notifications")),
+    }
+}
+
+/// What `harkara.accept_notifications` returns.
+#[derive(Deserialize)]
+struct Outcome {
+    answer: Option<Value>,
+    stored_answer: Option<StoredRow>,
+    duplicates: Vec<uuid::Uuid>,
+}
+
+impl Outcome {
+    fn read(outcome: Value) -> Result<Self, StoreError> {
+        serde_json::from_value(outcome).map_err(|_| StoreError::Corrupt("outcome of accept_notifications"))
+    }
+}
+
+/// Files by their columns.
+struct Files<'a> {
+    ids: Vec<uuid::Uuid>,
+    file_names: Vec<String>,
+    content_types: Vec<String>,
+    contents: Vec<&'a [u8]>,
+}
+
+impl<'a> Files<'a> {
+    fn of(attachments: &[(AttachmentId, &'a Attachment)]) -> Self {
+        let column =
+            |read: fn(&Attachment) -> &str| attachments.iter().map(|(_, file)| read(file).to_owned()).collect();
+        Self {
+            ids: attachments.iter().map(|(id, _)| id.as_uuid()).collect(),
+            file_names: column(|file| file.file_name.as_str()),
+            content_types: column(|file| file.content_type.as_str()),
+            contents: attachments.iter().map(|(_, file)| &*file.content).collect(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod consents;
 pub mod contents;
 pub mod database;
 pub mod dead_letters;
+pub mod door;
 pub mod due_deliveries;
 pub mod enqueue;
 pub mod feedback;

@@ -8,8 +8,8 @@ async fn no_role_of_ours_stands_above_the_walls(pool: PgPool) {
     let why = "a superuser or BYPASSRLS role sees every row, and one that makes roles can become such a one";
     let statement = "
         SELECT rolname::text, NOT (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)
-                        AND rolcanlogin = (rolname <> 'harkara_owner')
-        FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker')";
+                        AND rolcanlogin = (rolname IN ('harkara_api', 'harkara_worker'))
+        FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker', 'harkara_domain')";
     assert_each(&pool, why, statement).await;
 }
 
@@ -20,7 +20,7 @@ async fn no_login_role_can_become_another(pool: PgPool) {
         SELECT r.rolname::text, NOT EXISTS (
             SELECT FROM pg_auth_members m
             WHERE m.member = r.oid AND m.roleid IN (SELECT oid FROM pg_roles WHERE rolname LIKE 'harkara%' OR rolsuper))
-        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker')";
+        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain')";
     assert_each(&pool, why, statement).await;
 }
 
@@ -86,15 +86,18 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api tenant_limits: SELECT",
         "harkara_api tenant_settings: INSERT, SELECT, UPDATE",
         "harkara_api tenants: SELECT, UPDATE (locale, time_zone, updated_at)",
-        "harkara_worker attachments: SELECT",
+        "harkara_worker attachments: INSERT, SELECT",
         "harkara_worker attempts: INSERT, SELECT, UPDATE",
         "harkara_worker breakers: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker categories: SELECT",
         "harkara_worker consents: SELECT",
+        "harkara_worker daily_counts: INSERT, SELECT, UPDATE",
         "harkara_worker dead_letters: INSERT, SELECT",
         "harkara_worker dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker deliveries: INSERT, SELECT, UPDATE",
+        "harkara_worker door_requests: DELETE, SELECT, UPDATE",
         "harkara_worker events: DELETE, INSERT, SELECT",
+        "harkara_worker idempotency_keys: SELECT",
         "harkara_worker link_keys: INSERT, SELECT",
         "harkara_worker notifications: INSERT, SELECT",
         "harkara_worker preferences: SELECT",
@@ -103,9 +106,11 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker send_slots: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker soft_bounces: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker suppressions: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_worker template_publications: SELECT",
         "harkara_worker template_versions: SELECT",
         "harkara_worker templates: SELECT",
         "harkara_worker tenant_keys: INSERT, SELECT",
+        "harkara_worker tenant_limits: SELECT",
         "harkara_worker tenant_settings: SELECT",
         "harkara_worker tenants: SELECT",
     ];
@@ -118,7 +123,7 @@ async fn no_role_may_make_objects_beside_ours(pool: PgPool) {
     let statement = "
         SELECT r.rolname::text, has_schema_privilege(r.oid, 'harkara', 'USAGE')
                                 AND NOT has_schema_privilege(r.oid, 'harkara', 'CREATE')
-        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker')
+        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain')
         UNION ALL
         SELECT 'PUBLIC', NOT EXISTS (
             SELECT FROM pg_namespace n, aclexplode(n.nspacl) acl WHERE n.nspname = 'harkara' AND acl.grantee = 0)";
