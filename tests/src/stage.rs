@@ -22,6 +22,7 @@ use flow::dead_letter::DeadLetter;
 use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
+use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::processor::Processor;
 use flow::template_cache::TemplateCache;
 use serde_json::{Value, json};
@@ -50,6 +51,8 @@ pub struct Stage {
     pub dead_letter: DeadLetter<RecordingBus>,
     /// `feedback`.
     pub feedback: Feedback<ScriptedAccount, RecordingQueue, RecordingBus>,
+    /// `maintenance`.
+    pub maintenance: Maintenance,
     /// The queue of all of them.
     pub queue: RecordingQueue,
     /// The bus of all of them.
@@ -124,6 +127,7 @@ impl Stage {
             },
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
+            maintenance: Maintenance { database: worker_role.clone() },
             feedback: Feedback {
                 database: worker_role,
                 account: account.clone(),
@@ -264,6 +268,11 @@ impl Stage {
     /// Runs the dispatcher once.
     pub async fn dispatch(&self) -> DispatchCounts {
         self.dispatcher.dispatch_due(Instant::now() + Duration::from_secs(30)).await.expect("dispatched")
+    }
+
+    /// Runs `maintenance` once.
+    pub async fn maintain(&self) -> MaintenanceCounts {
+        self.maintenance.run(Instant::now() + Duration::from_secs(60)).await.expect("maintained")
     }
 
     /// Hands `dead_letter` everything that is in the dead-letter queue.

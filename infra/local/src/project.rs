@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Outcome, While};
 
 /// The functions, in the order of the way that a notification takes; packages, binaries and folders of these names.
-pub const FUNCTIONS: [&str; 7] = ["enqueue", "processor", "dispatcher", "feedback", "dead_letter", "api", "migrate"];
+pub const FUNCTIONS: [&str; 8] =
+    ["enqueue", "processor", "dispatcher", "feedback", "dead_letter", "maintenance", "api", "migrate"];
 
 /// The repository's root and the places below it.
 #[derive(Clone, Debug)]

@@ -25,6 +25,8 @@ pub mod due;
 
 pub mod quota;
 
+pub mod retention;
+
 pub mod retry;
 
 pub mod breaker;

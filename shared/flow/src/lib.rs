@@ -12,6 +12,8 @@ pub mod dead_letter;
 
 pub mod feedback;
 
+pub mod maintenance;
+
 pub mod api;
 
 pub mod migrate;

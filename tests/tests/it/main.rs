@@ -13,6 +13,7 @@ mod feedback;
 mod limits;
 mod link_keys;
 mod links;
+mod maintenance;
 mod migrate;
 mod openapi;
 mod pages_in_a_browser;

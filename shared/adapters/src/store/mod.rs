@@ -25,6 +25,7 @@ pub mod migrations;
 pub mod notifications;
 pub mod preferences;
 pub mod recipients;
+pub mod retention;
 pub mod settings;
 pub mod subjects;
 pub mod suppressions;

@@ -86,6 +86,7 @@ fn nobody_calls_a_function_that_crosses_tenants_for_one_tenant() {
             "door.rs",
             "feedback.rs",
             "dead_letter.rs",
+            "maintenance.rs",
             "outbox.rs",
         ];
         assert!(

@@ -2,6 +2,8 @@
 
 use super::schema::{Schema, optional, required};
 use super::{Answer, Operation};
+use domain::category::Class;
+use domain::retention::{DEFAULT_DAYS, LEAST_DAYS, MOST_DAYS};
 use serde_json::json;
 
 /// `GET /v1/settings`.
@@ -18,10 +20,16 @@ pub(super) fn put() -> Operation {
         ),
         optional("digest_time", Schema::named("TimeOfDay").describe("When digests leave, in each recipient's zone.")),
         optional("digest_weekday", weekday()),
+        optional(
+            "retention",
+            Schema::object([optional("default_days", days().default(DEFAULT_DAYS)), optional("by_class", by_class())])
+                .describe(RETENTION),
+        ),
         optional("locale", locale().default("en")),
         optional("time_zone", time_zone().default("UTC")),
     ]);
     let example = json!({"frequency_cap": {"limit": 20, "window": "P1D"}, "digest_time": "08:00", "digest_weekday": 1,
+        "retention": {"default_days": 365, "by_class": {"reminder": 7}},
         "locale": "en-IN", "time_zone": "Asia/Kolkata"});
     Operation::new("Replace the tenant's settings", Answer::ok("The settings.", Schema::named("Settings")))
         .describe("Replaces all of them: what is left out has its default.")
@@ -34,10 +42,26 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("frequency_cap", Schema::named("Limit").or_null()),
         required("digest_time", Schema::named("TimeOfDay")),
         required("digest_weekday", weekday()),
+        required(
+            "retention",
+            Schema::object([required("default_days", days()), required("by_class", by_class())]).describe(RETENTION),
+        ),
         required("locale", locale()),
         required("time_zone", time_zone()),
     ]);
     vec![("Settings", settings)]
+}
+
+const RETENTION: &str =
+    "For how many days notifications that have ended are kept, with everything that belongs to them.";
+
+fn days() -> Schema {
+    Schema::number(LEAST_DAYS, MOST_DAYS)
+}
+
+fn by_class() -> Schema {
+    Schema::object(Class::ALL.iter().map(|class| optional(class.as_str(), days())))
+        .describe("By the class of a notification's category.")
 }
 
 fn locale() -> Schema {

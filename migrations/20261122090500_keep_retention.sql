@@ -1,0 +1,240 @@
+-- Retention: what has ended is deleted when its tenant has kept it for long enough, and so is what has expired.
+-- Beside running code, writes of two small tables and of one are waited for while their indexes are built; the columns
+-- have constants for their defaults, so no row is rewritten.
+SET LOCAL ROLE harkara_owner;
+
+ALTER TABLE harkara.tenant_settings
+    -- For how many days what has ended is kept.
+    ADD COLUMN retention_days integer NOT NULL DEFAULT 365,
+    -- Where a class of categories has its own: {class: days}.
+    ADD COLUMN retention_days_by_class jsonb NOT NULL DEFAULT '{}',
+    ADD CONSTRAINT retention_is_bounded CHECK (retention_days BETWEEN 1 AND 3650),
+    ADD CONSTRAINT retention_by_class_is_an_object CHECK (jsonb_typeof(retention_days_by_class) = 'object');
+
+-- Deleting a notification asks each of these whether it is referred to.
+CREATE INDEX dedupe_keys_by_notification ON harkara.dedupe_keys (tenant_id, notification_id);
+CREATE INDEX dead_letters_by_delivery ON harkara.dead_letters (tenant_id, delivery_id);
+-- What has expired.
+CREATE INDEX idempotency_keys_by_expiry ON harkara.idempotency_keys (tenant_id, expires_at);
+CREATE INDEX dedupe_keys_by_expiry ON harkara.dedupe_keys (tenant_id, expires_at);
+CREATE INDEX send_slots_by_time ON harkara.send_slots (tenant_id, taken_at);
+CREATE INDEX door_requests_refused ON harkara.door_requests (tenant_id, refused_at) WHERE refused_at IS NOT NULL;
+
+CREATE POLICY owner_keeps_retention ON harkara.dedupe_keys TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_keeps_retention ON harkara.request_rates TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_reads_retention ON harkara.tenant_settings FOR SELECT TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+-- A month of attempts is dropped only when nobody has a row in it.
+CREATE POLICY owner_looks_at_months ON harkara.attempts FOR SELECT TO harkara_owner USING (true);
+
+-- Deletes notifications with all that belongs to them, in the order that foreign keys want. What another table still
+-- refers to ends the statement with a foreign key violation.
+CREATE FUNCTION harkara.delete_notifications(p_tenant uuid, p_notifications uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+DECLARE
+    v_deliveries  uuid[];
+    v_attachments uuid[];
+BEGIN
+    SELECT coalesce(array_agg(d.delivery_id), '{}') INTO v_deliveries
+    FROM harkara.deliveries d WHERE d.tenant_id = p_tenant AND d.notification_id = ANY (p_notifications);
+    SELECT coalesce(array_agg(DISTINCT file), '{}') INTO v_attachments
+    FROM harkara.notifications n CROSS JOIN LATERAL unnest(n.attachments) file
+    WHERE n.tenant_id = p_tenant AND n.notification_id = ANY (p_notifications);
+    DELETE FROM harkara.dead_letters l WHERE l.tenant_id = p_tenant AND l.delivery_id = ANY (v_deliveries);
+    DELETE FROM harkara.attempts a WHERE a.tenant_id = p_tenant AND a.delivery_id = ANY (v_deliveries);
+    DELETE FROM harkara.dedupe_keys k WHERE k.tenant_id = p_tenant AND k.notification_id = ANY (p_notifications);
+    DELETE FROM harkara.deliveries d WHERE d.tenant_id = p_tenant AND d.delivery_id = ANY (v_deliveries);
+    DELETE FROM harkara.notifications n WHERE n.tenant_id = p_tenant AND n.notification_id = ANY (p_notifications);
+    -- What shares a file came with one request, and so at one time.
+    DELETE FROM harkara.attachments a
+    WHERE a.tenant_id = p_tenant AND a.attachment_id = ANY (v_attachments)
+      AND NOT EXISTS (
+          SELECT FROM harkara.notifications o
+          WHERE o.tenant_id = p_tenant AND o.created_at = a.created_at AND a.attachment_id = ANY (o.attachments));
+END
+$$;
+
+-- Deletes a bounded part of what a tenant has kept for long enough, and of what has expired there.
+-- Ended is what has no open delivery, no event that still has to be told, and no key that still turns others away; its time
+-- is that of its last change. {"notifications", "expired", "kept", "leaves_more"}: `kept` are those that something else
+-- refers to, such as what is still running. SECURITY DEFINER, with no say in what: nobody else may delete history.
+CREATE FUNCTION harkara.keep_retention(p_tenant uuid, p_limit integer) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most      CONSTANT integer := least(greatest(p_limit, 1), 1000);
+    v_days    integer := 365;
+    v_classes jsonb := '{}';
+    category  record;
+    cutoff    timestamptz;
+    chosen    uuid[] := '{}';
+    one       uuid;
+    deleted   integer := 0;
+    kept      integer := 0;
+    expired   integer := 0;
+    counted   integer;
+    is_full   boolean;
+BEGIN
+    PERFORM harkara.set_tenant(p_tenant, 'maintenance');
+    SELECT s.retention_days, s.retention_days_by_class INTO v_days, v_classes
+    FROM harkara.tenant_settings s WHERE s.tenant_id = p_tenant;
+    v_days := coalesce(v_days, 365);
+    v_classes := coalesce(v_classes, '{}');
+
+    FOR category IN
+        SELECT c.category_key, c.class FROM harkara.categories c WHERE c.tenant_id = p_tenant ORDER BY random()
+    LOOP
+        EXIT WHEN cardinality(chosen) >= most;
+        cutoff := harkara.now() - make_interval(days => coalesce((v_classes ->> category.class)::integer, v_days));
+        chosen := chosen || ARRAY(
+            SELECT n.notification_id FROM harkara.notifications n
+            WHERE n.tenant_id = p_tenant AND n.category_key = category.category_key AND n.created_at < cutoff
+              AND NOT EXISTS (
+                  SELECT FROM harkara.deliveries d
+                  WHERE d.tenant_id = p_tenant AND d.notification_id = n.notification_id
+                    AND (d.due_at IS NOT NULL OR d.updated_at >= cutoff))
+              AND NOT EXISTS (
+                  SELECT FROM harkara.events e
+                  WHERE e.tenant_id = p_tenant AND e.notification_id = n.notification_id)
+              AND NOT EXISTS (
+                  SELECT FROM harkara.dedupe_keys k
+                  WHERE k.tenant_id = p_tenant AND k.notification_id = n.notification_id
+                    AND k.expires_at > harkara.now())
+            ORDER BY n.created_at, n.notification_id
+            LIMIT most - cardinality(chosen)
+            FOR UPDATE SKIP LOCKED);
+    END LOOP;
+    is_full := cardinality(chosen) >= most;
+    -- A dead one may be on its way back: whoever redrives it holds the row, and what has become open is left out.
+    PERFORM FROM harkara.deliveries d
+    WHERE d.tenant_id = p_tenant AND d.notification_id = ANY (chosen) ORDER BY d.delivery_id FOR UPDATE;
+    chosen := ARRAY(
+        SELECT n FROM unnest(chosen) n
+        WHERE NOT EXISTS (
+            SELECT FROM harkara.deliveries d
+            WHERE d.tenant_id = p_tenant AND d.notification_id = n AND d.due_at IS NOT NULL));
+    BEGIN
+        PERFORM harkara.delete_notifications(p_tenant, chosen);
+        deleted := cardinality(chosen);
+    EXCEPTION WHEN foreign_key_violation THEN
+        FOREACH one IN ARRAY chosen LOOP
+            BEGIN
+                PERFORM harkara.delete_notifications(p_tenant, ARRAY[one]);
+                deleted := deleted + 1;
+            EXCEPTION WHEN foreign_key_violation THEN
+                kept := kept + 1;
+            END;
+        END LOOP;
+    END;
+    is_full := is_full AND deleted > 0;
+
+    DELETE FROM harkara.idempotency_keys k
+    USING (
+        SELECT o.route, o.idempotency_key FROM harkara.idempotency_keys o
+        WHERE o.tenant_id = p_tenant AND o.expires_at <= harkara.now()
+        ORDER BY o.expires_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE k.tenant_id = p_tenant AND k.route = due.route AND k.idempotency_key = due.idempotency_key;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    DELETE FROM harkara.dedupe_keys k
+    USING (
+        SELECT o.dedupe_key FROM harkara.dedupe_keys o
+        WHERE o.tenant_id = p_tenant AND o.expires_at <= harkara.now()
+        ORDER BY o.expires_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE k.tenant_id = p_tenant AND k.dedupe_key = due.dedupe_key;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    -- No throttle and no cap looks further back than 30 days.
+    DELETE FROM harkara.send_slots s
+    USING (
+        SELECT o.delivery_id FROM harkara.send_slots o
+        WHERE o.tenant_id = p_tenant AND o.taken_at < harkara.now() - interval '31 days'
+        ORDER BY o.taken_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE s.tenant_id = p_tenant AND s.delivery_id = due.delivery_id;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    -- A bucket that is full again is like one that was never there.
+    DELETE FROM harkara.request_rates r
+    USING (
+        SELECT o.subject_id FROM harkara.request_rates o
+        WHERE o.tenant_id = p_tenant AND o.full_at < harkara.now() - interval '1 day'
+        LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE r.tenant_id = p_tenant AND r.subject_id = due.subject_id;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    DELETE FROM harkara.door_requests d
+    USING (
+        SELECT o.request_id FROM harkara.door_requests o
+        WHERE o.tenant_id = p_tenant AND o.refused_at < harkara.now() - make_interval(days => v_days)
+        ORDER BY o.refused_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE d.tenant_id = p_tenant AND d.request_id = due.request_id;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    RETURN jsonb_build_object('notifications', deleted, 'expired', expired, 'kept', kept, 'leaves_more', is_full);
+END
+$$;
+
+-- Makes the months of both histories for the coming year, and drops those months of the attempts that are over and that
+-- retention has emptied; answers with how many. A month of attempts is found as a partition of its parent, by its bounds.
+-- Months of the audit log stay: its chain is verified row by row, from the first.
+CREATE FUNCTION harkara.keep_months() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+    month   record;
+    dropped integer := 0;
+BEGIN
+    CALL harkara.make_partitions('harkara.attempts', 12);
+    CALL harkara.make_partitions('harkara.audit_log', 12);
+    FOR month IN
+        SELECT bounds.name, bounds.since[1]::timestamptz AS since_at, bounds.until[1]::timestamptz AS until_at
+        FROM (
+            SELECT c.oid::regclass AS name,
+                   regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\)') AS since,
+                   regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)') AS until
+            FROM pg_inherits i
+            JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'harkara.attempts'::regclass
+        ) bounds
+        WHERE bounds.since IS NOT NULL AND bounds.until[1]::timestamptz < harkara.now() - interval '1 day'
+        ORDER BY 2
+    LOOP
+        -- Asked of the parent, whose policy shows all rows; a partition's own would show none.
+        CONTINUE WHEN EXISTS (
+            SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', month.name);
+        CONTINUE WHEN EXISTS (
+            SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
+        EXECUTE format('DROP TABLE %s', month.name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION harkara.keep_retention, harkara.keep_months TO harkara_worker;
+
+RESET ROLE;

@@ -1,0 +1,57 @@
+//! What maintenance deletes. The database decides what that is; see `harkara.keep_retention` and `harkara.keep_months`.
+
+use super::database::{Database, StoreError};
+use domain::id::TenantId;
+use serde_json::Value;
+
+/// What one call deleted of a tenant's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Notifications that had ended, with all that belongs to them.
+    pub notifications: u64,
+    /// Keys, slots, buckets and refused requests whose time was over.
+    pub expired: u64,
+    /// Notifications that something else still refers to.
+    pub kept: u64,
+    /// Whether there is more.
+    pub leaves_more: bool,
+}
+
+/// All tenants, suspended ones too, in any order.
+pub async fn list_tenants_across_tenants(database: &Database) -> Result<Vec<TenantId>, StoreError> {
+    let mut connection = database.connection().await?;
+    let tenants = sqlx::query_scalar!("SELECT tenant_id FROM harkara.tenants ORDER BY random()")
+        .fetch_all(&mut *connection)
+        .await?;
+    connection.give_back();
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Deletes up to `limit` of each kind of what the tenant need not keep any more.
+pub async fn keep_retention(database: &Database, tenant: TenantId, limit: i32) -> Result<Deleted, StoreError> {
+    let mut connection = database.connection().await?;
+    let deleted =
+        sqlx::query_scalar!(r#"SELECT harkara.keep_retention($1, $2) AS "deleted!""#, tenant.as_uuid(), limit)
+            .fetch_one(&mut *connection)
+            .await?;
+    connection.give_back();
+    read_deleted(&deleted).ok_or(StoreError::Corrupt("answer of keep_retention"))
+}
+
+fn read_deleted(answer: &Value) -> Option<Deleted> {
+    Some(Deleted {
+        notifications: answer["notifications"].as_u64()?,
+        expired: answer["expired"].as_u64()?,
+        kept: answer["kept"].as_u64()?,
+        leaves_more: answer["leaves_more"].as_bool()?,
+    })
+}
+
+/// Makes the months ahead, and drops empty ones that are over; answers with how many were dropped.
+pub async fn keep_months_across_tenants(database: &Database) -> Result<u64, StoreError> {
+    let mut connection = database.connection().await?;
+    let dropped =
+        sqlx::query_scalar!(r#"SELECT harkara.keep_months() AS "dropped!""#).fetch_one(&mut *connection).await?;
+    connection.give_back();
+    Ok(u64::from(dropped.unsigned_abs()))
+}

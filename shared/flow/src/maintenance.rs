@@ -1,0 +1,118 @@
+//! Keeps what is kept within its time, each day: deletes what has ended long enough ago and what has expired, makes the
+//! months of the histories ahead, and drops those that are over and empty.
+//!
+//! The cast: `store::retention` calls the owner's functions, which alone may delete history and decide what that is, a
+//! bounded part of one tenant's at a time, in one transaction each. Tenants have their turns, so that nobody's backlog
+//! stands before another's. What is left when the time is over is there tomorrow, and a second run at the same time passes
+//! over what the first holds.
+
+use adapters::store::database::{Database, StoreError};
+use adapters::store::retention::{Deleted, keep_months_across_tenants, keep_retention, list_tenants_across_tenants};
+use adapters::telemetry::chain;
+use domain::id::TenantId;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Notifications deleted in one transaction, with all that belongs to them and a row of the audit log for each row.
+const BATCH: i32 = 200;
+/// Nothing new is begun with less time than this left.
+const RESERVE: Duration = Duration::from_secs(10);
+
+/// The flow with what it needs.
+pub struct Maintenance {
+    /// As `harkara_worker`.
+    pub database: Database,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaintenanceCounts {
+    /// Notifications deleted, with all that belongs to them.
+    pub notifications: u64,
+    /// Keys, slots, buckets and refused requests deleted.
+    pub expired: u64,
+    /// Notifications past their time that something else still refers to.
+    pub kept: u64,
+    /// Months dropped.
+    pub months: u64,
+    /// Tenants whose turn failed; the log says why.
+    pub failed: u64,
+    /// Whether there was no time for all of it.
+    pub is_cut_short: bool,
+}
+
+impl MaintenanceCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
+        let Self { notifications, expired, kept, months, failed, is_cut_short } = self;
+        json!({
+            "notifications": notifications, "expired": expired, "kept": kept, "months": months, "failed": failed,
+            "is_cut_short": is_cut_short,
+        })
+    }
+
+    fn add(&mut self, deleted: &Deleted) {
+        self.notifications += deleted.notifications;
+        self.expired += deleted.expired;
+        self.kept += deleted.kept;
+    }
+}
+
+impl Maintenance {
+    /// Works until nothing is left to delete or the deadline is near.
+    pub async fn run(&self, deadline: Instant) -> Result<MaintenanceCounts, StoreError> {
+        let mut counts = MaintenanceCounts::default();
+        let mut waiting = list_tenants_across_tenants(&self.database).await?;
+        while !waiting.is_empty() && !counts.is_cut_short {
+            waiting = self.take_turns(waiting, deadline, &mut counts).await?;
+        }
+        // After the rows, whose months they have emptied. Others at work in the histories are not made to wait for it.
+        match keep_months_across_tenants(&self.database).await {
+            Ok(months) => counts.months = months,
+            Err(error @ StoreError::Busy(_)) => {
+                tracing::warn!(error = chain(&error), "the months are left for the next run");
+            }
+            Err(error) => return Err(error),
+        }
+        let MaintenanceCounts { notifications, expired, kept, months, failed, is_cut_short } = counts;
+        tracing::info!(notifications, expired, kept, months, failed, is_cut_short, "deleted what was kept long enough");
+        Ok(counts)
+    }
+
+    /// A batch of each tenant's; answers with those that have more.
+    async fn take_turns(
+        &self,
+        tenants: Vec<TenantId>,
+        deadline: Instant,
+        counts: &mut MaintenanceCounts,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let mut again = Vec::new();
+        for tenant in tenants {
+            if deadline.saturating_duration_since(Instant::now()) <= RESERVE {
+                counts.is_cut_short = true;
+                break;
+            }
+            match keep_retention(&self.database, tenant, BATCH).await {
+                Ok(deleted) => {
+                    counts.add(&deleted);
+                    if deleted.leaves_more {
+                        again.push(tenant);
+                    }
+                }
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    counts.failed += 1;
+                    tracing::error!(
+                        metric = "retention_failed",
+                        tenant_id = %tenant,
+                        error = chain(&error),
+                        "nothing was deleted of tenant {tenant}"
+                    );
+                }
+            }
+        }
+        Ok(again)
+    }
+}

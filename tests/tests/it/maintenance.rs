@@ -1,0 +1,242 @@
+//! What has ended is kept for as long as its tenant says, and no longer.
+
+use serde_json::json;
+use sqlx::PgPool;
+use std::time::{Duration, Instant};
+use tests::{OTHER_TENANT, Stage, TENANT};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Everything of a notification, over both tenants.
+const HISTORY: &str = "
+    SELECT (SELECT count(*) FROM harkara.notifications) + (SELECT count(*) FROM harkara.deliveries)
+         + (SELECT count(*) FROM harkara.attempts) + (SELECT count(*) FROM harkara.attachments)
+         + (SELECT count(*) FROM harkara.dead_letters) + (SELECT count(*) FROM harkara.dedupe_keys)";
+
+async fn keep_for(stage: &Stage, tenant: &str, retention: serde_json::Value) {
+    let body = json!({"retention": retention}).to_string();
+    let answer = stage.call(tenant, "PUT /v1/settings", None, "", &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Sends one and lets its events be told.
+async fn send(stage: &Stage, tenant: &str, body: serde_json::Value) -> String {
+    let id = stage.post_as(tenant, body, &[]).await.id();
+    stage.drain().await;
+    stage.pass(Duration::from_secs(60)).await;
+    stage.dispatch().await;
+    id
+}
+
+async fn is_there(stage: &Stage, tenant: &str, id: &str) -> bool {
+    stage.call(tenant, "GET /v1/notifications/{id}", Some(id), "", "").await.status == 200
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_has_ended_goes_with_all_that_belongs_to_it_when_its_time_is_over(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 30})).await;
+    let mut body = Stage::greeting("lin@example.org");
+    body["attachments"] = json!([{"filename": "a.txt", "content_type": "text/plain", "content": "aGk="}]);
+    body["dedupe"] = json!({"key": "once", "window": "P1D"});
+    let id = send(&stage, TENANT, body).await;
+    let others = send(&stage, OTHER_TENANT, Stage::greeting("lin@example.org")).await;
+    let rows = stage.count(HISTORY).await;
+
+    stage.pass(29 * DAY).await;
+    let counts = stage.maintain().await;
+    assert_eq!(counts.notifications, 0);
+    assert_eq!(stage.count(HISTORY).await, rows - 1, "only the dedupe key, which has expired");
+
+    stage.pass(DAY).await;
+    let counts = stage.maintain().await;
+    assert_eq!((counts.notifications, counts.kept, counts.is_cut_short), (1, 0, false));
+    assert!(!is_there(&stage, TENANT, &id).await);
+    assert!(is_there(&stage, OTHER_TENANT, &others).await, "a year is what holds where nothing is said");
+    assert_eq!(stage.count(HISTORY).await, 3, "the other tenant's notification, delivery and attempt");
+    assert_eq!(stage.maintain().await.notifications, 0, "once");
+
+    stage.pass(336 * DAY).await;
+    assert_eq!(stage.maintain().await.notifications, 1);
+    assert_eq!(stage.count(HISTORY).await, 0);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_class_has_its_own_time(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    for (key, class) in [("job_done", "reminder"), ("finding", "regulatory")] {
+        stage.put(TENANT, "/v1/categories/{key}", key, json!({"class": class, "template": "greeting"})).await;
+    }
+    keep_for(&stage, TENANT, json!({"by_class": {"reminder": 7, "regulatory": 3650}})).await;
+    let shown = stage.call(TENANT, "GET /v1/settings", None, "", "").await;
+    assert_eq!(shown.body["retention"], json!({"default_days": 365, "by_class": {"reminder": 7, "regulatory": 3650}}));
+    let mut ids = Vec::new();
+    for category in ["job_done", "greeting", "finding"] {
+        let mut body = Stage::greeting("lin@example.org");
+        body["category"] = category.into();
+        ids.push(send(&stage, TENANT, body).await);
+    }
+    for (days, left) in [(8, vec![false, true, true]), (365, vec![false, false, true]), (3650, vec![false; 3])] {
+        stage.pass(days * DAY).await;
+        stage.maintain().await;
+        let mut found = Vec::new();
+        for id in &ids {
+            found.push(is_there(&stage, TENANT, id).await);
+        }
+        assert_eq!(found, left, "after {days} days more");
+    }
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn nothing_open_is_deleted_however_old_it_is(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 1})).await;
+    let open = stage.post(Stage::greeting("lin@example.org")).await.id();
+    stage.pass(60 * DAY).await;
+    assert_eq!(stage.maintain().await.notifications, 0);
+    assert_eq!(stage.outcome(&open).await.0, "queued");
+    stage.bus.refuse(true);
+    stage.drain().await;
+    assert_eq!(stage.outcome(&open).await.0, "sent");
+    stage.pass(2 * DAY).await;
+    assert_eq!(stage.maintain().await.notifications, 0, "its events are still to be told");
+    stage.bus.refuse(false);
+    stage.dispatch().await;
+    assert_eq!(stage.maintain().await.notifications, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_something_else_refers_to_stays_and_holds_up_no_other(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 1})).await;
+    let kept = send(&stage, TENANT, Stage::greeting("lin@example.org")).await;
+    let gone = send(&stage, TENANT, Stage::greeting("max@example.org")).await;
+    let refer = "
+        CREATE TABLE public.references_one AS
+        SELECT tenant_id, notification_id FROM harkara.notifications WHERE email = 'lin@example.org';
+        ALTER TABLE public.references_one
+        ADD FOREIGN KEY (tenant_id, notification_id) REFERENCES harkara.notifications";
+    sqlx::raw_sql(refer).execute(&stage.admin).await.expect("somebody refers to it");
+    stage.pass(3 * DAY).await;
+    let counts = stage.maintain().await;
+    assert_eq!((counts.notifications, counts.kept), (1, 1));
+    assert!(is_there(&stage, TENANT, &kept).await && !is_there(&stage, TENANT, &gone).await);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_runs_at_once_delete_each_once_and_all_of_a_backlog(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    for tenant in [TENANT, OTHER_TENANT] {
+        keep_for(&stage, tenant, json!({"default_days": 1})).await;
+    }
+    // More than a batch of the one tenant's, and one of the other's.
+    let many: Vec<_> = (0..450).map(|number| json!({"email": format!("r{number}@example.org")})).collect();
+    let body = json!({"category": "greeting", "recipients": many, "data": {"name": "R"}});
+    assert_eq!(stage.post(body).await.status, 202);
+    stage.post_as(OTHER_TENANT, Stage::greeting("lin@example.org"), &[]).await;
+    stage.drain().await;
+    stage.pass(3 * DAY).await;
+    stage.dispatch().await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (first, second) = tokio::join!(stage.maintenance.run(deadline), stage.maintenance.run(deadline));
+    let (first, second) = (first.expect("maintained"), second.expect("maintained"));
+    let rest = stage.maintain().await;
+    assert_eq!(first.notifications + second.notifications + rest.notifications, 451, "{first:?} {second:?} {rest:?}");
+    assert_eq!(stage.count(HISTORY).await, 0);
+    let audited = "SELECT count(*) FROM harkara.audit_log WHERE table_name = 'notifications' AND operation = 'DELETE'";
+    assert_eq!(stage.count(audited).await, 451);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn without_time_nothing_is_begun_and_the_next_run_goes_on(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 1})).await;
+    send(&stage, TENANT, Stage::greeting("lin@example.org")).await;
+    stage.pass(3 * DAY).await;
+    let counts = stage.maintenance.run(Instant::now() + Duration::from_secs(5)).await.expect("maintained");
+    assert_eq!((counts.notifications, counts.is_cut_short), (0, true));
+    assert_eq!(stage.maintain().await.notifications, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn keys_slots_and_buckets_go_when_they_have_expired(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let insert = "
+        INSERT INTO harkara.idempotency_keys (tenant_id, route, idempotency_key, request_hash, request_id, answer, expires_at)
+        SELECT $1::uuid, 'r', n::text, '', 'r', '{}', harkara.now() + n * interval '1 day' FROM generate_series(1, 2) n";
+    sqlx::query(insert).bind(TENANT).execute(&stage.admin).await.expect("keys");
+    let insert = "
+        INSERT INTO harkara.send_slots (tenant_id, delivery_id, subject_id, category_key, is_capped, taken_at)
+        SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), 'c', false, harkara.now() - n * interval '29 days'
+        FROM generate_series(0, 1) n";
+    sqlx::query(insert).bind(TENANT).execute(&stage.admin).await.expect("slots");
+    let rates = "UPDATE harkara.request_rates SET full_at = harkara.now() + interval '1 hour'";
+    sqlx::query(rates).execute(&stage.admin).await.expect("buckets that the stage's requests have made");
+    let buckets = stage.count("SELECT count(*) FROM harkara.request_rates").await;
+    assert_eq!(stage.maintain().await.expired, 0);
+    stage.pass(DAY).await;
+    assert_eq!(stage.maintain().await.expired, 1, "a key");
+    stage.pass(DAY + Duration::from_secs(1)).await;
+    assert_eq!(stage.maintain().await.expired, u64::try_from(buckets).expect("a count") + 1, "a key and the buckets");
+    stage.pass(DAY).await;
+    assert_eq!(stage.maintain().await.expired, 1, "a slot");
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.send_slots").await, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn months_are_made_ahead_and_dropped_only_when_they_are_over_and_empty(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let months = "
+        SELECT count(*) FROM pg_inherits
+        WHERE inhparent IN ('harkara.attempts'::regclass, 'harkara.audit_log'::regclass)";
+    let all = stage.count(months).await;
+    let drop = "
+        DO $$ BEGIN EXECUTE format('DROP TABLE harkara.attempts_%s, harkara.audit_log_%1$s',
+            to_char((now() AT TIME ZONE 'UTC') + interval '12 months', 'YYYYMM')); END $$";
+    sqlx::query(drop).execute(&stage.admin).await.expect("two months are lacking");
+    // A month is told by its bounds and its parent, and not by its name.
+    let decoy = "CREATE TABLE harkara.attempts_202001 (tenant_id uuid)";
+    sqlx::raw_sql(decoy).execute(&stage.admin).await.expect("a table");
+    assert_eq!(stage.maintain().await.months, 0);
+    assert_eq!(stage.count(months).await, all);
+
+    let id = send(&stage, TENANT, Stage::greeting("lin@example.org")).await;
+    stage.pass(70 * DAY).await;
+    let first = stage.maintain().await.months;
+    assert!((1..=2).contains(&first), "those after this one, and this one has a row: {first}");
+    assert_eq!(stage.show(&id).await["deliveries"][0]["attempts"].as_array().map(Vec::len), Some(1));
+    keep_for(&stage, TENANT, json!({"default_days": 1})).await;
+    let counts = stage.maintain().await;
+    // The server's own clock stands where it stood: what was dropped ahead of it is made anew, and dropped again.
+    assert_eq!((counts.notifications, counts.months), (1, first + 1), "emptied, it goes, too");
+    let kept = "SELECT count(*) FROM pg_class WHERE oid IN ('harkara.attempts_default'::regclass, 'harkara.attempts_202001'::regclass)";
+    assert_eq!(stage.count(kept).await, 2);
+    let audit = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'harkara.audit_log'::regclass";
+    assert_eq!(stage.count(audit).await, 14, "the audit log keeps its months");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_retention_that_is_none_is_named_by_its_place(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    for (retention, pointer) in [
+        (json!({"default_days": 0}), "/retention/default_days"),
+        (json!({"default_days": 3651}), "/retention/default_days"),
+        (json!({"by_class": {"reminder": "7"}}), "/retention/by_class/reminder"),
+        (json!({"by_class": {"nobody": 7}}), "/retention/by_class/nobody"),
+        (json!({"for": 7}), "/retention/for"),
+        (json!(7), "/retention"),
+    ] {
+        let body = json!({"retention": retention}).to_string();
+        let answer = stage.call(TENANT, "PUT /v1/settings", None, "", &body).await;
+        assert_eq!((answer.status, answer.pointers()), (422, vec![pointer]));
+    }
+    stage.finish().await;
+}
