@@ -19,6 +19,7 @@ use domain::id::TenantId;
 use domain::link::PublicUrl;
 use flow::api::Api;
 use flow::dead_letter::DeadLetter;
+use flow::digest::{Digest, DigestCounts};
 use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
@@ -47,6 +48,8 @@ pub struct Stage {
     pub processor: Processor<ScriptedMailSender, RecordingQueue, RecordingBus, ScriptedKeyService>,
     /// `dispatcher`.
     pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
+    /// `digest`.
+    pub digest: Digest<RecordingQueue>,
     /// `dead_letter`.
     pub dead_letter: DeadLetter<RecordingBus>,
     /// `feedback`.
@@ -126,6 +129,7 @@ impl Stage {
                 templates: TemplateCache::default(),
             },
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
+            digest: Digest { database: worker_role.clone(), queue: queue.clone() },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
             maintenance: Maintenance { database: worker_role.clone() },
             feedback: Feedback {
@@ -273,6 +277,9 @@ impl Stage {
     /// Runs `maintenance` once.
     pub async fn maintain(&self) -> MaintenanceCounts {
         self.maintenance.run(Instant::now() + Duration::from_secs(60)).await.expect("maintained")
+    /// Runs `digest` once.
+    pub async fn close_digests(&self) -> DigestCounts {
+        self.digest.run(Instant::now() + Duration::from_secs(60)).await.expect("closed")
     }
 
     /// Hands `dead_letter` everything that is in the dead-letter queue.

@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 use crate::failure::{Failure, Outcome, While};
 use crate::fingerprint;
 use crate::progress::Progress;
-use crate::project::{FUNCTIONS, Project};
+use crate::project::{FUNCTIONS, Project, package_of};
 
 /// A function as it is deployed.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub fn build(project: &Project, progress: &Progress) -> Outcome<()> {
     let err = std::fs::File::create(&log).while_doing(format_args!("opening {}", log.display()))?;
     let mut child = cargo(project)
         .args(["build", "--release", "--message-format=json-render-diagnostics"])
-        .args(FUNCTIONS.iter().flat_map(|name| ["--package", name]))
+        .args(FUNCTIONS.iter().flat_map(|name| ["--package", package_of(name)]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(err)
@@ -126,7 +126,7 @@ fn zip_one(project: &Project, name: &'static str) -> Outcome<Package> {
 fn count_crates(project: &Project) -> usize {
     let output = cargo(project)
         .args(["tree", "--prefix", "none", "--format", "{p}", "--edges", "normal,build", "--locked"])
-        .args(FUNCTIONS.iter().flat_map(|name| ["--package", name]))
+        .args(FUNCTIONS.iter().flat_map(|name| ["--package", package_of(name)]))
         .output();
     let Ok(output) = output else { return 0 };
     let text = String::from_utf8_lossy(&output.stdout);

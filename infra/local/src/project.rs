@@ -4,9 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::{Outcome, While};
 
-/// The functions, in the order of the way that a notification takes; packages, binaries and folders of these names.
-pub const FUNCTIONS: [&str; 8] =
-    ["enqueue", "processor", "dispatcher", "feedback", "dead_letter", "maintenance", "api", "migrate"];
+/// The functions, in the order of the way that a notification takes; binaries and folders of these names.
+pub const FUNCTIONS: [&str; 9] =
+    ["enqueue", "processor", "dispatcher", "digest", "feedback", "dead_letter", "maintenance", "api", "migrate"];
+
+/// The package of a function: of the same name, but where the registry has one of that name, too, and cargo could not tell
+/// which is meant.
+pub fn package_of(function: &str) -> &str {
+    match function {
+        "digest" => "digest_function",
+        name => name,
+    }
+}
 
 /// The repository's root and the places below it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use crate::moment::TimeZoneName;
 use crate::preference::{Cadence, Origin, Preference, QuietChoice, QuietHours};
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use std::fmt;
 
 /// How long a delivery waits for others to the same recipient that are being sent: an attempt rarely takes longer.
@@ -336,6 +336,9 @@ pub fn quiet_until(hours: QuietHours, now: Timestamp, zone: &TimeZone) -> Option
 }
 
 /// When something that was to be sent at `from` is due by a cadence: at the end of the hour, day or week that it is in.
+///
+/// A day ends once: where a change of clocks leaves out its end, the moment after the gap ends it, and where the end comes
+/// twice, the first of the two.
 pub fn cadence_due(cadence: Cadence, from: Timestamp, zone: &TimeZone, digest: DigestTime) -> Timestamp {
     let local = from.to_zoned(zone.clone());
     let date = local.date();
@@ -343,17 +346,18 @@ pub fn cadence_due(cadence: Cadence, from: Timestamp, zone: &TimeZone, digest: D
         Cadence::Immediate => from,
         Cadence::Hourly => {
             let past = 60 * i64::from(local.minute()) + i64::from(local.second());
-            from.checked_add((3600 - past).seconds()).unwrap_or(from)
+            let rest = SignedDuration::new(3600 - past, -local.subsec_nanosecond());
+            from.checked_add(rest).unwrap_or(from)
         }
-        Cadence::Daily => moment_after(date, digest.time, from, zone)
-            .or_else(|| moment_after(tomorrow(date), digest.time, from, zone))
+        Cadence::Daily => first_moment_after(date, digest.time, from, zone)
+            .or_else(|| first_moment_after(tomorrow(date), digest.time, from, zone))
             .unwrap_or(from),
         Cadence::Weekly => {
             let ahead = (digest.weekday - date.weekday().to_monday_one_offset()).rem_euclid(7);
             let day = date.checked_add(i64::from(ahead).days()).unwrap_or(date);
             let next_week = day.checked_add(7.days()).unwrap_or(day);
-            moment_after(day, digest.time, from, zone)
-                .or_else(|| moment_after(next_week, digest.time, from, zone))
+            first_moment_after(day, digest.time, from, zone)
+                .or_else(|| first_moment_after(next_week, digest.time, from, zone))
                 .unwrap_or(from)
         }
     }
@@ -361,6 +365,11 @@ pub fn cadence_due(cadence: Cadence, from: Timestamp, zone: &TimeZone, digest: D
 
 fn tomorrow(date: Date) -> Date {
     date.tomorrow().unwrap_or(date)
+}
+
+/// The first moment at which clocks in the zone show this date and time, if it is after `after`.
+fn first_moment_after(date: Date, time: Time, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    zone.to_ambiguous_timestamp(date.to_datetime(time)).compatible().ok().filter(|first| *first > after)
 }
 
 /// The first moment after `after` at which clocks in the zone show this date and time; `None` where there is none.

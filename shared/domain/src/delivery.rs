@@ -205,6 +205,8 @@ named! {
         EarlierSendPending = "earlier_send_pending",
         /// `held`: the recipient wants to hear of it less often.
         CadenceNotDue = "cadence_not_due",
+        /// `absorbed`: it left within a digest.
+        InDigest = "in_digest",
         /// `expired`: its `expires_at` passed before it was sent, or would before it may be.
         ExpiryPassed = "expiry_passed",
         /// `canceled`: the caller withdrew it.

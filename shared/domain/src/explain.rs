@@ -3,6 +3,7 @@
 use crate::decision::Finding;
 use crate::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
 use crate::feedback::Feedback;
+use crate::id::NotificationId;
 use jiff::Timestamp;
 
 /// What is known of a delivery.
@@ -22,6 +23,21 @@ pub struct DeliveryStory<'a> {
     pub findings: &'a [Finding],
     /// Its attempts, in order.
     pub attempts: Vec<AttemptStory>,
+    /// The digest that it waits for or left with.
+    pub digest: Option<DigestStory<'a>>,
+}
+
+/// What is known of the digest that a delivery waits for or left with.
+#[derive(Clone, Copy, Debug)]
+pub struct DigestStory<'a> {
+    /// The digest's category.
+    pub category: &'a str,
+    /// When it is due, or was.
+    pub due: Timestamp,
+    /// Its notification, once it is closed.
+    pub notification: Option<NotificationId>,
+    /// How that stands, and why.
+    pub standing: Option<(DeliveryState, Option<Reason>)>,
 }
 
 crate::masked_debug!(DeliveryStory<'_>, "DeliveryStory", channel, state, reason, not_before, attempts);
@@ -53,6 +69,7 @@ pub fn explain_delivery(story: &DeliveryStory<'_>) -> Vec<String> {
         lines.push(format!("Found: {finding}."));
     }
     lines.extend(story.attempts.iter().map(describe_attempt));
+    lines.extend(story.digest.as_ref().map(describe_digest));
     lines
 }
 
@@ -109,6 +126,7 @@ pub const fn describe_reason(reason: Reason) -> &'static str {
         }
         Reason::QuietHours => "it is the recipient's quiet hours",
         Reason::CadenceNotDue => "the recipient wants to hear of it less often",
+        Reason::InDigest => "the recipient gets a digest instead of each",
         Reason::ExpiryPassed => "its expires_at has passed, or would have before it could be sent",
         Reason::CanceledByCaller => "the caller canceled it",
         Reason::RecipientErased => "the recipient was erased",
@@ -118,6 +136,20 @@ pub const fn describe_reason(reason: Reason) -> &'static str {
         Reason::IdentityUnverified => "the sender is not verified with the provider",
         Reason::RecipientUnverified => "the provider account is in its sandbox, and the recipient is not verified",
         Reason::ConfigurationMissing => "the provider lacks something that the deployment names",
+    }
+}
+
+fn describe_digest(digest: &DigestStory<'_>) -> String {
+    let DigestStory { category, due, notification, standing } = digest;
+    let Some(notification) = notification else {
+        return format!("It waits for the digest {category}, which is due at {due}.");
+    };
+    match standing {
+        Some((state, Some(reason))) => {
+            format!("The digest {notification} is {state}, because {}.", describe_reason(*reason))
+        }
+        Some((state, None)) => format!("The digest {notification} is {state}."),
+        None => format!("The digest is {notification}."),
     }
 }
 
@@ -167,6 +199,7 @@ mod tests {
             not_before: Timestamp::UNIX_EPOCH,
             findings: &findings,
             attempts: Vec::new(),
+            digest: None,
         };
         assert_eq!(
             explain_delivery(&story),
@@ -187,6 +220,7 @@ mod tests {
             not_before: Timestamp::UNIX_EPOCH,
             findings: &[],
             attempts: Vec::new(),
+            digest: None,
         };
         let mut said: Vec<_> = DeliveryState::ALL.iter().map(|state| summarize(&story(*state, None))).collect();
         said.extend(Reason::ALL.iter().map(|reason| describe_reason(*reason).to_owned()));

@@ -35,6 +35,8 @@ pub mod feedback;
 
 pub mod explain;
 
+pub mod digest;
+
 pub mod mail;
 
 pub mod attachment;

@@ -21,6 +21,11 @@ named! {
     }
 }
 
+impl Cadence {
+    /// Those that collect.
+    pub const PERIODIC: &'static [Self] = &[Self::Hourly, Self::Daily, Self::Weekly];
+}
+
 named! {
     /// Who said what a value is, and how exactly: the weaker, the further down.
     Origin {

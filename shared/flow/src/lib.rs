@@ -8,6 +8,8 @@ pub mod processor;
 
 pub mod dispatcher;
 
+pub mod digest;
+
 pub mod dead_letter;
 
 pub mod feedback;

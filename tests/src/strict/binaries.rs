@@ -1,5 +1,6 @@
 //! The functions' binaries: as they are deployed, and with failpoints.
 
+use local::project::package_of;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,7 +68,7 @@ pub fn functions() -> Vec<String> {
 
 fn build_functions(options: &[&str]) {
     let names = functions();
-    let packages = names.iter().flat_map(|name| ["--package", name]);
+    let packages = names.iter().flat_map(|name| ["--package", package_of(name)]);
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(["build", "--quiet"]).args(options).args(packages);
     // Set by the cargo that runs this test, for this package; they would make the build of others begin anew.

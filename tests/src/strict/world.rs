@@ -160,6 +160,7 @@ impl World {
             let limit = Duration::from_secs(match name.as_str() {
                 "enqueue" | "api" => 10,
                 "dispatcher" => 55,
+                "digest" => 240,
                 "feedback" => 60,
                 _ => 30,
             });

@@ -7,6 +7,7 @@ mod attachments;
 mod audit;
 mod dead_letter;
 mod decisions;
+mod digest;
 mod dispatcher;
 mod enqueue;
 mod feedback;

@@ -5,11 +5,15 @@ use super::database::{Database, StoreError};
 use super::decisions::print_findings;
 use domain::breaker::{BreakerScope, breaker_scope};
 use domain::decision::Finding;
-use domain::delivery::AttemptOutcome;
+use domain::delivery::{AttemptOutcome, Reason};
+use domain::digest::DIGEST_GRACE;
 use domain::event::Event;
 use domain::id::{AttemptId, DeliveryId, EventId, TenantId};
 use domain::outcome::{Next, Settlement};
+use domain::preference::Cadence;
 use domain::retry::{self, Wake};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -76,6 +80,9 @@ pub async fn record_across_tenants(database: &Database, records: &[AttemptRecord
         &columns.breaker_keys as &[Option<String>],
         &columns.decisions,
         &columns.content_hashes as &[Option<Vec<u8>>],
+        &columns.cadences as &[Option<String>],
+        &columns.period_ends as &[Option<jiff_sqlx::Timestamp>],
+        i32::try_from(DIGEST_GRACE.as_secs()).unwrap_or(i32::MAX),
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -144,6 +151,8 @@ struct RecordColumns {
     breaker_keys: Vec<Option<String>>,
     decisions: Vec<Value>,
     content_hashes: Vec<Option<Vec<u8>>>,
+    cadences: Vec<Option<String>>,
+    period_ends: Vec<Option<jiff_sqlx::Timestamp>>,
 }
 
 impl RecordColumns {
@@ -170,6 +179,9 @@ impl RecordColumns {
                 BreakerScope::Account => "account".to_owned(),
                 BreakerScope::Identity => identity_key.clone(),
             }));
+            let period = reason.filter(|reason| *reason == Reason::CadenceNotDue).and_then(|_| read_period(findings));
+            columns.cadences.push(period.map(|(cadence, _)| cadence.as_str().to_owned()));
+            columns.period_ends.push(period.map(|(_, due)| due.to_sqlx()));
             columns.identity_keys.push(identity_key);
             columns.decisions.push(print_findings(findings));
             columns.content_hashes.push(content_hash.map(|hash| hash.to_vec()));
@@ -193,6 +205,14 @@ impl RecordColumns {
         }
         columns
     }
+}
+
+/// The cadence that was found to hold a delivery, and when its period ends.
+fn read_period(findings: &[Finding]) -> Option<(Cadence, Timestamp)> {
+    findings.iter().find_map(|finding| match finding {
+        Finding::Cadence { cadence, due, .. } => Some((*cadence, *due)),
+        _ => None,
+    })
 }
 
 /// Whole seconds, as the statements take them; what is left over is dropped.

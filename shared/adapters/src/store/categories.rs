@@ -36,6 +36,16 @@ pub struct CategoryRow {
     pub consent_purpose: Option<String>,
     /// At most so many to one recipient.
     pub throttle: Option<Limit>,
+    /// The category of the digest that collects what a cadence holds.
+    pub digest_category: Option<String>,
+    /// The rhythm of its own that a category of digests has.
+    pub digest_cadence: Option<String>,
+    /// Who gets it by that.
+    pub digest_roles: Vec<String>,
+    /// Whether they get it with nothing in it, too.
+    pub digest_send_empty: bool,
+    /// Where recipients find what it has no room for.
+    pub digest_more_url: Option<String>,
     /// When it was last changed.
     pub updated_at: Timestamp,
 }
@@ -50,6 +60,8 @@ pub enum CategoryPut {
     Done,
     /// Its template does not exist, or is none of messages.
     NoTemplate,
+    /// Its digest category does not exist, or is none of class digest.
+    NoDigest,
     /// It would be new, and the tenant has [`MAX_CATEGORIES`] already.
     TooMany,
 }
@@ -72,13 +84,19 @@ pub async fn put_category(
     if !has_room {
         return Ok(CategoryPut::TooMany);
     }
+    if let Some(digest) = &body.digest_category
+        && !is_digest(transaction, digest).await?
+    {
+        return Ok(CategoryPut::NoDigest);
+    }
     let channels: Vec<_> = body.channels.iter().map(|channel| channel.as_str().to_owned()).collect();
     let done = sqlx::query!(
         "INSERT INTO harkara.categories
              (tenant_id, category_key, class, channels, template_key, max_attempts, unknown_policy,
               reconcile_window_seconds, name, description, quiet_hours_apply, unmutable_roles, consent_purpose,
-              throttle_limit, throttle_window_seconds)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+              throttle_limit, throttle_window_seconds, digest_category, digest_cadence, digest_roles, digest_send_empty,
+              digest_more_url)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
          WHERE $5::text IS NULL
             OR EXISTS (SELECT FROM harkara.templates WHERE tenant_id = $1 AND template_key = $5 AND kind = 'message')
          ON CONFLICT (tenant_id, category_key) DO UPDATE
@@ -88,7 +106,9 @@ pub async fn put_category(
              description = excluded.description, quiet_hours_apply = excluded.quiet_hours_apply,
              unmutable_roles = excluded.unmutable_roles, consent_purpose = excluded.consent_purpose,
              throttle_limit = excluded.throttle_limit, throttle_window_seconds = excluded.throttle_window_seconds,
-             updated_at = harkara.now()",
+             digest_category = excluded.digest_category, digest_cadence = excluded.digest_cadence,
+             digest_roles = excluded.digest_roles, digest_send_empty = excluded.digest_send_empty,
+             digest_more_url = excluded.digest_more_url, updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         key.as_str(),
         body.class.as_str(),
@@ -104,10 +124,28 @@ pub async fn put_category(
         body.consent_purpose,
         body.throttle.map(|throttle| throttle.limit.cast_signed()),
         body.throttle.map(|throttle| throttle.window_seconds.cast_signed()),
+        body.digest_category.as_ref().map(|key| key.as_str()),
+        body.digest.cadence.map(|cadence| cadence.as_str()),
+        &body.digest.roles,
+        body.digest.send_empty,
+        body.digest.more_url,
     )
     .execute(&mut *transaction.connection)
     .await?;
     Ok(if done.rows_affected() > 0 { CategoryPut::Done } else { CategoryPut::NoTemplate })
+}
+
+/// Whether a category of class digest has this key.
+pub async fn is_digest(transaction: &mut TenantTransaction, key: &CategoryKey) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM harkara.categories WHERE tenant_id = $1 AND category_key = $2 AND class = 'digest') AS "found!""#,
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    Ok(found)
 }
 
 /// A category of the tenant.
@@ -140,7 +178,8 @@ async fn select_categories(
     let rows = sqlx::query!(
         r#"SELECT category_key, name, description, class, channels, template_key, max_attempts, unknown_policy,
                   reconcile_window_seconds, quiet_hours_apply, unmutable_roles, consent_purpose, throttle_limit,
-                  throttle_window_seconds, updated_at AS "updated_at: jiff_sqlx::Timestamp"
+                  throttle_window_seconds, digest_category, digest_cadence, digest_roles, digest_send_empty,
+                  digest_more_url, updated_at AS "updated_at: jiff_sqlx::Timestamp"
            FROM harkara.categories
            WHERE tenant_id = $1 AND ($2::text IS NULL OR category_key = $2) AND ($3::text IS NULL OR category_key > $3)
            ORDER BY category_key
@@ -169,6 +208,11 @@ async fn select_categories(
             .throttle_limit
             .zip(row.throttle_window_seconds)
             .map(|(limit, window)| Limit { limit: limit.unsigned_abs(), window_seconds: window.unsigned_abs() }),
+        digest_category: row.digest_category,
+        digest_cadence: row.digest_cadence,
+        digest_roles: row.digest_roles,
+        digest_send_empty: row.digest_send_empty,
+        digest_more_url: row.digest_more_url,
         updated_at: row.updated_at.to_jiff(),
     });
     Ok(category.collect())

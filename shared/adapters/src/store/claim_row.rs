@@ -199,9 +199,15 @@ impl ClaimRow {
         self.time_zone.as_deref().and_then(|zone| TimeZoneName::parse(zone).ok()).unwrap_or_else(|| {
             let (tenant_id, delivery_id) = (self.tenant_id, self.delivery_id);
             tracing::error!(%tenant_id, %delivery_id, "the time zone of {delivery_id} is none; UTC stands in");
-            TimeZoneName::parse("UTC").expect("every database has UTC")
+            parse_zone("UTC")
         })
     }
+}
+
+/// A stored zone; what is none is UTC.
+pub(super) fn parse_zone(name: &str) -> TimeZoneName {
+    TimeZoneName::parse(name)
+        .unwrap_or_else(|_| TimeZoneName::parse("UTC").expect("every database has UTC"))
 }
 
 /// The invitation of a notification, as `calendar` keeps it.

@@ -15,6 +15,7 @@ pub mod contents;
 pub mod database;
 pub mod dead_letters;
 pub mod door;
+pub mod digests;
 pub mod due_deliveries;
 pub mod enqueue;
 pub mod feedback;

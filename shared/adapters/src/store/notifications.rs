@@ -37,7 +37,34 @@ pub struct NotificationView {
     pub created_at: Timestamp,
     /// Its deliveries.
     pub deliveries: Vec<DeliveryView>,
+    /// What left with it, where it is a digest.
+    pub holds: Option<DigestMembers>,
 }
+
+/// What left with a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestMembers {
+    /// How many notifications.
+    pub count: i32,
+    /// Some of them.
+    pub notifications: Vec<NotificationId>,
+}
+
+/// The digest that a delivery waits for or left with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestView {
+    /// The digest's category.
+    pub category: String,
+    /// When it is due, or was.
+    pub due: Timestamp,
+    /// Its notification, once it is closed.
+    pub notification: Option<NotificationId>,
+    /// How the digest's own delivery stands, and why.
+    pub standing: Option<(DeliveryState, Option<Reason>)>,
+}
+
+/// The most members of a digest that are named.
+const NAMED_MEMBERS: i64 = 100;
 
 domain::masked_debug!(NotificationView, "NotificationView", id, category, created_at, deliveries);
 
@@ -72,6 +99,8 @@ pub struct DeliveryView {
     pub findings: Vec<Finding>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptView>,
+    /// The digest that it waits for or left with.
+    pub digest: Option<DigestView>,
 }
 
 domain::masked_debug!(DeliveryView, "DeliveryView", id, channel, state, reason, attempts);
@@ -140,7 +169,7 @@ pub struct Canceled {
     pub delivery_count: u32,
 }
 
-/// A page of the tenant's notifications, newest first, with deliveries and attempts: three statements for any page.
+/// A page of the tenant's notifications, newest first, with deliveries and attempts: four statements for any page.
 pub async fn list_notifications(
     transaction: &mut TenantTransaction,
     filter: &NotificationFilter,
@@ -188,7 +217,9 @@ pub async fn list_notifications(
     .await?;
     let ids: Vec<_> = rows.iter().map(|row| row.notification_id).collect();
     let mut deliveries = read_deliveries(transaction, &ids).await?;
+    let mut holds = read_digest_members(transaction, &ids).await?;
     let view = rows.into_iter().map(|row| NotificationView {
+        holds: holds.remove(&row.notification_id),
         deliveries: deliveries.remove(&row.notification_id).unwrap_or_default(),
         id: NotificationId::from_uuid(row.notification_id),
         category: row.category_key,
@@ -242,13 +273,25 @@ async fn read_deliveries(
     notifications: &[uuid::Uuid],
 ) -> Result<HashMap<uuid::Uuid, Vec<DeliveryView>>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT delivery_id, notification_id, channel, state, reason, reason_detail, max_attempts, provider_message_id, decision,
-                  attempt_count - uncounted_attempt_count AS "spent!",
-                  not_before AS "not_before: jiff_sqlx::Timestamp", sent_at AS "sent_at: jiff_sqlx::Timestamp",
-                  finished_at AS "finished_at: jiff_sqlx::Timestamp", updated_at AS "updated_at: jiff_sqlx::Timestamp"
-           FROM harkara.deliveries
-           WHERE tenant_id = $1 AND notification_id = ANY ($2)
-           ORDER BY channel"#,
+        r#"SELECT d.delivery_id, d.notification_id, d.channel, d.state, d.reason, d.reason_detail, d.max_attempts,
+                  d.provider_message_id, d.decision, d.attempt_count - d.uncounted_attempt_count AS "spent!",
+                  -- What waits for a digest leaves with it, and by itself only if none comes.
+                  coalesce(CASE WHEN e.is_waiting THEN e.due_at END, d.not_before) AS "not_before!: jiff_sqlx::Timestamp",
+                  d.sent_at AS "sent_at: jiff_sqlx::Timestamp", d.finished_at AS "finished_at: jiff_sqlx::Timestamp",
+                  d.updated_at AS "updated_at: jiff_sqlx::Timestamp",
+                  e.category_key AS "digest_category?", e.due_at AS "digest_due?: jiff_sqlx::Timestamp",
+                  e.digest_notification_id, x.state AS "digest_state?", x.reason AS digest_reason
+           FROM harkara.deliveries d
+           LEFT JOIN LATERAL (
+               SELECT e.category_key, e.due_at, e.digest_notification_id, e.digest_notification_id IS NULL AS is_waiting
+               FROM harkara.digest_entries e
+               WHERE e.tenant_id = d.tenant_id AND e.delivery_id = d.delivery_id
+                 AND (e.digest_notification_id IS NOT NULL OR d.state = 'held' AND d.reason = 'cadence_not_due')
+           ) e ON true
+           LEFT JOIN harkara.deliveries x
+               ON x.tenant_id = d.tenant_id AND x.notification_id = e.digest_notification_id AND x.channel = d.channel
+           WHERE d.tenant_id = $1 AND d.notification_id = ANY ($2)
+           ORDER BY d.channel"#,
         transaction.tenant.as_uuid(),
         notifications,
     )
@@ -258,14 +301,26 @@ async fn read_deliveries(
     let mut attempts = read_attempts(transaction, &ids).await?;
     let mut deliveries: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
-        let reason = row.reason.as_deref().map(|reason| Reason::parse(reason).ok_or(StoreError::Corrupt("reason")));
+        let parse_reason = |name: Option<&str>| {
+            name.map(|reason| Reason::parse(reason).ok_or(StoreError::Corrupt("reason"))).transpose()
+        };
+        let parse_state = |name: &str| DeliveryState::parse(name).ok_or(StoreError::Corrupt("delivery state"));
+        let digest_state = row.digest_state.as_deref().map(parse_state).transpose()?;
+        let digest_reason = parse_reason(row.digest_reason.as_deref())?;
+        let digest = row.digest_category.zip(row.digest_due).map(|(category, due)| DigestView {
+            category,
+            due: due.to_jiff(),
+            notification: row.digest_notification_id.map(NotificationId::from_uuid),
+            standing: digest_state.map(|state| (state, digest_reason)),
+        });
         deliveries.entry(row.notification_id).or_default().push(DeliveryView {
             attempts: attempts.remove(&row.delivery_id).unwrap_or_default(),
             findings: row.decision.as_ref().map(read_findings).unwrap_or_default(),
             id: DeliveryId::from_uuid(row.delivery_id),
             channel: Channel::parse(&row.channel).ok_or(StoreError::Corrupt("channel"))?,
-            state: DeliveryState::parse(&row.state).ok_or(StoreError::Corrupt("delivery state"))?,
-            reason: reason.transpose()?,
+            state: parse_state(&row.state)?,
+            reason: parse_reason(row.reason.as_deref())?,
+            digest,
             reason_detail: row.reason_detail,
             spent: row.spent,
             max_attempts: row.max_attempts,
@@ -277,6 +332,38 @@ async fn read_deliveries(
         });
     }
     Ok(deliveries)
+}
+
+/// What left with those of these notifications that are digests.
+async fn read_digest_members(
+    transaction: &mut TenantTransaction,
+    notifications: &[uuid::Uuid],
+) -> Result<HashMap<uuid::Uuid, DigestMembers>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT g.notification_id, g.member_count, m.notifications AS "notifications!"
+           FROM harkara.digests g
+           CROSS JOIN LATERAL (
+               SELECT coalesce(array_agg(d.notification_id ORDER BY d.notification_id), '{}') AS notifications
+               FROM (
+                   SELECT e.delivery_id FROM harkara.digest_entries e
+                   WHERE e.tenant_id = g.tenant_id AND e.digest_notification_id = g.notification_id
+                   ORDER BY e.delivery_id
+                   LIMIT $3
+               ) e
+               JOIN harkara.deliveries d ON d.tenant_id = g.tenant_id AND d.delivery_id = e.delivery_id
+           ) m
+           WHERE g.tenant_id = $1 AND g.notification_id = ANY ($2)"#,
+        transaction.tenant.as_uuid(),
+        notifications,
+        NAMED_MEMBERS,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let members = rows.into_iter().map(|row| {
+        let notifications = row.notifications.into_iter().map(NotificationId::from_uuid).collect();
+        (row.notification_id, DigestMembers { count: row.member_count, notifications })
+    });
+    Ok(members.collect())
 }
 
 async fn read_attempts(

@@ -4,11 +4,27 @@ given AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::text[], $11::text[], $12::boolean[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::jsonb[],
-        $18::text[], $19::text[], $20::jsonb[], $21::bytea[]
+        $18::text[], $19::text[], $20::jsonb[], $21::bytea[], $22::text[], $23::timestamptz[]
     ) AS g (
         tenant_id, delivery_id, attempt_id, attempt_number, state, reason, detail, outcome, error_code,
         error_detail, provider_message_id, counted, wait_seconds, due_seconds, event_id, event_type, event_detail,
-        identity_key, breaker_key, decision, content_hash)
+        identity_key, breaker_key, decision, content_hash, cadence, period_end)
+),
+-- What waits for a cadence waits for a digest, where its category or its tenant names one. Files cannot leave with it,
+-- and what reaches nobody is not to reach somebody with it: these go by themselves, and so does what goes to a bare address.
+collected AS (
+    SELECT g.tenant_id, g.delivery_id, n.recipient_id, d.channel, k.category_key, g.cadence, g.period_end,
+           least(g.period_end + make_interval(secs => $24::integer), n.expires_at) AS due_at,
+           g.period_end + make_interval(secs => $24::integer) AS not_before
+    FROM given g
+    JOIN harkara.deliveries d USING (tenant_id, delivery_id)
+    JOIN harkara.notifications n USING (tenant_id, notification_id)
+    JOIN harkara.categories c USING (tenant_id, category_key)
+    LEFT JOIN harkara.tenant_settings s USING (tenant_id)
+    JOIN harkara.categories k
+        ON k.tenant_id = g.tenant_id AND k.category_key = coalesce(c.digest_category, s.digest_category) AND k.class = 'digest'
+    WHERE g.period_end IS NOT NULL AND n.recipient_id IS NOT NULL AND NOT n.sandbox
+      AND n.attachments = '{}' AND n.calendar IS NULL
 ),
 -- Fenced by the attempt's number: a worker that lost its lease changes nothing.
 -- That a mail was sent is news even to a delivery whose lease ended meanwhile, as long as nobody has claimed it since.
@@ -16,17 +32,28 @@ updated AS (
     UPDATE harkara.deliveries d
     SET state = g.state, reason = g.reason, reason_detail = g.detail,
         uncounted_attempt_count = d.uncounted_attempt_count + CASE WHEN g.counted THEN 0 ELSE 1 END,
-        not_before = coalesce(harkara.now() + make_interval(secs => g.wait_seconds), d.not_before),
-        due_at = harkara.now() + make_interval(secs => g.due_seconds),
+        not_before = coalesce(w.not_before, harkara.now() + make_interval(secs => g.wait_seconds), d.not_before),
+        due_at = coalesce(w.due_at, harkara.now() + make_interval(secs => g.due_seconds)),
         provider_message_id = g.provider_message_id,
         decision = g.decision,
         sent_at = CASE WHEN g.state = 'sent' THEN harkara.now() END,
         finished_at = CASE WHEN g.state IN ('failed', 'expired', 'dead', 'skipped') THEN harkara.now() END,
         updated_at = harkara.now()
     FROM given g
+    LEFT JOIN collected w USING (tenant_id, delivery_id)
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id AND d.attempt_count = g.attempt_number
       AND (d.state = 'sending' OR (d.state = 'unknown' AND g.state = 'sent'))
     RETURNING d.tenant_id, d.delivery_id, d.notification_id
+),
+entered AS (
+    INSERT INTO harkara.digest_entries AS e (tenant_id, delivery_id, recipient_id, channel, category_key, cadence, due_at)
+    SELECT w.tenant_id, w.delivery_id, w.recipient_id, w.channel, w.category_key, w.cadence, w.period_end
+    FROM collected w
+    JOIN updated u USING (tenant_id, delivery_id)
+    -- It was decided about anew.
+    ON CONFLICT (tenant_id, delivery_id) DO UPDATE
+        SET category_key = excluded.category_key, cadence = excluded.cadence, due_at = excluded.due_at
+        WHERE e.digest_notification_id IS NULL
 ),
 -- The attempt's own end is kept in any case: it happened.
 closed AS (

@@ -4,6 +4,7 @@
 use super::database::{StoreError, TenantTransaction};
 use domain::category::{Class, Limit};
 use domain::decision::DigestTime;
+use domain::id::CategoryKey;
 use domain::locale::Locale;
 use domain::moment::TimeZoneName;
 use domain::retention::Retention;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub digest: DigestTime,
     /// For how long it keeps what has ended.
     pub retention: Retention,
+    /// The category of the digest that collects for categories that name none; without one, each delivery goes by itself.
+    pub digest_category: Option<CategoryKey>,
     /// The language of recipients who have none.
     pub locale: Locale,
     /// The zone of recipients who have none.
@@ -33,6 +36,7 @@ impl Default for Settings {
             frequency_cap: None,
             digest: DigestTime::default(),
             retention: Retention::default(),
+            digest_category: None,
             locale: Locale::parse("en").expect("a language of two letters is a locale"),
             time_zone: TimeZoneName::parse("UTC").expect("every list of zones has UTC"),
         }
@@ -44,7 +48,8 @@ pub async fn read_settings(transaction: &mut TenantTransaction) -> Result<Settin
     let row = sqlx::query!(
         r#"SELECT t.locale, t.time_zone, s.cap_limit, s.cap_window_seconds,
                   s.digest_time AS "digest_time?: jiff_sqlx::Time", s.digest_weekday AS "digest_weekday?",
-                  s.retention_days AS "retention_days?", s.retention_days_by_class AS "retention_days_by_class?"
+                  s.retention_days AS "retention_days?", s.retention_days_by_class AS "retention_days_by_class?",
+                  s.digest_category
            FROM harkara.tenants t LEFT JOIN harkara.tenant_settings s USING (tenant_id)
            WHERE t.tenant_id = $1"#,
         transaction.tenant.as_uuid(),
@@ -66,6 +71,10 @@ pub async fn read_settings(transaction: &mut TenantTransaction) -> Result<Settin
             default_days: row.retention_days.map_or(default.retention.default_days, i32::unsigned_abs),
             by_class: read_days(row.retention_days_by_class.as_ref())?,
         },
+        digest_category: row
+            .digest_category
+            .map(|key| CategoryKey::parse(&key).map_err(|_| StoreError::Corrupt("category")))
+            .transpose()?,
         locale: Locale::parse(&row.locale).map_err(|_| StoreError::Corrupt("locale"))?,
         // Whoever wrote an unknown one into the database can mend it here.
         time_zone: TimeZoneName::parse(&row.time_zone).unwrap_or(default.time_zone),
@@ -76,13 +85,14 @@ pub async fn read_settings(transaction: &mut TenantTransaction) -> Result<Settin
 pub async fn put_settings(transaction: &mut TenantTransaction, settings: &Settings) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO harkara.tenant_settings
-             (tenant_id, cap_limit, cap_window_seconds, digest_time, digest_weekday, retention_days, retention_days_by_class)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+             (tenant_id, cap_limit, cap_window_seconds, digest_time, digest_weekday, retention_days, retention_days_by_class,
+              digest_category)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (tenant_id) DO UPDATE
          SET cap_limit = excluded.cap_limit, cap_window_seconds = excluded.cap_window_seconds,
              digest_time = excluded.digest_time, digest_weekday = excluded.digest_weekday,
              retention_days = excluded.retention_days, retention_days_by_class = excluded.retention_days_by_class,
-             updated_at = harkara.now()",
+             digest_category = excluded.digest_category, updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         settings.frequency_cap.map(|cap| cap.limit.cast_signed()),
         settings.frequency_cap.map(|cap| cap.window_seconds.cast_signed()),
@@ -90,6 +100,7 @@ pub async fn put_settings(transaction: &mut TenantTransaction, settings: &Settin
         i32::from(settings.digest.weekday),
         settings.retention.default_days.cast_signed(),
         print_days(&settings.retention.by_class),
+        settings.digest_category.as_ref().map(|key| key.as_str()),
     )
     .execute(&mut *transaction.connection)
     .await?;

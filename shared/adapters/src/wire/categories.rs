@@ -10,8 +10,9 @@ use domain::category::{
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
 use domain::delivery::Channel;
-use domain::id::TemplateKey;
+use domain::id::{CategoryKey, TemplateKey};
 use domain::moment::Window;
+use domain::preference::Cadence;
 use serde_json::Value;
 #[cfg(feature = "services")]
 use serde_json::json;
@@ -23,6 +24,8 @@ pub const MAX_NAME_LENGTH: usize = 128;
 pub const MAX_DESCRIPTION_LENGTH: usize = 1000;
 /// The longest name of a purpose of consent, in bytes.
 pub const MAX_PURPOSE_LENGTH: usize = 64;
+/// The longest address of a page, in bytes.
+pub const MAX_URL_LENGTH: usize = 1000;
 /// The most of a limit.
 pub const MAX_LIMIT: u32 = 1000;
 /// The longest window of a limit, in seconds: 30 days.
@@ -55,6 +58,23 @@ pub struct CategoryBody {
     pub consent_purpose: Option<String>,
     /// At most so many to one recipient.
     pub throttle: Option<Limit>,
+    /// The category of the digest that collects what a cadence holds.
+    pub digest_category: Option<CategoryKey>,
+    /// How it goes, where it is a digest itself.
+    pub digest: DigestRules,
+}
+
+/// How a category of digests goes. What is silent closes only what was collected.
+#[derive(Debug, Default)]
+pub struct DigestRules {
+    /// A rhythm of its own.
+    pub cadence: Option<Cadence>,
+    /// Who gets it by that, beside those who cannot switch it off; `*` is everybody.
+    pub roles: Vec<String>,
+    /// Whether they get it with nothing in it, too.
+    pub send_empty: bool,
+    /// Where recipients find what it has no room for.
+    pub more_url: Option<String>,
 }
 
 /// Reads a category. What is silent about quiet hours, roles and consent gets what suits its class.
@@ -85,6 +105,20 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
         _ => parse_purpose(text).map(Some),
     });
     let throttle = fields.object("throttle", read_limit);
+    let digest_category = fields.parsed("digest_category", CategoryKey::parse);
+    let digest = fields.object("digest", read_digest);
+    let is_digest = class == Some(Class::Digest);
+    if digest.is_some() && class.is_some() && !is_digest {
+        fields.wrong("digest", "is for categories of class digest");
+    }
+    if digest_category.is_some() && is_digest {
+        fields.wrong("digest_category", "must not be named by a category of class digest, which is not collected itself");
+    }
+    let digest = digest.unwrap_or_default();
+    let has_recipients = !digest.roles.is_empty() || unmutable_roles.as_ref().is_some_and(|roles| !roles.is_empty());
+    if digest.cadence.is_some() && !has_recipients {
+        fields.wrong("digest", "has a cadence and reaches nobody: name roles, or unmutable_roles");
+    }
     fields.finish().map_err(Problem::invalid)?;
     let class = class.ok_or_else(|| Problem::invalid(Vec::new()))?;
     Ok(CategoryBody {
@@ -103,7 +137,35 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
         }),
         consent_purpose: consent_purpose.unwrap_or_else(|| class.needs_consent().map(str::to_owned)),
         throttle,
+        digest_category,
+        digest,
     })
+}
+
+/// Reads `{"cadence": "weekly", "roles": ["CAE"], "send_empty": true, "more_url": "https://…"}`.
+fn read_digest(value: &Value, pointer: String) -> Result<DigestRules, Vec<FieldError>> {
+    let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let cadence = fields.named("cadence", Cadence::parse, Cadence::PERIODIC, Cadence::as_str);
+    if cadence == Some(Cadence::Immediate) {
+        fields.wrong("cadence", "must be hourly, daily or weekly");
+    }
+    let roles = read_roles(&mut fields, "roles").unwrap_or_default();
+    let send_empty = fields.flag("send_empty");
+    if cadence.is_none() && (!roles.is_empty() || send_empty) {
+        fields.wrong("cadence", "is needed by roles and send_empty");
+    }
+    let more_url = fields.parsed("more_url", parse_more_url);
+    fields.finish()?;
+    Ok(DigestRules { cadence, roles, send_empty, more_url })
+}
+
+fn parse_more_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").filter(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>'));
+    if host.is_none() || !is_plain || text.len() > MAX_URL_LENGTH {
+        return Err(format!("must be an address that begins with https://, of at most {MAX_URL_LENGTH} characters"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads `{"limit": 3, "window": "PT1H"}`.
@@ -160,14 +222,23 @@ pub fn print_category(row: &CategoryRow) -> Value {
         unmutable_roles,
         consent_purpose,
         throttle,
+        digest_category,
+        digest_cadence,
+        digest_roles,
+        digest_send_empty,
+        digest_more_url,
         updated_at,
     } = row;
+    let digest = json!({
+        "cadence": digest_cadence, "roles": digest_roles, "send_empty": digest_send_empty, "more_url": digest_more_url,
+    });
     let window = u64::try_from(*reconcile_window_seconds).ok().and_then(|seconds| Window::from_seconds(seconds).ok());
     json!({
         "key": key, "name": name, "description": description, "class": class, "channels": channels,
         "template": template_key, "max_attempts": max_attempts, "unknown_policy": unknown_policy,
         "reconcile_window": window.map(|window| window.to_string()), "quiet_hours_apply": quiet_hours_apply,
         "unmutable_roles": unmutable_roles, "consent_purpose": consent_purpose, "throttle": throttle.map(print_limit),
+        "digest_category": digest_category, "digest": (class == Class::Digest.as_str()).then_some(digest),
         "updated_at": updated_at,
     })
 }

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use crate::store::settings::Settings;
 use domain::category::Class;
 use domain::decision::DigestTime;
+use domain::id::CategoryKey;
 use domain::locale::Locale;
 use domain::moment::TimeZoneName;
 use domain::preference::{parse_time, print_time};
@@ -20,6 +21,7 @@ pub fn read_settings(body: &Value) -> Result<Settings, Problem> {
     let time = fields.parsed("digest_time", parse_time);
     let weekday = fields.number("digest_weekday", 1, 7).and_then(|day| i8::try_from(day).ok());
     let retention = fields.object("retention", read_retention);
+    let digest_category = fields.parsed("digest_category", CategoryKey::parse);
     let locale = fields.parsed("locale", Locale::parse);
     let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
     fields.finish().map_err(Problem::invalid)?;
@@ -30,6 +32,7 @@ pub fn read_settings(body: &Value) -> Result<Settings, Problem> {
             weekday: weekday.unwrap_or(default.digest.weekday),
         },
         retention: retention.unwrap_or(default.retention),
+        digest_category,
         locale: locale.unwrap_or(default.locale),
         time_zone: time_zone.unwrap_or(default.time_zone),
     })
@@ -37,9 +40,11 @@ pub fn read_settings(body: &Value) -> Result<Settings, Problem> {
 
 /// A tenant's settings.
 pub fn print_settings(settings: &Settings) -> Value {
-    let Settings { frequency_cap, digest: DigestTime { time, weekday }, retention, locale, time_zone } = settings;
+    let Settings { frequency_cap, digest, digest_category, retention, locale, time_zone } = settings;
     json!({
-        "frequency_cap": frequency_cap.map(print_limit), "digest_time": print_time(*time), "digest_weekday": weekday,
+        "frequency_cap": frequency_cap.map(print_limit),
+        "digest_time": print_time(digest.time), "digest_weekday": digest.weekday,
+        "digest_category": digest_category.as_ref().map(|key| key.as_str()),
         "retention": print_retention(retention), "locale": locale.as_str(), "time_zone": time_zone.as_str(),
     })
 }

@@ -2,9 +2,9 @@
 
 use super::pages::{Cursor, Found, print_cursor, print_key_cursor};
 use crate::store::dead_letters::DeadLetter;
-use crate::store::notifications::{AttemptView, DeliveryView, NotificationView};
+use crate::store::notifications::{AttemptView, DeliveryView, DigestMembers, DigestView, NotificationView};
 use domain::delivery::notification_state;
-use domain::explain::{AttemptStory, DeliveryStory, explain_delivery};
+use domain::explain::{AttemptStory, DeliveryStory, DigestStory, explain_delivery};
 use serde_json::{Value, json};
 
 /// A notification with its deliveries and attempts.
@@ -21,6 +21,7 @@ pub fn print_notification(view: &NotificationView) -> Value {
         expires_at,
         created_at,
         deliveries,
+        holds,
     } = view;
     json!({
         "id": id.to_string(),
@@ -35,6 +36,23 @@ pub fn print_notification(view: &NotificationView) -> Value {
         "expires_at": expires_at,
         "created_at": created_at,
         "deliveries": deliveries.iter().map(print_delivery).collect::<Value>(),
+        "holds": holds.as_ref().map(print_members),
+    })
+}
+
+fn print_members(members: &DigestMembers) -> Value {
+    let DigestMembers { count, notifications } = members;
+    json!({"count": count, "notifications": notifications.iter().map(ToString::to_string).collect::<Value>()})
+}
+
+fn print_digest(view: &DigestView) -> Value {
+    let DigestView { category, due, notification, standing } = view;
+    json!({
+        "category": category,
+        "due": due,
+        "notification_id": notification.map(|id| id.to_string()),
+        "state": standing.map(|(state, _)| state.as_str()),
+        "reason": standing.and_then(|(_, reason)| reason).map(|reason| reason.as_str()),
     })
 }
 
@@ -63,6 +81,12 @@ fn explain(view: &DeliveryView) -> Value {
         not_before: view.not_before,
         findings: &view.findings,
         attempts: view.attempts.iter().map(attempt).collect(),
+        digest: view.digest.as_ref().map(|digest| DigestStory {
+            category: &digest.category,
+            due: digest.due,
+            notification: digest.notification,
+            standing: digest.standing,
+        }),
     };
     json!({
         "id": view.id.to_string(),
@@ -89,6 +113,7 @@ fn print_delivery(view: &DeliveryView) -> Value {
         updated_at,
         findings: _,
         attempts,
+        digest,
     } = view;
     json!({
         "id": id.to_string(),
@@ -105,6 +130,7 @@ fn print_delivery(view: &DeliveryView) -> Value {
         "updated_at": updated_at,
         "resent_after_unknown": view.resent_after_unknown(),
         "attempts": attempts.iter().map(print_attempt).collect::<Value>(),
+        "digest": digest.as_ref().map(print_digest),
     })
 }
 

@@ -199,10 +199,29 @@ fn a_cadence_is_due_at_the_end_of_its_hour_day_or_week() {
         ("Asia/Kolkata", Cadence::Weekly, "2026-11-21T08:00:00Z", "2026-11-23T03:30:00Z"),
         ("Asia/Kolkata", Cadence::Weekly, "2026-11-23T03:30:00Z", "2026-11-30T03:30:00Z"),
         ("Europe/Berlin", Cadence::Daily, "2026-10-24T07:30:00Z", "2026-10-25T08:00:00Z"),
+        ("Asia/Kolkata", Cadence::Hourly, "2026-11-21T08:10:00.7Z", "2026-11-21T08:30:00Z"),
     ];
     for (name, cadence, from, due) in cases {
         let found = cadence_due(cadence, at(from), &zone(name).zone(), digest);
         assert_eq!(found, at(due), "{name} {cadence} from {from}");
+    }
+}
+
+#[test]
+fn a_day_whose_clocks_change_ends_once() {
+    let digest = DigestTime { time: Time::constant(2, 30, 0, 0), weekday: 7 };
+    let berlin = zone("Europe/Berlin").zone();
+    let cases = [
+        // 02:30 comes twice on 25 October 2026: at 00:30 and at 01:30 in UTC.
+        (Cadence::Daily, "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"),
+        (Cadence::Daily, "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
+        (Cadence::Weekly, "2026-10-25T00:45:00Z", "2026-11-01T01:30:00Z"),
+        // It does not come on 29 March 2026.
+        (Cadence::Daily, "2026-03-28T12:00:00Z", "2026-03-29T01:30:00Z"),
+        (Cadence::Daily, "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"),
+    ];
+    for (cadence, from, due) in cases {
+        assert_eq!(cadence_due(cadence, at(from), &berlin, digest), at(due), "{cadence} from {from}");
     }
 }
 

@@ -11,6 +11,10 @@ use domain::id::CategoryKey;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 
+/// What is said where a digest is named that is none.
+pub(super) const NO_DIGEST: &str =
+    "no category of class digest has this key; create it with PUT /v1/categories/{key}";
+
 impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn put_category(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "category", CategoryKey::parse)?;
@@ -22,6 +26,7 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
                 "/template",
                 "no template of messages has this key; create it with PUT /v1/templates/{key}",
             )),
+            CategoryPut::NoDigest => Some(FieldError::new("/digest_category", NO_DIGEST)),
             CategoryPut::TooMany => Some(FieldError::new(
                 "",
                 format_args!("would be one more category than the {MAX_CATEGORIES} that a tenant can have"),

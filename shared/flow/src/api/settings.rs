@@ -1,8 +1,12 @@
 //! What a tenant decides for all its categories.
 
+use super::categories::NO_DIGEST;
 use super::{Answer, Api};
+use adapters::store::categories::is_digest;
 use adapters::store::settings as store;
+use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
+use adapters::wire::problem::Problem;
 use adapters::wire::settings::{print_settings, read_settings};
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -18,6 +22,12 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn put_settings(&self, request: &Request) -> Answer {
         let settings = read_settings(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
+        if let Some(digest) = &settings.digest_category
+            && !is_digest(&mut transaction, digest).await?
+        {
+            transaction.roll_back().await?;
+            return Err(Problem::invalid(vec![FieldError::new("/digest_category", NO_DIGEST)]).into());
+        }
         store::put_settings(&mut transaction, &settings).await?;
         transaction.commit().await?;
         Ok(Response::json(200, &print_settings(&settings)))

@@ -70,6 +70,8 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api deliveries: INSERT, SELECT, UPDATE (due_at, finished_at, not_before, publish_count, reason, \
          reason_detail, state, uncounted_attempt_count, updated_at)",
+        "harkara_api digest_entries: SELECT",
+        "harkara_api digests: SELECT",
         "harkara_api events: INSERT, SELECT",
         "harkara_api idempotency_keys: INSERT, SELECT, UPDATE",
         "harkara_api link_keys: INSERT, SELECT",
@@ -96,6 +98,9 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker deliveries: INSERT, SELECT, UPDATE",
         "harkara_worker door_requests: DELETE, SELECT, UPDATE",
+        "harkara_worker digest_entries: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_worker digest_rounds: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_worker digests: INSERT, SELECT",
         "harkara_worker events: DELETE, INSERT, SELECT",
         "harkara_worker idempotency_keys: SELECT",
         "harkara_worker link_keys: INSERT, SELECT",

@@ -134,6 +134,21 @@ const ROWS: &[(&str, &str)] = &[
         "door_requests",
         "INSERT INTO harkara.door_requests (tenant_id, request_id, recipient_id, request)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'ada', '{}')",
+    (
+        "digests",
+        "INSERT INTO harkara.digests
+             (tenant_id, notification_id, recipient_id, category_key, channel, period_end_at, is_regular, member_count)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', 'ada', 'greeting', 'email', now(), false, 1)",
+    ),
+    (
+        "digest_entries",
+        "INSERT INTO harkara.digest_entries (tenant_id, delivery_id, recipient_id, channel, category_key, cadence, due_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000b', 'ada', 'email', 'greeting', 'daily', now())",
+    ),
+    (
+        "digest_rounds",
+        "INSERT INTO harkara.digest_rounds (tenant_id, category_key, time_zone, basis, due_at)
+         VALUES ($1::uuid, 'greeting', 'UTC', '', now())",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
@@ -148,6 +163,8 @@ const ROWS: &[(&str, &str)] = &[
 
 /// The tables that the API's role does not read.
 const WORKERS_ALONE: &[&str] = &["breakers", "door_requests", "door_roles", "send_pace", "send_slots"];
+/// The tables that only the worker's role reads.
+const WORKERS_ALONE: &[&str] = &["breakers", "digest_rounds", "send_pace", "send_slots"];
 
 /// Every change that the API's role may make to a row that is there, made to the other tenant's rows.
 const CHANGES: &[&str] = &[

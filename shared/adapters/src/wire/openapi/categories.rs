@@ -2,9 +2,10 @@
 
 use super::schema::{Schema, optional, required};
 use super::{Answer, Operation, page_of};
-use crate::wire::categories::{MAX_LIMIT, MAX_PURPOSE_LENGTH};
+use crate::wire::categories::{MAX_LIMIT, MAX_PURPOSE_LENGTH, MAX_URL_LENGTH};
 use crate::wire::recipients::MAX_ROLES;
 use domain::category::{Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, UnknownPolicy};
+use domain::preference::Cadence;
 use serde_json::json;
 
 /// `GET /v1/categories`.
@@ -42,12 +43,36 @@ pub(super) fn put() -> Operation {
             purpose.describe("What recipients must have agreed to; empty is nothing. Else as suits the class."),
         ),
         optional("throttle", Schema::named("Limit").describe("At most so many to one recipient.")),
+        optional(
+            "digest_category",
+            Schema::named("CategoryKey")
+                .describe("The digest, of class `digest`, that collects what a cadence holds. Else the settings'."),
+        ),
+        optional(
+            "digest",
+            Schema::object([
+                optional("cadence", periodic().describe("A rhythm of its own; else it leaves when it has collected something.")),
+                optional(
+                    "roles",
+                    Schema::list(Schema::named("Role"))
+                        .at_most(MAX_ROLES)
+                        .describe("Who gets it by its cadence, beside `unmutable_roles`; `*` is everybody."),
+                ),
+                optional(
+                    "send_empty",
+                    Schema::flag().default(false).describe("Whether also with nothing in it; `unmutable_roles` always."),
+                ),
+                optional("more_url", url().describe("Where recipients find what it has no room for.")),
+            ])
+            .describe("For class `digest`."),
+        ),
     ]);
     let example = json!({
         "class": "transactional", "name": "Greetings", "description": "Says hello.", "channels": ["email"],
         "template": "greeting", "max_attempts": 3, "unknown_policy": "at_least_once", "reconcile_window": "PT10M",
         "quiet_hours_apply": true, "unmutable_roles": ["CAE"], "consent_purpose": "greetings",
         "throttle": {"limit": 3, "window": "P1D"},
+        "digest_category": "BULK_DIGEST",
     });
     Operation::new("Put a category", Answer::ok("The category.", Schema::named("Category")))
         .describe("Replaces the whole of it: what is left out has its default. A tenant can have a thousand.")
@@ -61,6 +86,12 @@ pub(super) fn get() -> Operation {
 
 /// The components.
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
+    let digest = Schema::object([
+        required("cadence", periodic().or_null()),
+        required("roles", Schema::list(Schema::named("Role"))),
+        required("send_empty", Schema::flag()),
+        required("more_url", url().or_null()),
+    ]);
     let category = Schema::object([
         required("key", Schema::named("CategoryKey")),
         required("name", Schema::text().or_null()),
@@ -75,6 +106,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("unmutable_roles", Schema::list(Schema::named("Role"))),
         required("consent_purpose", Schema::named("Purpose").or_null()),
         required("throttle", Schema::named("Limit").or_null()),
+        required("digest_category", Schema::named("CategoryKey").or_null()),
+        required("digest", digest.or_null()),
         required("updated_at", Schema::named("Time")),
     ]);
     let limit = Schema::object([
@@ -89,4 +122,12 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("Class", Schema::one_of(Class::ALL.iter().map(|class| class.as_str()))),
         ("UnknownPolicy", Schema::one_of(UnknownPolicy::ALL.iter().map(|policy| policy.as_str()))),
     ]
+}
+
+fn periodic() -> Schema {
+    Schema::one_of(Cadence::PERIODIC.iter().map(|cadence| cadence.as_str()))
+}
+
+fn url() -> Schema {
+    Schema::text().length(1, MAX_URL_LENGTH).pattern("https://[A-Za-z0-9][!#-;=?-~]*")
 }

@@ -192,6 +192,10 @@ fn result() -> Schema {
 }
 
 fn notification() -> Schema {
+    let holds = Schema::object([
+        required("count", Schema::count()),
+        required("notifications", Schema::list(Schema::named("NotificationId")).describe("The first hundred.")),
+    ]);
     Schema::object([
         required("id", Schema::named("NotificationId")),
         required("state", Schema::named("DeliveryState").or_null().describe("Of the delivery that is least far.")),
@@ -205,10 +209,18 @@ fn notification() -> Schema {
         required("expires_at", Schema::named("Time").or_null()),
         required("created_at", Schema::named("Time")),
         required("deliveries", Schema::list(Schema::named("Delivery"))),
+        required("holds", holds.or_null().describe("What left with it, where it is a digest.")),
     ])
 }
 
 fn delivery() -> Schema {
+    let digest = Schema::object([
+        required("category", Schema::named("CategoryKey")),
+        required("due", Schema::named("Time").describe("When it is due, or was.")),
+        required("notification_id", Schema::named("NotificationId").or_null().describe("Once it is closed.")),
+        required("state", Schema::named("DeliveryState").or_null().describe("How the digest stands.")),
+        required("reason", reason().or_null()),
+    ]);
     Schema::object([
         required("id", Schema::named("DeliveryId")),
         required("channel", Schema::named("Channel")),
@@ -224,6 +236,7 @@ fn delivery() -> Schema {
         required("updated_at", Schema::named("Time")),
         required("resent_after_unknown", Schema::count().describe("Attempts after one whose outcome nobody knows.")),
         required("attempts", Schema::list(Schema::named("Attempt"))),
+        required("digest", digest.or_null().describe("The digest that it waits for or left with.")),
     ])
 }
 

@@ -25,12 +25,13 @@ pub(super) fn put() -> Operation {
             Schema::object([optional("default_days", days().default(DEFAULT_DAYS)), optional("by_class", by_class())])
                 .describe(RETENTION),
         ),
+        optional("digest_category", digest_category()),
         optional("locale", locale().default("en")),
         optional("time_zone", time_zone().default("UTC")),
     ]);
     let example = json!({"frequency_cap": {"limit": 20, "window": "P1D"}, "digest_time": "08:00", "digest_weekday": 1,
         "retention": {"default_days": 365, "by_class": {"reminder": 7}},
-        "locale": "en-IN", "time_zone": "Asia/Kolkata"});
+        "digest_category": "BULK_DIGEST", "locale": "en-IN", "time_zone": "Asia/Kolkata"});
     Operation::new("Replace the tenant's settings", Answer::ok("The settings.", Schema::named("Settings")))
         .describe("Replaces all of them: what is left out has its default.")
         .with_body(body, example)
@@ -46,6 +47,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             "retention",
             Schema::object([required("default_days", days()), required("by_class", by_class())]).describe(RETENTION),
         ),
+        required("digest_category", digest_category().or_null()),
         required("locale", locale()),
         required("time_zone", time_zone()),
     ]);
@@ -70,6 +72,13 @@ fn locale() -> Schema {
 
 fn time_zone() -> Schema {
     Schema::named("TimeZone").describe("The zone of recipients who have none.")
+}
+
+fn digest_category() -> Schema {
+    Schema::named("CategoryKey").describe(
+        "The digest, of class `digest`, that collects what a cadence holds of categories that name none. Without one each \
+         leaves by itself.",
+    )
 }
 
 fn weekday() -> Schema {
