@@ -22,7 +22,7 @@ use domain::notification::NotificationRequest;
 use domain::queue::{Publication, Queue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Recipients whose digests one transaction closes.
@@ -108,7 +108,15 @@ impl<Q: Queue + Sync> Digest<Q> {
         }
         let DigestCounts { digests, members, expired, postponed, released, refused, batches, failed_tenants } = counts;
         tracing::info!(
-            digests, members, expired, postponed, released, refused, batches, failed_tenants, "closed what was due"
+            digests,
+            members,
+            expired,
+            postponed,
+            released,
+            refused,
+            batches,
+            failed_tenants,
+            "closed what was due"
         );
         Ok(counts)
     }
@@ -229,15 +237,15 @@ async fn close_all(
     }
     let Created { publications, refused } = create_notifications(transaction, ACTOR, &batch.wanted).await?;
     counts.refused += refused.len();
-    let mut lost: Vec<NotificationId> = Vec::new();
-    for (place, refusal) in &refused {
-        let ClosedDigest { notification, key, .. } = &batch.closed[*place];
+    let lost: HashSet<NotificationId> = refused.iter().map(|(place, _)| batch.closed[*place].notification).collect();
+    // One line for a batch: what is wrong with a category is wrong with all its digests.
+    if let Some((place, refusal)) = refused.first() {
         tracing::warn!(
             tenant_id = %transaction.tenant(),
-            category = key.category.as_str(),
-            "a digest could not be made: {refusal}"
+            category = batch.closed[*place].key.category.as_str(),
+            "{} digests could not be made; the first one: {refusal}",
+            refused.len()
         );
-        lost.push(*notification);
     }
     // Without its digest, each goes by itself.
     if !lost.is_empty() {

@@ -24,21 +24,20 @@ async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: Value) -
 /// A digest template, `BULK_DIGEST`, which collects `ASSIGNED` and `COMMENTED`, and Ada, who wants them daily; on a Tuesday.
 async fn begin(pool: sqlx::PgPool) -> Stage {
     let stage = Stage::begin(pool).await;
+    stage.lift_limits().await;
     move_to(&stage, TUESDAY).await;
     let template = json!({
         "subject": "{{ count }} of news",
         "text": "{% for section in sections %}{{ section.name }} {{ section.count }}: {% for item in section.items %}{{ item.name }},{% endfor %} {% endfor %}{% if more_count > 0 %}and {{ more_count }} more at {{ more_url }}{% endif %}",
     });
     stage.publish(TENANT, "digest", template).await;
-    put_category(&stage, "BULK_DIGEST", json!({"class": "digest", "template": "digest", "quiet_hours_apply": false})).await;
-    for key in ["ASSIGNED", "COMMENTED"] {
-        let body = json!({"class": "transactional", "template": "greeting", "digest_category": "BULK_DIGEST"});
-        put_category(&stage, key, body).await;
-    }
-    put_category(&stage, "ASSIGNED", json!({
-        "class": "transactional", "template": "greeting", "name": "Assignments", "digest_category": "BULK_DIGEST",
-    }))
-    .await;
+    put_category(&stage, "BULK_DIGEST", json!({"class": "digest", "template": "digest", "quiet_hours_apply": false}))
+        .await;
+    let collected = json!({"class": "transactional", "template": "greeting", "digest_category": "BULK_DIGEST"});
+    put_category(&stage, "COMMENTED", collected.clone()).await;
+    let mut named = collected;
+    named["name"] = "Assignments".into();
+    put_category(&stage, "ASSIGNED", named).await;
     put_recipient(&stage, "ada", "Asia/Kolkata", &[]).await;
     prefer(&stage, "ada", "daily").await;
     stage
@@ -75,7 +74,7 @@ async fn mails_after(stage: &Stage, seen: usize) -> Vec<(String, String, String)
         (
             mail.to.as_str().to_owned(),
             mail.subject.as_str().to_owned(),
-            mail.text.as_ref().map(|text| text.to_string()).unwrap_or_default().trim().to_owned(),
+            mail.text.clone().unwrap_or_default().trim().to_owned(),
         )
     };
     stage.mail.asked().iter().skip(seen).map(text).collect()
@@ -84,7 +83,10 @@ async fn mails_after(stage: &Stage, seen: usize) -> Vec<(String, String, String)
 /// The digest that a notification left with.
 async fn digest_of(stage: &Stage, id: &str) -> String {
     let shown = stage.show(id).await;
-    shown["deliveries"][0]["digest"]["notification_id"].as_str().unwrap_or_else(|| panic!("no digest: {shown}")).to_owned()
+    shown["deliveries"][0]["digest"]["notification_id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no digest: {shown}"))
+        .to_owned()
 }
 
 async fn explain(stage: &Stage, id: &str) -> String {

@@ -206,8 +206,7 @@ impl ClaimRow {
 
 /// A stored zone; what is none is UTC.
 pub(super) fn parse_zone(name: &str) -> TimeZoneName {
-    TimeZoneName::parse(name)
-        .unwrap_or_else(|_| TimeZoneName::parse("UTC").expect("every database has UTC"))
+    TimeZoneName::parse(name).unwrap_or_else(|_| TimeZoneName::parse("UTC").expect("every database has UTC"))
 }
 
 /// The invitation of a notification, as `calendar` keeps it.

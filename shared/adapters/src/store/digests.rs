@@ -8,9 +8,7 @@ use super::database::{Database, StoreError, TenantTransaction};
 use crate::ids::new_uuid;
 use domain::decision::DigestTime;
 use domain::delivery::Channel;
-use domain::digest::{
-    DIGEST_GRACE, DigestKey, MAX_ITEM_BYTES, MAX_ITEMS, MAX_MEMBERS, Member, OpenDigest, Standing,
-};
+use domain::digest::{DIGEST_GRACE, DigestKey, MAX_ITEM_BYTES, MAX_ITEMS, MAX_MEMBERS, Member, OpenDigest, Standing};
 use domain::id::{CategoryKey, DeliveryId, NotificationId, RecipientKey, TenantId};
 use domain::preference::Cadence;
 use jiff::Timestamp;

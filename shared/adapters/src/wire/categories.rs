@@ -112,7 +112,8 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
         fields.wrong("digest", "is for categories of class digest");
     }
     if digest_category.is_some() && is_digest {
-        fields.wrong("digest_category", "must not be named by a category of class digest, which is not collected itself");
+        fields
+            .wrong("digest_category", "must not be named by a category of class digest, which is not collected itself");
     }
     let digest = digest.unwrap_or_default();
     let has_recipients = !digest.roles.is_empty() || unmutable_roles.as_ref().is_some_and(|roles| !roles.is_empty());
@@ -145,13 +146,14 @@ pub fn read_category(body: &Value) -> Result<CategoryBody, Problem> {
 /// Reads `{"cadence": "weekly", "roles": ["CAE"], "send_empty": true, "more_url": "https://…"}`.
 fn read_digest(value: &Value, pointer: String) -> Result<DigestRules, Vec<FieldError>> {
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let is_silent = fields.value("cadence").is_none();
     let cadence = fields.named("cadence", Cadence::parse, Cadence::PERIODIC, Cadence::as_str);
     if cadence == Some(Cadence::Immediate) {
         fields.wrong("cadence", "must be hourly, daily or weekly");
     }
     let roles = read_roles(&mut fields, "roles").unwrap_or_default();
     let send_empty = fields.flag("send_empty");
-    if cadence.is_none() && (!roles.is_empty() || send_empty) {
+    if is_silent && (!roles.is_empty() || send_empty) {
         fields.wrong("cadence", "is needed by roles and send_empty");
     }
     let more_url = fields.parsed("more_url", parse_more_url);

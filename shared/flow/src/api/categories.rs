@@ -12,8 +12,7 @@ use domain::queue::Queue;
 use domain::secret::KeyService;
 
 /// What is said where a digest is named that is none.
-pub(super) const NO_DIGEST: &str =
-    "no category of class digest has this key; create it with PUT /v1/categories/{key}";
+pub(super) const NO_DIGEST: &str = "no category of class digest has this key; create it with PUT /v1/categories/{key}";
 
 impl<Q: Queue, K: KeyService> Api<Q, K> {
     pub(super) async fn put_category(&self, request: &Request) -> Answer {

@@ -5,10 +5,14 @@ use sqlx::PgPool;
 
 /// `WEEKLY_DIGEST` of S0: each Monday at 09:00 in the recipient's zone, for CAE and CCO whatever they prefer.
 async fn put_weekly(stage: &Stage) {
-    put_category(stage, "WEEKLY_DIGEST", json!({
-        "class": "digest", "template": "digest", "quiet_hours_apply": false, "unmutable_roles": ["CAE", "CCO"],
-        "digest": {"cadence": "weekly", "roles": ["AUDITOR"]},
-    }))
+    put_category(
+        stage,
+        "WEEKLY_DIGEST",
+        json!({
+            "class": "digest", "template": "digest", "quiet_hours_apply": false, "unmutable_roles": ["CAE", "CCO"],
+            "digest": {"cadence": "weekly", "roles": ["AUDITOR"]},
+        }),
+    )
     .await;
 }
 
@@ -43,7 +47,8 @@ async fn a_mandatory_weekly_digest_reaches_each_holder_of_its_roles_in_the_own_z
     move_to(&stage, "2026-12-29T10:00:00Z").await;
     assert_eq!(stage.close_digests().await.digests, 2);
     assert_eq!(addresses(&stage, 2).await, ["nora@example.org", "vikram@example.org"]);
-    let ends = "SELECT count(*) FROM harkara.digests WHERE period_end_at IN ('2026-12-28T03:30:00Z', '2026-12-28T14:00:00Z')";
+    let ends =
+        "SELECT count(*) FROM harkara.digests WHERE period_end_at IN ('2026-12-28T03:30:00Z', '2026-12-28T14:00:00Z')";
     assert_eq!(stage.count(ends).await, 2);
     move_to(&stage, "2027-01-04T03:30:00Z").await;
     assert_eq!(stage.close_digests().await.digests, 1, "and the next one comes at its time");
@@ -55,7 +60,12 @@ async fn a_mandatory_weekly_digest_reaches_each_holder_of_its_roles_in_the_own_z
 async fn a_round_takes_along_what_was_collected(pool: PgPool) {
     let stage = begin(pool).await;
     put_weekly(&stage).await;
-    put_category(&stage, "REPORTED", json!({"class": "transactional", "template": "greeting", "digest_category": "WEEKLY_DIGEST"})).await;
+    put_category(
+        &stage,
+        "REPORTED",
+        json!({"class": "transactional", "template": "greeting", "digest_category": "WEEKLY_DIGEST"}),
+    )
+    .await;
     for (id, role) in [("vikram", "CAE"), ("asha", "AUDITOR")] {
         put_recipient(&stage, id, "Asia/Kolkata", &[role]).await;
         prefer(&stage, id, "weekly").await;
@@ -96,10 +106,14 @@ async fn clocks_that_change_neither_lose_nor_double_a_day(pool: PgPool) {
     let settings = json!({"digest_time": "02:30"});
     stage.call(TENANT, "PUT /v1/settings", None, "", &settings.to_string()).await;
     put_recipient(&stage, "ben", "Europe/Berlin", &["READER"]).await;
-    put_category(&stage, "DAILY", json!({
-        "class": "digest", "template": "digest", "quiet_hours_apply": false,
-        "digest": {"cadence": "daily", "roles": ["READER"], "send_empty": true},
-    }))
+    put_category(
+        &stage,
+        "DAILY",
+        json!({
+            "class": "digest", "template": "digest", "quiet_hours_apply": false,
+            "digest": {"cadence": "daily", "roles": ["READER"], "send_empty": true},
+        }),
+    )
     .await;
     // 02:30 does not come on 28 March 2027, comes twice on 31 October 2027, and on a leap day like on any other.
     for (before, moments) in [

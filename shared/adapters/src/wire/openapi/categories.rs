@@ -51,7 +51,10 @@ pub(super) fn put() -> Operation {
         optional(
             "digest",
             Schema::object([
-                optional("cadence", periodic().describe("A rhythm of its own; else it leaves when it has collected something.")),
+                optional(
+                    "cadence",
+                    periodic().describe("A rhythm of its own; else it leaves when it has collected something."),
+                ),
                 optional(
                     "roles",
                     Schema::list(Schema::named("Role"))
@@ -60,7 +63,9 @@ pub(super) fn put() -> Operation {
                 ),
                 optional(
                     "send_empty",
-                    Schema::flag().default(false).describe("Whether also with nothing in it; `unmutable_roles` always."),
+                    Schema::flag()
+                        .default(false)
+                        .describe("Whether also with nothing in it; `unmutable_roles` always."),
                 ),
                 optional("more_url", url().describe("Where recipients find what it has no room for.")),
             ])
