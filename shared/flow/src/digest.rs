@@ -312,13 +312,17 @@ fn print_sections(sections: &[Section], period_end: Timestamp, more_url: Option<
         let Section { category, name, count, items } = section;
         json!({"category": category, "name": name, "count": count, "more_count": count - items.len(), "items": items})
     };
-    json!({
+    let mut data = json!({
         "period_end": period_end,
         "count": count,
         "more_count": count - shown,
-        "more_url": more_url,
         "sections": sections.iter().map(print).collect::<Value>(),
-    })
+    });
+    // A template that declares an address takes none that is null.
+    if let Some(url) = more_url {
+        data["more_url"] = url.into();
+    }
+    data
 }
 
 fn has_time(deadline: Instant) -> bool {

@@ -27,6 +27,11 @@ async fn begin(pool: sqlx::PgPool) -> Stage {
     stage.lift_limits().await;
     move_to(&stage, TUESDAY).await;
     let template = json!({
+        "variables": {
+            "count": {"type": "integer", "example": 1}, "more_count": {"type": "integer", "example": 0},
+            "more_url": {"type": "url", "required": false},
+            "sections": {"type": "list", "example": [{"name": "Greetings", "count": 1, "items": [{"name": "Ada"}]}]},
+        },
         "subject": "{{ count }} of news",
         "text": "{% for section in sections %}{{ section.name }} {{ section.count }}: {% for item in section.items %}{{ item.name }},{% endfor %} {% endfor %}{% if more_count > 0 %}and {{ more_count }} more at {{ more_url }}{% endif %}",
     });
