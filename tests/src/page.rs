@@ -1,7 +1,7 @@
 //! Requests for the public pages, as API Gateway hands them over: with a token in the path and no caller.
 
 use crate::contract;
-use crate::doubles::RecordingQueue;
+use crate::doubles::{RecordingBus, RecordingQueue};
 use crate::key_service::ScriptedKeyService;
 use crate::stage::read_printed;
 use flow::api::Api;
@@ -20,7 +20,7 @@ pub struct Page {
 
 /// Asks for a page; `route` is as in API Gateway, such as `GET /v1/unsubscribe/{token}`.
 pub async fn ask_page(
-    api: &Api<RecordingQueue, ScriptedKeyService>,
+    api: &Api<RecordingQueue, ScriptedKeyService, RecordingBus>,
     route: &str,
     token: &str,
     headers: &[(&str, &str)],

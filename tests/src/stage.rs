@@ -16,6 +16,7 @@ use adapters::wire::routes::{Function, Route};
 use adapters::wire::sqs_event::Record;
 use domain::address::EmailAddress;
 use domain::id::TenantId;
+use domain::job::Trigger;
 use domain::link::PublicUrl;
 use flow::api::Api;
 use flow::dead_letter::DeadLetter;
@@ -24,6 +25,7 @@ use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::maintenance::{Maintenance, MaintenanceCounts};
+use flow::job::{Counts, Failure, Frame, Job, RunError};
 use flow::processor::Processor;
 use flow::template_cache::TemplateCache;
 use serde_json::{Value, json};
@@ -43,7 +45,7 @@ pub struct Stage {
     /// `enqueue`.
     pub enqueue: Enqueue<RecordingQueue>,
     /// `api`.
-    pub api: Api<RecordingQueue, ScriptedKeyService>,
+    pub api: Api<RecordingQueue, ScriptedKeyService, RecordingBus>,
     /// `processor`.
     pub processor: Processor<ScriptedMailSender, RecordingQueue, RecordingBus, ScriptedKeyService>,
     /// `dispatcher`.
@@ -114,6 +116,7 @@ impl Stage {
             api: Api {
                 database: api_role,
                 queue: queue.clone(),
+                bus: bus.clone(),
                 keys: link_keys(&key_service),
                 public_url: public_url(),
                 sender: from.clone(),
@@ -300,6 +303,18 @@ impl Stage {
         let response = self.feedback.hear_batch(&records, Instant::now() + Duration::from_secs(30)).await;
         let failing = failing_ids(&serde_json::to_value(&response).expect("prints"));
         failing.iter().map(|id| id.parse().expect("an id of the batch")).collect()
+    }
+
+    /// Does a job's work in the frame of jobs, for as long as `time`.
+    pub async fn run_job<C: Counts, E: Failure>(
+        &self,
+        job: Job,
+        trigger: Trigger,
+        time: Duration,
+        work: impl AsyncFnOnce() -> Result<C, E>,
+    ) -> Result<Value, RunError<E>> {
+        let frame = Frame { database: &self.dispatcher.database, queue: &self.queue };
+        frame.run(job, trigger, Instant::now() + time, work).await
     }
 
     /// Compares with the provider's account, as `feedback` does on its schedule.

@@ -1,6 +1,7 @@
 //! `api`: every route but `POST /v1/notifications`. See `flow::api`.
 
 use adapters::aws::AwsConfig;
+use adapters::bus::EventBridgeBus;
 use adapters::public_url::public_url_from_env;
 use adapters::ses::sender_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
@@ -17,6 +18,7 @@ async fn main() -> Result<(), Error> {
     let flow = &Api {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
+        bus: EventBridgeBus::from_env(aws.clone())?,
         keys: LinkKeys::from_env(aws)?,
         public_url: public_url_from_env()?,
         sender: sender_from_env()?,

@@ -6,6 +6,7 @@ use adapters::clock::instant_of;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::dispatcher::Dispatcher;
+use flow::job::{Frame, Job, read_trigger};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;
@@ -22,9 +23,11 @@ async fn main() -> Result<(), Error> {
         queue: SqsQueue::new(aws.clone(), QueueConfig::with_dlq_from_env()?),
         bus: EventBridgeBus::from_env(aws)?,
     };
+    let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let counts = Box::pin(flow.dispatch_due(instant_of(event.context.deadline(), TIMEOUT))).await?;
-        Ok::<_, Error>(counts.print())
+        let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
+        let work = async || flow.dispatch_due(deadline).await;
+        Ok::<_, Error>(Box::pin(frame.run(Job::Dispatcher, trigger, deadline, work)).await?)
     }))
     .await
 }

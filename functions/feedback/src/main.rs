@@ -1,4 +1,4 @@
-//! `feedback`: what SES tells of mails, from its queue; and a schedule that asks it. See `flow::feedback`.
+//! `feedback`: what SES tells of mails, from its queue; and a job that asks it. See `flow::feedback`.
 
 use adapters::aws::AwsConfig;
 use adapters::bus::EventBridgeBus;
@@ -8,6 +8,7 @@ use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::wire::sqs_event::read_event;
 use flow::feedback::Feedback;
+use flow::job::{Frame, Job, NoQueue, read_trigger};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;
@@ -25,13 +26,15 @@ async fn main() -> Result<(), Error> {
         queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
         bus: EventBridgeBus::from_env(aws)?,
     };
+    let frame = &Frame { database: &flow.database, queue: &NoQueue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let deadline = instant_of(event.context.deadline(), TIMEOUT);
         if event.payload.get("Records").is_none() {
-            return Ok::<_, Error>(Box::pin(flow.reconcile(deadline)).await?.print());
+            let (trigger, work) = (read_trigger(&event.payload), async || flow.reconcile(deadline).await);
+            return Ok(Box::pin(frame.run(Job::Feedback, trigger, deadline, work)).await?);
         }
         let records = read_event(event.payload)?;
-        Ok(serde_json::to_value(Box::pin(flow.hear_batch(&records, deadline)).await)?)
+        Ok::<_, Error>(serde_json::to_value(Box::pin(flow.hear_batch(&records, deadline)).await)?)
     }))
     .await
 }

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use adapters::wire::job_event::RUN_REQUESTED;
 use adapters::wire::routes::{Access, Function, Route, Scope};
+use domain::job::Job;
 use local::issuer::ALL_SCOPES;
 use saphyr::{LoadableYamlNode, ScalarOwned, YamlOwned};
 use serde_json::{Map, Value, json};
@@ -456,6 +458,73 @@ fn every_rule_says_what_becomes_of_an_event_that_cannot_be_handed_over() {
             );
         }
     }
+}
+
+/// The rules of the kind that hand a job's function something, and the permission that each needs.
+fn rules_of<'a>(template: &'a Value, job: Job, member: &str) -> Vec<&'a Value> {
+    let named = |value: &Value| template["Resources"][logical_name(value)]["Properties"]["CodeUri"].clone();
+    let uri = json!(format!("target/lambda/{job}/bootstrap.zip"));
+    let rules: Vec<_> = of_type(template, "AWS::Events::Rule")
+        .into_iter()
+        .filter(|(_, rule)| !rule[member].is_null() && named(&rule["Targets"][0]["Arn"]) == uri)
+        .collect();
+    for (name, rule) in &rules {
+        let function = logical_name(&rule["Targets"][0]["Arn"]);
+        let is_permitted = of_type(template, "AWS::Lambda::Permission").iter().any(|(_, permission)| {
+            permission["SourceArn"]["Fn::GetAtt"] == format!("{name}.Arn")
+                && permission["FunctionName"]["Ref"] == function
+        });
+        assert!(is_permitted, "{name} may not invoke {function}");
+    }
+    rules.into_iter().map(|(_, rule)| rule).collect()
+}
+
+#[test]
+fn each_job_has_its_schedule_a_rule_for_requests_and_a_heartbeat() {
+    let template = template();
+    let mut scheduled = 0;
+    for job in Job::ALL {
+        let schedules = rules_of(&template, *job, "ScheduleExpression");
+        assert_eq!(schedules.len(), 1, "{job} has one schedule");
+        assert_eq!(schedules[0]["ScheduleExpression"], job.rate().to_string(), "domain::job says how often {job} runs");
+        scheduled += 1;
+        let requests = rules_of(&template, *job, "EventPattern");
+        let pattern = json!({
+            "account": [{"Ref": "AWS::AccountId"}], "detail-type": [RUN_REQUESTED], "detail": {"job": [job.as_str()]},
+        });
+        assert!(
+            requests.iter().any(|rule| rule["EventPattern"] == pattern && rule["EventBusName"]["Ref"] == "Bus"),
+            "nobody hands {job} a request for a run"
+        );
+        let function = logical_name(&schedules[0]["Targets"][0]["Arn"]);
+        let logs = logical_name(&template["Resources"][function]["Properties"]["LoggingConfig"]["LogGroup"]);
+        let runs: Vec<&Value> = of_type(&template, "AWS::Logs::MetricFilter")
+            .into_iter()
+            .filter(|(_, filter)| logical_name(&filter["LogGroupName"]) == logs)
+            .filter(|(_, filter)| filter["FilterPattern"] == "{ $.metric = \"job_run_started\" }")
+            .map(|(_, filter)| &filter["MetricTransformations"][0]["MetricName"])
+            .collect();
+        let is_heard = of_type(&template, "AWS::CloudWatch::Alarm").iter().any(|(_, alarm)| {
+            let counts_runs = runs.contains(&&alarm["MetricName"])
+                || (alarm["MetricName"] == "Invocations" && alarm["Dimensions"][0]["Value"]["Ref"] == function);
+            counts_runs
+                && alarm["TreatMissingData"] == "breaching"
+                && alarm["ComparisonOperator"] == "LessThanThreshold"
+        });
+        assert!(is_heard, "nobody hears that {job} has stopped running");
+        for word in ["job_failing", "job_alert_unsent"] {
+            let is_counted = of_type(&template, "AWS::Logs::MetricFilter").iter().any(|(_, filter)| {
+                logical_name(&filter["LogGroupName"]) == logs
+                    && filter["FilterPattern"] == format!("{{ $.metric = \"{word}\" }}")
+            });
+            assert!(is_counted, "nobody counts {word} in the log of {job}");
+        }
+    }
+    let all = of_type(&template, "AWS::Events::Rule")
+        .iter()
+        .filter(|(_, rule)| !rule["ScheduleExpression"].is_null())
+        .count();
+    assert_eq!(all, scheduled, "what a schedule starts is a job of domain::job");
 }
 
 #[test]

@@ -104,6 +104,10 @@ prefixed_id! {
     /// Names one message that ended in the dead-letter queue.
     DeadLetterId, "dl_"
 }
+prefixed_id! {
+    /// Names one execution of a job.
+    JobRunId, "run_"
+}
 
 /// Names a customer organisation, the owner of every row.
 ///
@@ -119,6 +123,9 @@ impl TenantId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
+
+    /// The operator of the deployment, who owns what belongs to nobody else.
+    pub const OPERATOR: Self = Self(Uuid::nil());
 
     /// The UUID, as a row holds it.
     pub const fn as_uuid(self) -> Uuid {

@@ -6,6 +6,7 @@
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again; [`render`], [`template`] and [`message`] are what people read.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
+//! [`job`] is what runs by itself.
 //! [`attachment`] and [`calendar`] are what leaves along with a mail.
 //! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
 
@@ -52,6 +53,8 @@ pub mod page;
 pub mod account;
 
 pub mod queue;
+
+pub mod job;
 
 pub mod event;
 

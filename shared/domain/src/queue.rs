@@ -61,3 +61,21 @@ pub trait Queue {
     /// Hides received messages for longer (or shorter); an entry that was not taken comes back at its own time.
     fn hide(&self, hidden: &[(String, Duration)]) -> impl Future<Output = NotTaken> + Send;
 }
+
+/// The queue of a function that may not send: it takes nothing, and what it does not take the dispatcher publishes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoQueue;
+
+impl Queue for NoQueue {
+    async fn publish(&self, publications: &[Publication]) -> NotTaken {
+        NotTaken((0..publications.len()).collect())
+    }
+
+    async fn bury(&self, dead: &[DeadMessage]) -> NotTaken {
+        NotTaken((0..dead.len()).collect())
+    }
+
+    async fn hide(&self, hidden: &[(String, Duration)]) -> NotTaken {
+        NotTaken((0..hidden.len()).collect())
+    }
+}

@@ -9,6 +9,7 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod health;
+mod jobs;
 mod link_keys;
 mod notifications;
 pub(crate) mod preferences;
@@ -32,6 +33,7 @@ use adapters::wire::limits::with_limit;
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
 use domain::address::EmailAddress;
+use domain::event::EventBus;
 use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
 use domain::secret::KeyService;
@@ -39,11 +41,13 @@ use serde_json::Value;
 use std::fmt::Display;
 
 /// The flow with what it needs.
-pub struct Api<Q, K> {
+pub struct Api<Q, K, B> {
     /// As `harkara_api`.
     pub database: Database,
     /// The deliveries queue.
     pub queue: Q,
+    /// The project's bus.
+    pub bus: B,
     /// What signs the links in mails.
     pub keys: LinkKeys<K>,
     /// Where those links lead.
@@ -54,7 +58,7 @@ pub struct Api<Q, K> {
 
 type Answer = Result<Response, Refused>;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// Answers a request.
     pub async fn answer_request(&self, event: Value, request_id: &str) -> Response {
         let request = match Request::read(event) {
@@ -93,6 +97,9 @@ impl<Q: Queue, K: KeyService> Api<Q, K> {
             Route::CancelNotification => self.cancel_notification(request, request_id).await,
             Route::ListDeadLetters => self.list_dead_letters(request).await,
             Route::RedriveDeadLetters => self.redrive_dead_letters(request, request_id).await,
+            Route::ListJobs => self.list_jobs(request).await,
+            Route::ListJobRuns => self.list_job_runs(request).await,
+            Route::RunJob => self.run_job(request, request_id).await,
             Route::ExplainNotification => self.explain_notification(request).await,
             Route::ListRecipients => self.list_recipients(request).await,
             Route::PutRecipients => self.put_recipients(request, request_id).await,

@@ -7,6 +7,7 @@
 //! A crash between writing and publishing loses a hint: each written row is due again later.
 
 use crate::door::accept_requests;
+use crate::job::Counts;
 use crate::outbox::publish_events;
 use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
@@ -60,16 +61,21 @@ pub struct DispatchCounts {
     pub requests: usize,
     /// Requests of the SQL door that were refused.
     pub requests_refused: usize,
+    /// Whether more was due when the deadline was near.
+    pub leaves_work: bool,
 }
 
-impl DispatchCounts {
-    /// As the function answers.
-    pub fn print(&self) -> Value {
-        let Self { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused } = self;
+impl Counts for DispatchCounts {
+    fn print(&self) -> Value {
+        let Self { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused, .. } = self;
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
             "buried": buried, "events": events, "requests": requests, "requests_refused": requests_refused,
         })
+    }
+
+    fn leaves_work(&self) -> bool {
+        self.leaves_work
     }
 }
 
@@ -114,8 +120,18 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
                 more_events = self.dispatch_events(&mut counts).await?.leaves_more();
             }
         }
-        let DispatchCounts { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused } =
-            counts;
+        counts.leaves_work = more_deliveries || more_events || more_requests;
+        let DispatchCounts {
+            published,
+            not_taken,
+            leases_ended,
+            ended,
+            buried,
+            events,
+            requests,
+            requests_refused,
+            leaves_work,
+        } = counts;
         tracing::info!(
             published,
             not_taken,
@@ -125,6 +141,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             events,
             requests,
             requests_refused,
+            leaves_work,
             "dispatched what was due"
         );
         while has_time(deadline) && seal_audit(&self.database).await {}

@@ -15,6 +15,7 @@
 //! What no event ever said: a schedule compares the addresses that SES does not deliver to, and reads the rate that the
 //! account may send at.
 
+use crate::job::{Counts, Failure};
 use crate::outbox::tell_until;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::feedback::{
@@ -85,14 +86,17 @@ pub struct ReconcileCounts {
     pub is_complete: bool,
 }
 
-impl ReconcileCounts {
-    /// As the function answers.
-    pub fn print(&self) -> Value {
+impl Counts for ReconcileCounts {
+    fn print(&self) -> Value {
         let Self { sends_per_second, listed, added, removed, is_complete } = self;
         json!({
             "sends_per_second": sends_per_second, "listed": listed, "added": added, "removed": removed,
             "is_complete": is_complete,
         })
+    }
+
+    fn leaves_work(&self) -> bool {
+        !self.is_complete
     }
 }
 
@@ -119,6 +123,15 @@ impl std::error::Error for ReconcileError {
         match self {
             Self::Store(error) => Some(error),
             Self::Provider(_) => None,
+        }
+    }
+}
+
+impl Failure for ReconcileError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Provider(_) => "provider_failed",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The use cases, one module for each function, of the same name: parse, decide, write.
+//! The use cases, one module for each function, of the same name: parse, decide, write. [`job`] is the frame of those that
+//! a schedule starts.
 //!
 //! Knows `domain`, which decides, and `adapters`, which do. The functions know `flow` and hand it their events.
 
@@ -19,6 +20,8 @@ pub mod maintenance;
 pub mod api;
 
 pub mod migrate;
+
+pub mod job;
 
 mod creation;
 mod door;

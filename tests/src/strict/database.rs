@@ -72,15 +72,18 @@ pub(super) async fn url_of_role(admin: &PgPool, role: &str) -> Url {
     url
 }
 
-/// Seconds until the next thing falls due in the database: a delivery, or an event for the dispatcher. `None` where
-/// nothing is open.
+/// Seconds until the next thing falls due in the database: a delivery, or an event for the dispatcher, and the dispatcher
+/// may look at it: one that died holds its lease for a while. `None` where nothing is open.
 pub(super) async fn next_due(admin: &PgPool) -> Option<f64> {
     sqlx::query_scalar(
-        "SELECT min(extract(epoch FROM due - now()))::double precision
+        "SELECT extract(epoch FROM greatest(min(due), (SELECT max(lease_ends_at) FROM harkara.job_runs
+                                                       WHERE job = 'dispatcher' AND finished_at IS NULL))
+                                   - harkara.now())::double precision
          FROM (SELECT due_at AS due FROM harkara.deliveries WHERE due_at IS NOT NULL
-               UNION ALL SELECT created_at + interval '10 seconds' FROM harkara.events) waiting",
+               UNION ALL SELECT created_at + interval '10 seconds' FROM harkara.events) waiting
+         HAVING count(*) > 0",
     )
-    .fetch_one(admin)
+    .fetch_optional(admin)
     .await
     .expect("counted")
 }
@@ -89,7 +92,7 @@ pub(super) async fn next_due(admin: &PgPool) -> Option<f64> {
 pub(super) async fn describe_open(admin: &PgPool) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT format('%s is %s (%s), attempt %s of %s, due in %s', delivery_id, state, reason, attempt_count,
-                       max_attempts, due_at - now())
+                       max_attempts, due_at - harkara.now())
          FROM harkara.deliveries WHERE due_at IS NOT NULL
          UNION ALL
          SELECT format('event %s waits', detail_type) FROM harkara.events",

@@ -32,7 +32,7 @@ use super::points::{Arrival, Points, Strike};
 use super::sandboxes::Sandboxes;
 use super::sqs::{QueueSetup, Sqs};
 use crate::contract;
-use crate::doubles::RecordingQueue;
+use crate::doubles::{RecordingBus, RecordingQueue};
 use crate::exchange::Exchange;
 use crate::key_service::ScriptedKeyService;
 use crate::privacy::find_personal_forms;
@@ -592,6 +592,7 @@ async fn furnish(admin: &PgPool) {
     let api = Api {
         database: database_as(admin, "harkara_api"),
         queue: RecordingQueue::default(),
+        bus: RecordingBus::default(),
         keys: LinkKeys::new(Arc::new(Envelope::new(ScriptedKeyService::default()))),
         public_url: PublicUrl::parse(PUBLIC_URL).expect("a URL"),
         sender: EmailAddress::parse("sender@harkara.test").expect("an address"),

@@ -202,6 +202,7 @@ async fn a_suspended_tenants_links_hold(pool: PgPool) {
     let cold = Api {
         database: stage.api.database.clone(),
         queue: stage.queue.clone(),
+        bus: stage.bus.clone(),
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),
@@ -427,6 +428,7 @@ async fn while_the_key_service_is_out_a_page_asks_for_patience(pool: PgPool) {
     let cold = Api {
         database: stage.api.database.clone(),
         queue: stage.queue.clone(),
+        bus: stage.bus.clone(),
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),

@@ -11,6 +11,7 @@ mod digest;
 mod dispatcher;
 mod enqueue;
 mod feedback;
+mod jobs;
 mod limits;
 mod link_keys;
 mod links;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::process::Stdio;
 use std::sync::Arc;
-use tests::{RecordingQueue, ScriptedKeyService, Stage, TENANT, ask_page};
+use tests::{RecordingBus, RecordingQueue, ScriptedKeyService, Stage, TENANT, ask_page};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -24,7 +24,7 @@ use tokio::process::Command;
 /// More than a form of the pages.
 const MAX_BODY: usize = 1024 * 1024;
 
-type TestApi = Api<RecordingQueue, ScriptedKeyService>;
+type TestApi = Api<RecordingQueue, ScriptedKeyService, RecordingBus>;
 
 /// What API Gateway does: finds the route, and hands over what was asked.
 async fn hand_over(State(api): State<Arc<TestApi>>, request: Request) -> Response<Body> {
@@ -95,6 +95,7 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
     let api = Api {
         database: stage.api.database.clone(),
         queue: stage.queue.clone(),
+        bus: stage.bus.clone(),
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),

@@ -336,6 +336,24 @@ pub enum StoreError {
     Failed(sqlx::Error),
 }
 
+impl StoreError {
+    /// What it is, for programs and rows: nothing that a server has said.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "database_unavailable",
+            Self::Busy(_) => "database_busy",
+            Self::Conflict(_) => "database_conflict",
+            Self::TenantInactive => "tenant_inactive",
+            Self::QuotaUsedUp => "quota_used_up",
+            Self::Secret(_) => "secret_unreadable",
+            Self::Url => "database_url_unreadable",
+            Self::Corrupt(_) => "row_unreadable",
+            Self::Migration(_) => "migration_failed",
+            Self::Failed(_) => "statement_refused",
+        }
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -20,6 +20,7 @@ pub mod due_deliveries;
 pub mod enqueue;
 pub mod feedback;
 pub mod idempotency;
+pub mod job_runs;
 pub mod keys;
 pub mod limits;
 pub mod migrations;

@@ -12,6 +12,9 @@ pub mod consents;
 pub mod fields;
 pub mod form;
 pub mod http;
+pub mod job_event;
+#[cfg(feature = "services")]
+pub mod jobs;
 #[cfg(feature = "services")]
 pub mod limits;
 pub mod notification_request;

@@ -20,6 +20,7 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod health;
+mod jobs;
 mod link_keys;
 mod links;
 mod notifications;
@@ -136,6 +137,9 @@ fn describe(route: Route) -> Operation {
         Route::CancelNotification => notifications::cancel(),
         Route::ListDeadLetters => dead_letters::list(),
         Route::RedriveDeadLetters => dead_letters::redrive(),
+        Route::ListJobs => jobs::list(),
+        Route::ListJobRuns => jobs::list_runs(),
+        Route::RunJob => jobs::run(),
         Route::ListSuppressions => suppressions::list(),
         Route::GetSuppression => suppressions::get(),
         Route::PutSuppression => suppressions::put(),
@@ -190,6 +194,7 @@ pub fn document() -> Value {
         notifications::schemas(),
         attachments::schemas(),
         dead_letters::schemas(),
+        jobs::schemas(),
         suppressions::schemas(),
         recipients::schemas(),
         categories::schemas(),

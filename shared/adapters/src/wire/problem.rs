@@ -84,6 +84,16 @@ impl Problem {
         )
     }
 
+    /// 403: it is the operator's.
+    pub fn operator_only() -> Self {
+        Self::new(
+            403,
+            "operator_only",
+            "Only the operator may do this",
+            "the jobs are those of the whole deployment; ask its operator, whose tokens name the tenant with the nil id",
+        )
+    }
+
     /// 404: nothing is there, or nothing of this tenant.
     pub fn not_found(what: &str) -> Self {
         Self::new(404, "not_found", "There is no such thing", format!("this tenant has no such {what}"))

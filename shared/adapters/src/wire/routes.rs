@@ -15,15 +15,18 @@ pub enum Scope {
     NotificationsRead,
     /// `manage`: everything that people manage.
     Manage,
+    /// `jobs:run`: to ask for runs of jobs.
+    JobsRun,
     /// `self`: a recipient's own token. It reaches nobody else, whatever other scopes it names.
     OwnRecipient,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: &[Self] = &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage, Self::OwnRecipient];
+    pub const ALL: &[Self] =
+        &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage, Self::JobsRun, Self::OwnRecipient];
     /// The scopes of a tenant's own programs and people, of which every token has at least one.
-    pub const OF_TENANT: &[Self] = &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage];
+    pub const OF_TENANT: &[Self] = &[Self::NotificationsWrite, Self::NotificationsRead, Self::Manage, Self::JobsRun];
 
     /// The scope's name.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Scope {
             Self::NotificationsWrite => "notifications:write",
             Self::NotificationsRead => "notifications:read",
             Self::Manage => "manage",
+            Self::JobsRun => "jobs:run",
             Self::OwnRecipient => "self",
         }
     }
@@ -133,6 +137,8 @@ const READ: Access = Access::Scopes(&[Scope::NotificationsRead]);
 const ANY: Access = Access::Scopes(Scope::ALL);
 const READ_OR_SELF: Access = Access::Scopes(&[Scope::NotificationsRead, Scope::OwnRecipient]);
 const MANAGE: Access = Access::Scopes(&[Scope::Manage]);
+const READ_OR_MANAGE: Access = Access::Scopes(&[Scope::NotificationsRead, Scope::Manage]);
+const RUN: Access = Access::Scopes(&[Scope::JobsRun]);
 const MANAGE_OR_SELF: Access = Access::Scopes(&[Scope::Manage, Scope::OwnRecipient]);
 
 route_table! {
@@ -152,6 +158,13 @@ route_table! {
     ListDeadLetters = GET "/v1/dead-letters" ["category", "reason", "from", "to", "after", "page_size"], Api, MANAGE;
     /// Gives dead letters another life.
     RedriveDeadLetters = POST "/v1/dead-letters/redrive", Api, MANAGE;
+
+    /// Shows how each job stands.
+    ListJobs = GET "/v1/jobs", Api, READ_OR_MANAGE;
+    /// Lists a job's runs.
+    ListJobRuns = GET "/v1/jobs/{name}/runs" ["after", "page_size"], Api, READ_OR_MANAGE;
+    /// Asks for a run of a job.
+    RunJob = POST "/v1/jobs/{name}/run", Api, RUN;
 
     /// Lists the addresses that the tenant's mail leaves alone.
     ListSuppressions = GET "/v1/suppressions" ["reason", "source", "after", "page_size"], Api, MANAGE;

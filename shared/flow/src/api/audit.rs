@@ -10,6 +10,7 @@ use adapters::wire::audit::{change_cursor, print_change, print_check, read_opera
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Query, parse_number};
 use adapters::wire::views::print_found;
+use domain::event::EventBus;
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -17,7 +18,7 @@ use domain::secret::KeyService;
 /// Blocks that one request verifies; it stops earlier where they hold many rows.
 const VERIFIED_BLOCKS: i32 = 1000;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// A page of the tenant's changes, newest first.
     pub(super) async fn list_changes(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);

@@ -7,6 +7,7 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
 use adapters::wire::{categories as bodies, views};
+use domain::event::EventBus;
 use domain::id::CategoryKey;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -14,7 +15,7 @@ use domain::secret::KeyService;
 /// What is said where a digest is named that is none.
 pub(super) const NO_DIGEST: &str = "no category of class digest has this key; create it with PUT /v1/categories/{key}";
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn put_category(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "category", CategoryKey::parse)?;
         let body = bodies::read_category(&request.json()?)?;

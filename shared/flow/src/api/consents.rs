@@ -9,10 +9,11 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
+use domain::event::EventBus;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn add_consent(&self, request: &Request, request_id: &str) -> Answer {
         let body = request.json()?;
         // A body that cannot be read is refused before its key is taken.

@@ -7,6 +7,7 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
+use domain::event::EventBus;
 use domain::id::{CategoryKey, DeadLetterId};
 use domain::moment::parse_timestamp;
 use domain::queue::{Publication, Queue};
@@ -21,7 +22,7 @@ const REDRIVE_IDS: usize = 1000;
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 64;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn list_dead_letters(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
         let filter = DeadLetterFilter {

@@ -7,11 +7,12 @@ use adapters::wire::fields::Fields;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
+use domain::event::EventBus;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::json;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// The tenant's keys, without their secrets.
     pub(super) async fn list_link_keys(&self, request: &Request) -> Answer {
         Query::of(&request.query).finish()?;

@@ -9,13 +9,14 @@ use adapters::wire::pages::{Cursor, Page, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::delivery::DeliveryState;
+use domain::event::EventBus;
 use domain::id::{CategoryKey, NotificationId, RecipientKey};
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::json;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn list_notifications(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
         let filter = NotificationFilter {

@@ -12,13 +12,14 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::preferences::{HeldPreference, print_preferences, read_preferences};
 use adapters::wire::problem::Problem;
 use domain::delivery::Channel;
+use domain::event::EventBus;
 use domain::preference::StatedWish;
 use domain::preference::{Preference, resolve_preference};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use std::collections::BTreeSet;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn get_preferences(&self, request: &Request) -> Answer {
         let mut transaction = self.begin(request).await?;
         let recipient = find_recipient(&mut transaction, request).await?;

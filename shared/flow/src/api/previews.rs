@@ -21,6 +21,7 @@ use domain::address::EmailAddress;
 use domain::attachment::Attachment;
 use domain::calendar::InvitationFacts;
 use domain::category::Class;
+use domain::event::EventBus;
 use domain::id::{DeliveryId, NotificationId, TemplateKey, TenantId};
 use domain::link::{LinkToken, SubjectId};
 use domain::message::{Message, Reader, Subject, make_message, make_short_text};
@@ -52,7 +53,7 @@ struct Chosen {
     variables: Variables,
 }
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// Renders a template as it would be sent, and says what is questionable about it.
     pub(super) async fn preview_template(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "template", TemplateKey::parse)?;

@@ -8,12 +8,13 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::{recipients as bodies, views};
+use domain::event::EventBus;
 use domain::id::RecipientKey;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn put_recipient(&self, request: &Request) -> Answer {
         let key = parameter(request, "id", "recipient", RecipientKey::parse)?;
         let body = bodies::read_recipient(&request.json()?)?;

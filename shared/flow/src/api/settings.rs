@@ -8,10 +8,11 @@ use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::problem::Problem;
 use adapters::wire::settings::{print_settings, read_settings};
+use domain::event::EventBus;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn get_settings(&self, request: &Request) -> Answer {
         let mut transaction = self.begin(request).await?;
         let settings = store::read_settings(&mut transaction).await?;

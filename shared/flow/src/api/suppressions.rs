@@ -11,11 +11,12 @@ use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
 use adapters::wire::suppressions::{print_listing, print_suppression, read_address, suppression_cursor};
 use adapters::wire::views::print_page;
+use domain::event::EventBus;
 use domain::feedback::SuppressionReason;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// `GET /v1/suppressions`: the tenant's own. The provider's list is not the tenant's to read.
     pub(super) async fn list_suppressions(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);

@@ -9,6 +9,7 @@ use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Query, parse_number};
 use adapters::wire::problem::Problem;
 use adapters::wire::{templates as bodies, views};
+use domain::event::EventBus;
 use domain::id::TemplateKey;
 use domain::queue::Queue;
 use domain::render::TemplateSource;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// Replaces the draft. What is sent stays as it is until the draft is published.
     pub(super) async fn put_template(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "template", TemplateKey::parse)?;

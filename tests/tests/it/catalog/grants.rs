@@ -103,6 +103,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker digests: INSERT, SELECT",
         "harkara_worker events: DELETE, INSERT, SELECT",
         "harkara_worker idempotency_keys: SELECT",
+        "harkara_worker job_runs: INSERT, SELECT, UPDATE",
         "harkara_worker link_keys: INSERT, SELECT",
         "harkara_worker notifications: INSERT, SELECT",
         "harkara_worker preferences: SELECT",

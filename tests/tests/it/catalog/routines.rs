@@ -27,7 +27,7 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
             "harkara_api",
             "accept_notifications address_lock address_subject audit_genesis audit_sealed_to clock count_accepted current_actor \
              current_tenant describe_delivery enter_recipient enter_tenant erase_recipient hash_audit_block \
-             hash_audit_row keep_attachments listed_since may_become now read_enqueue_context sees_all_recipients set_tenant take_request \
+             hash_audit_row keep_attachments listed_since may_become now read_enqueue_context read_job_runs sees_all_recipients set_tenant take_request \
              verify_audit visible_recipients",
         ),
         ("harkara_domain", "cancel cancel enqueue"),
@@ -37,6 +37,8 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
              describe_delivery enter_tenant keep_attachments keep_months keep_retention may_become new_id now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
             "accept_notifications address_lock address_subject admit_sends clock current_actor current_tenant \
              describe_delivery enter_tenant may_become new_id now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots try_digest_lock visible_recipients",
+            "accept_notifications address_lock address_subject admit_sends begin_job_run clock current_actor current_tenant \
+             describe_delivery end_job_run enter_tenant lock_job may_become new_id note_job_alert now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
         ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));

@@ -149,6 +149,11 @@ const ROWS: &[(&str, &str)] = &[
         "digest_rounds",
         "INSERT INTO harkara.digest_rounds (tenant_id, category_key, time_zone, basis, due_at)
          VALUES ($1::uuid, 'greeting', 'UTC', '', now())",
+    // The operator's, in the product.
+    (
+        "job_runs",
+        "INSERT INTO harkara.job_runs (tenant_id, run_id, job, cause, started_at, lease_ends_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'dispatcher', 'schedule', now(), now())",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
@@ -165,6 +170,7 @@ const ROWS: &[(&str, &str)] = &[
 const WORKERS_ALONE: &[&str] = &["breakers", "door_requests", "door_roles", "send_pace", "send_slots"];
 /// The tables that only the worker's role reads.
 const WORKERS_ALONE: &[&str] = &["breakers", "digest_rounds", "send_pace", "send_slots"];
+const WORKERS_ALONE: &[&str] = &["breakers", "job_runs", "send_pace", "send_slots"];
 
 /// Every change that the API's role may make to a row that is there, made to the other tenant's rows.
 const CHANGES: &[&str] = &[

@@ -9,6 +9,7 @@ use domain::category::{
 };
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::feedback::{Feedback, SuppressionReason};
+use domain::job::{RunOutcome, Trigger};
 use domain::preference::Cadence;
 use domain::template::Kind;
 use sqlx::PgPool;
@@ -44,6 +45,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
     let mut all_channels = words(Channel::ALL, Channel::as_str);
     all_channels.insert("*".to_owned());
     let text = |list: &[&str]| -> Words { list.iter().map(|word| (*word).to_owned()).collect() };
+    let requested = Trigger::Request { run: None, by: None };
     let expected = BTreeMap::from([
         ("attempts.feedback_is_known", words(Feedback::ALL, Feedback::as_str)),
         ("attempts.outcome_is_known", words(AttemptOutcome::ALL, AttemptOutcome::as_str)),
@@ -58,6 +60,11 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),
         ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("digest_entries.cadence_is_known", words(Cadence::ALL, Cadence::as_str)),
+        (
+            "job_runs.cause_is_known",
+            [Trigger::Schedule, requested].iter().map(|trigger| trigger.as_str().to_owned()).collect(),
+        ),
+        ("job_runs.run_outcome_is_known", words(RunOutcome::ALL, RunOutcome::as_str)),
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
         ("preferences.cadence_is_known", words(Cadence::ALL, Cadence::as_str)),
         ("preferences.channel_is_known", all_channels),

@@ -2,6 +2,7 @@
 
 use crate::links::{sign, subject_of};
 use adapters::wire::routes::Route;
+use domain::id::TenantId;
 use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use tests::contract::operation;
@@ -61,6 +62,12 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             let shown = stage.ask(&Ask::of(Route::GetNotification, tenant).with_parameter("id", &id)).await;
             let delivery = shown.body["deliveries"][0]["id"].as_str().expect("a delivery").to_owned();
             Prepared::of(by_id(&delivery), &[&delivery])
+        }
+        Route::ListJobs => Prepared::of(ask, &[]),
+        Route::ListJobRuns => Prepared::of(ask.with_parameter("name", "dispatcher"), &[]),
+        Route::RunJob => {
+            let operator = TenantId::OPERATOR.to_string();
+            Prepared::of(ask.with_parameter("name", "dispatcher").with_claim("tenant_id", &operator), &[])
         }
         Route::ListDeadLetters => {
             let id = bury(stage, tenant).await;

@@ -42,6 +42,7 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
         ("suppressions", "address") => (Schema::named("Address"), "The address."),
         ("unsubscribe" | "preference-center", "token") => (Schema::text(), "What the link has."),
         ("deliveries", "id") => (Schema::named("DeliveryId"), "The delivery."),
+        ("jobs", "name") => (super::jobs::name(), "The job."),
         ("templates", "version") => (Schema::ordinal(), "The version."),
         ("templates", "key") => (Schema::named("TemplateKey"), "The template."),
         _ => unreachable!("{route} has a parameter {name} that nobody has described"),

@@ -1,7 +1,7 @@
 //! The single values that requests and answers are made of. Each says what its parser in `domain` takes.
 
 use super::schema::Schema;
-use domain::id::{AttemptId, DeadLetterId, DeliveryId, NotificationId};
+use domain::id::{AttemptId, DeadLetterId, DeliveryId, JobRunId, NotificationId};
 
 /// The components, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
@@ -18,6 +18,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("DeliveryId", id(DeliveryId::PREFIX).describe("The id of a delivery: one notification on one channel.")),
         ("AttemptId", id(AttemptId::PREFIX).describe("The id of an attempt: one call of the provider.")),
         ("DeadLetterId", id(DeadLetterId::PREFIX).describe("The id of a dead letter.")),
+        ("JobRunId", id(JobRunId::PREFIX).describe("The id of a run of a job.")),
         ("RecipientId", key("auditor-7").describe("Names a recipient within the tenant. The tenant chooses it.")),
         ("CategoryKey", key("OBSERVATION_ASSIGNED").describe("Names a category within the tenant.")),
         ("TemplateKey", key("observation_assigned").describe("Names a template within the tenant.")),

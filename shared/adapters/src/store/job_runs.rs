@@ -1,0 +1,265 @@
+//! Runs of jobs: begun and ended by whatever runs them, shown by `api`.
+//!
+//! Each of begin and end is one statement, and a transaction of its own: between them lies the work, and no lock.
+
+use super::database::{Database, StoreError, TenantTransaction};
+use crate::wire::pages::Page;
+use domain::event::Event;
+use domain::id::{JobRunId, TenantId};
+use domain::job::{Job, RunOutcome, Trigger};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::Value;
+use std::time::Duration;
+
+/// A run that failed or was found dead, and how that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedRun {
+    /// Which.
+    pub id: JobRunId,
+    /// Failures in a row, with it.
+    pub failure_count: u32,
+    /// Whether people were told of that row of failures.
+    pub is_alerted: bool,
+}
+
+/// Whether a run may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It has begun; the run before it was found dead, or not.
+    Started(Option<FailedRun>),
+    /// Another run is at work.
+    Overlapped,
+    /// The request that asks for it has had its run.
+    Repeated,
+}
+
+/// How a run that could be heard ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// With its work done, or as much of it as there was time for.
+    Succeeded {
+        /// What it did, as the flow prints it.
+        counts: &'a Value,
+        /// Whether it stopped at its deadline.
+        leaves_work: bool,
+    },
+    /// With an error.
+    Failed {
+        /// Which, by its code.
+        error_code: &'static str,
+    },
+}
+
+/// A row of failures that people are to be told of.
+#[derive(Clone, Debug)]
+pub struct RowOfFailures {
+    /// How many runs.
+    pub failure_count: i32,
+    /// When the first of them began.
+    pub failing_since_at: Timestamp,
+    /// What the last one ended with; `None` where it died.
+    pub error_code: Option<String>,
+}
+
+/// A run as people see it.
+#[derive(Clone, Debug)]
+pub struct JobRunView {
+    /// Its id.
+    pub id: JobRunId,
+    /// The job.
+    pub job: String,
+    /// What led to it: `schedule` or `request`.
+    pub cause: String,
+    /// Who asked for it; shown to the operator only.
+    pub requested_by: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; of one that died, when its time was up.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended; `None` while it is at work.
+    pub outcome: Option<RunOutcome>,
+    /// What it failed with.
+    pub error_code: Option<String>,
+    /// What it did.
+    pub counts: Option<Value>,
+    /// Whether it stopped at its deadline with work left.
+    pub leaves_work: Option<bool>,
+    /// Failures in a row up to it.
+    pub failure_count: i32,
+}
+
+/// Begins a run for the time that is left to it, unless another one is at work.
+pub async fn begin_job_run(
+    database: &Database,
+    tenant: TenantId,
+    job: Job,
+    id: JobRunId,
+    trigger: &Trigger,
+    lease: Duration,
+) -> Result<Begun, StoreError> {
+    let requested_by = match trigger {
+        Trigger::Schedule => None,
+        Trigger::Request { by, .. } => by.as_deref(),
+    };
+    let mut connection = database.connection().await?;
+    let row = sqlx::query!(
+        r#"SELECT answer AS "answer!", dead_run_id, failure_count, is_alerted
+           FROM harkara.begin_job_run($1, $2, $3, $4, $5, $6)"#,
+        tenant.as_uuid(),
+        job.as_str(),
+        id.as_uuid(),
+        trigger.as_str(),
+        requested_by,
+        i64::try_from(lease.as_millis()).unwrap_or(i64::MAX),
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    connection.give_back();
+    match row.answer.as_str() {
+        "started" => {
+            let dead = match (row.dead_run_id, row.failure_count, row.is_alerted) {
+                (Some(id), Some(count), Some(is_alerted)) => {
+                    Some(read_failed(JobRunId::from_uuid(id), count, is_alerted)?)
+                }
+                _ => None,
+            };
+            Ok(Begun::Started(dead))
+        }
+        "overlapped" => Ok(Begun::Overlapped),
+        "repeated" => Ok(Begun::Repeated),
+        _ => Err(StoreError::Corrupt("answer of begin_job_run")),
+    }
+}
+
+/// Ends a run. `None` where it succeeded, or where it was taken for dead meanwhile.
+pub async fn end_job_run(
+    database: &Database,
+    tenant: TenantId,
+    job: Job,
+    id: JobRunId,
+    ending: Ending<'_>,
+) -> Result<Option<FailedRun>, StoreError> {
+    let (outcome, error_code, counts, leaves_work) = match ending {
+        Ending::Succeeded { counts, leaves_work } => (RunOutcome::Succeeded, None, Some(counts), Some(leaves_work)),
+        Ending::Failed { error_code } => (RunOutcome::Failed, Some(error_code), None, None),
+    };
+    let mut connection = database.connection().await?;
+    let row = sqlx::query!(
+        r#"SELECT failure_count AS "failure_count!", is_alerted AS "is_alerted!"
+           FROM harkara.end_job_run($1, $2, $3, $4, $5, $6, $7)"#,
+        tenant.as_uuid(),
+        job.as_str(),
+        id.as_uuid(),
+        outcome.as_str(),
+        error_code,
+        counts,
+        leaves_work,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    connection.give_back();
+    let failed = row.filter(|_| outcome != RunOutcome::Succeeded);
+    failed.map(|row| read_failed(id, row.failure_count, row.is_alerted)).transpose()
+}
+
+/// Notes that people are told of the row of failures that a run belongs to, with its event. `None` where somebody else has.
+pub async fn note_job_alert(
+    transaction: &mut TenantTransaction,
+    job: Job,
+    id: JobRunId,
+) -> Result<Option<RowOfFailures>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT failure_count AS "failure_count!", failing_since_at AS "failing_since_at!: jiff_sqlx::Timestamp",
+                  error_code
+           FROM harkara.note_job_alert($1, $2, $3)"#,
+        transaction.tenant.as_uuid(),
+        job.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    Ok(row.map(|row| RowOfFailures {
+        failure_count: row.failure_count,
+        failing_since_at: row.failing_since_at.to_jiff(),
+        error_code: row.error_code,
+    }))
+}
+
+/// The newest run of each of the jobs that has had any, with the database's time.
+pub async fn read_last_job_runs(
+    transaction: &mut TenantTransaction,
+    jobs: &[Job],
+) -> Result<(Timestamp, Vec<JobRunView>), StoreError> {
+    let now = sqlx::query_scalar!(r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp""#)
+        .fetch_one(&mut *transaction.connection)
+        .await?;
+    Ok((now.to_jiff(), select_runs(transaction, jobs, &Page { after: None, size: 0 }).await?))
+}
+
+/// A page of a job's runs, the newest first, and one more where there is another page.
+pub async fn list_job_runs(
+    transaction: &mut TenantTransaction,
+    job: Job,
+    page: &Page,
+) -> Result<Vec<JobRunView>, StoreError> {
+    select_runs(transaction, &[job], page).await
+}
+
+/// Puts the event that asks for a run into the outbox.
+pub async fn request_job_run(transaction: &mut TenantTransaction, event: &Event) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO harkara.events (tenant_id, event_id, detail_type, detail) VALUES ($1, $2, $3, $4)",
+        transaction.tenant.as_uuid(),
+        event.id.as_uuid(),
+        event.detail_type,
+        event.detail,
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}
+
+async fn select_runs(
+    transaction: &mut TenantTransaction,
+    jobs: &[Job],
+    page: &Page,
+) -> Result<Vec<JobRunView>, StoreError> {
+    let names: Vec<_> = jobs.iter().map(|job| job.as_str().to_owned()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT job AS "job!", run_id AS "run_id!", cause AS "cause!", requested_by,
+                  started_at AS "started_at!: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp",
+                  outcome, error_code, counts, leaves_work, failure_count AS "failure_count!"
+           FROM harkara.read_job_runs($1, $2, $3, $4)"#,
+        &names,
+        page.after.map(|after| after.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        page.after.map(|after| after.id),
+        i64::from(page.size) + 1,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let run = rows.into_iter().map(|row| {
+        let outcome = row.outcome.as_deref();
+        Ok(JobRunView {
+            id: JobRunId::from_uuid(row.run_id),
+            job: row.job,
+            cause: row.cause,
+            requested_by: row.requested_by,
+            started_at: row.started_at.to_jiff(),
+            finished_at: row.finished_at.map(|at| at.to_jiff()),
+            outcome: outcome
+                .map(|text| RunOutcome::parse(text).ok_or(StoreError::Corrupt("outcome of a run")))
+                .transpose()?,
+            error_code: row.error_code,
+            counts: row.counts,
+            leaves_work: row.leaves_work,
+            failure_count: row.failure_count,
+        })
+    });
+    run.collect()
+}
+
+fn read_failed(id: JobRunId, failure_count: i32, is_alerted: bool) -> Result<FailedRun, StoreError> {
+    let failure_count = u32::try_from(failure_count).map_err(|_| StoreError::Corrupt("count of failures"))?;
+    Ok(FailedRun { id, failure_count, is_alerted })
+}

@@ -1,0 +1,57 @@
+//! Jobs and their runs as callers read them.
+
+use crate::store::job_runs::JobRunView;
+use domain::job::{Job, judge_punctuality};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// A job and how it stands; `last` is its newest run. Of one that has never run nobody knows since when it is due.
+pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
+    let stands = last.map(|run| judge_punctuality(job, run.started_at, now));
+    json!({
+        "name": job.as_str(),
+        "description": job.description(),
+        "schedule": job.rate().to_string(),
+        "catch_up": job.catch_up(),
+        "status": last.map_or("never_run", print_status),
+        "last_run": last.map(print_job_run),
+        "failure_count": last.map_or(0, |run| run.failure_count),
+        "next_due_at": stands.map(|stands| stands.next_due_at),
+        "lag_seconds": stands.map(|stands| stands.lag_seconds),
+        "is_late": stands.is_some_and(|stands| stands.is_late),
+    })
+}
+
+/// A run.
+pub fn print_job_run(view: &JobRunView) -> Value {
+    let JobRunView {
+        id,
+        job,
+        cause,
+        requested_by,
+        started_at,
+        finished_at,
+        outcome: _,
+        error_code,
+        counts,
+        leaves_work,
+        failure_count,
+    } = view;
+    json!({
+        "id": id.to_string(),
+        "job": job,
+        "cause": cause,
+        "requested_by": requested_by,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "status": print_status(view),
+        "error": error_code,
+        "counts": counts,
+        "leaves_work": leaves_work,
+        "failure_count": failure_count,
+    })
+}
+
+fn print_status(view: &JobRunView) -> &'static str {
+    view.outcome.map_or("running", |outcome| outcome.as_str())
+}

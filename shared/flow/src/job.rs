@@ -1,0 +1,218 @@
+//! The frame in which every scheduled function does its work: who runs, for how long, and how it ended.
+//!
+//! The cast: `store::job_runs` keeps a row for each run, with a lease until the function's own deadline; a flow does the
+//! work, between two short statements and outside any transaction. Whoever comes while another one holds the lease does
+//! nothing. A run that ends without a word, because its sandbox was killed, is found dead by the next one after its lease.
+//!
+//! The guard saves work and makes what happened plain. It is not what makes a flow's work happen once: a function may
+//! outlive its lease by the skew of a clock, so each flow claims its rows as if it were alone with its twin.
+//!
+//! A row of failures that is longer than a few is told to the operator's recipients, once. That is not the run's own work:
+//! where it fails, the log says so, and the next failure tries again.
+
+use crate::creation::{Wanted, create_notifications};
+use adapters::ids::new_uuid;
+use adapters::store::database::{Database, StoreError};
+use adapters::store::job_runs::{Begun, Ending, FailedRun, RowOfFailures, begin_job_run, end_job_run, note_job_alert};
+use adapters::store::recipients::{RecipientFilter, list_recipients};
+use adapters::telemetry::chain;
+use adapters::wire::pages::KeyPage;
+use domain::category::Priority;
+use domain::id::{CategoryKey, JobRunId, NotificationId, RecipientKey, TenantId};
+use domain::job::{Trigger, must_alert};
+use domain::notification::NotificationRequest;
+use domain::queue::Queue;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::fmt;
+use std::time::Instant;
+
+// What a shell names beside the frame: it depends on no crate of values.
+pub use adapters::wire::job_event::read_trigger;
+pub use domain::job::Job;
+pub use domain::queue::NoQueue;
+
+/// The category of what tells the operator's people of a row of failures.
+const ALERT_CATEGORY: &str = "job_failed";
+/// The role of the recipients that are told.
+const ALERT_ROLE: &str = "operator";
+/// The most of them.
+const MOST_ALERTED: u32 = 100;
+
+/// What a flow did in a run.
+pub trait Counts {
+    /// As the function answers, and as the run's row keeps it.
+    fn print(&self) -> Value;
+
+    /// Whether it stopped at its deadline with work left.
+    fn leaves_work(&self) -> bool {
+        false
+    }
+}
+
+/// Why a flow could not do its work.
+pub trait Failure: Error {
+    /// A code for it, which holds nothing that a server has said.
+    fn code(&self) -> &'static str;
+}
+
+impl Failure for StoreError {
+    fn code(&self) -> &'static str {
+        Self::code(self)
+    }
+}
+
+/// Why an invocation failed.
+#[derive(Debug)]
+pub enum RunError<E> {
+    /// The run could not be begun or ended.
+    Store(StoreError),
+    /// The work failed.
+    Work(E),
+}
+
+impl<E: fmt::Display> fmt::Display for RunError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(_) => f.write_str("the run cannot be written down"),
+            Self::Work(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for RunError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Work(error) => error.source(),
+        }
+    }
+}
+
+/// The frame with what it needs.
+pub struct Frame<'a, Q> {
+    /// As `harkara_worker`.
+    pub database: &'a Database,
+    /// The deliveries queue, for alerts; `domain::queue::NoQueue` for a function that may not send.
+    pub queue: &'a Q,
+}
+
+impl<Q: Queue> Frame<'_, Q> {
+    /// Runs a job until its deadline, unless it is at work already. Answers with what the flow has counted.
+    pub async fn run<C: Counts, E: Failure>(
+        &self,
+        job: Job,
+        trigger: Trigger,
+        deadline: Instant,
+        work: impl AsyncFnOnce() -> Result<C, E>,
+    ) -> Result<Value, RunError<E>> {
+        let id = match &trigger {
+            Trigger::Request { run: Some(id), .. } => *id,
+            Trigger::Schedule | Trigger::Request { run: None, .. } => JobRunId::from_uuid(new_uuid()),
+        };
+        let lease = deadline.saturating_duration_since(Instant::now());
+        let begun = begin_job_run(self.database, TenantId::OPERATOR, job, id, &trigger, lease).await;
+        let dead = match begun.map_err(RunError::Store)? {
+            Begun::Started(dead) => dead,
+            Begun::Overlapped => {
+                tracing::info!(%job, run_id = %id, cause = trigger.as_str(), "{job} is at work already");
+                return Ok(json!({"overlapped": true}));
+            }
+            Begun::Repeated => {
+                tracing::info!(%job, run_id = %id, "run {id} of {job} has been asked for again");
+                return Ok(json!({"repeated": true}));
+            }
+        };
+        tracing::info!(metric = "job_run_started", %job, run_id = %id, cause = trigger.as_str(), "run {id} of {job}");
+        if let Some(dead) = dead {
+            tracing::error!(metric = "job_run_died", %job, run_id = %dead.id, "run {} of {job} has died", dead.id);
+            self.alert_if_failing(job, &dead).await;
+        }
+        match work().await {
+            Ok(counts) => {
+                let (printed, leaves_work) = (counts.print(), counts.leaves_work());
+                let ending = Ending::Succeeded { counts: &printed, leaves_work };
+                let ended = end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await;
+                ended.map_err(RunError::Store)?;
+                Ok(printed)
+            }
+            Err(error) => {
+                tracing::error!(metric = "job_run_failed", %job, run_id = %id, error = chain(&error), "run {id} of {job} failed");
+                let ending = Ending::Failed { error_code: error.code() };
+                match end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await {
+                    Ok(Some(failed)) => self.alert_if_failing(job, &failed).await,
+                    Ok(None) => {}
+                    // Most often for the same reason. The next run finds it dead.
+                    Err(error) => tracing::warn!(%job, run_id = %id, error = chain(&error), "run {id} stays open"),
+                }
+                Err(RunError::Work(error))
+            }
+        }
+    }
+
+    /// Tells people where a job has failed too often in a row, once for each row of failures.
+    async fn alert_if_failing(&self, job: Job, failed: &FailedRun) {
+        if !must_alert(failed.failure_count, failed.is_alerted) {
+            return;
+        }
+        let failure_count = failed.failure_count;
+        tracing::error!(metric = "job_failing", %job, failure_count, "{job} has failed {failure_count} times in a row");
+        match self.alert(job, failed.id).await {
+            Ok(reached) if reached > 0 => {}
+            Ok(_) => tracing::error!(
+                metric = "job_alert_unsent",
+                %job,
+                "nobody is told that {job} fails: the operator needs a category {ALERT_CATEGORY} and recipients with the \
+                 role {ALERT_ROLE}"
+            ),
+            Err(error) => tracing::error!(
+                metric = "job_alert_unsent",
+                %job,
+                error = chain(&error),
+                "nobody could be told that {job} fails; the next failure tries again"
+            ),
+        }
+    }
+
+    /// Notes the alert and creates its notifications, in one transaction. Answers with how many people that reaches.
+    async fn alert(&self, job: Job, run: JobRunId) -> Result<usize, StoreError> {
+        let mut transaction = self.database.begin(TenantId::OPERATOR, job.as_str()).await?;
+        let Some(failures) = note_job_alert(&mut transaction, job, run).await? else {
+            transaction.commit().await?;
+            // Another run has told of the same failures.
+            return Ok(1);
+        };
+        let filter = RecipientFilter { role: Some(ALERT_ROLE.to_owned()) };
+        let page = KeyPage { after: None, size: MOST_ALERTED };
+        let recipients = list_recipients(&mut transaction, &filter, &page).await?;
+        let wanted: Vec<Wanted> = recipients
+            .iter()
+            .take(MOST_ALERTED as usize)
+            .filter_map(|recipient| RecipientKey::parse(&recipient.id).ok())
+            .map(|recipient| Wanted {
+                id: NotificationId::from_uuid(new_uuid()),
+                request: write_alert(job, recipient, &failures),
+            })
+            .collect();
+        let created = create_notifications(&mut transaction, job.as_str(), &wanted).await?;
+        transaction.commit().await?;
+        for (_, refusal) in &created.refused {
+            tracing::error!(%job, "an alert cannot be sent as it stands: {refusal}");
+        }
+        self.queue.publish(&created.publications).await;
+        Ok(wanted.len() - created.refused.len())
+    }
+}
+
+fn write_alert(job: Job, recipient: RecipientKey, failures: &RowOfFailures) -> NotificationRequest {
+    let RowOfFailures { failure_count, failing_since_at, error_code } = failures;
+    let data = json!({
+        "job": job.as_str(),
+        "description": job.description(),
+        "failure_count": failure_count,
+        "failing_since": failing_since_at,
+        "error": error_code.as_deref().unwrap_or("died"),
+    });
+    let category = CategoryKey::parse(ALERT_CATEGORY).expect("the category's key is one");
+    NotificationRequest { priority: Priority::Critical, ..NotificationRequest::to_recipient(category, recipient, data) }
+}
