@@ -289,6 +289,11 @@ key! {
     "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
 }
 key! {
+    /// Names a deadline within a tenant.
+    DeadlineKey, check_name,
+    "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
+}
+key! {
     /// Says that two notifications tell the same thing.
     DedupeKey, check_printable,
     "When it is not 1 to 255 printable ASCII characters."

@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no SQL, no serde of outside formats. Values and the time go in, a value comes out.
 //! Read in this order: [`notification`] is what callers ask for, [`delivery`] its states, [`preference`] what recipients
-//! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does,
+//! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does, [`deadline`] when people are reminded,
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again; [`render`], [`template`] and [`message`] are what people read.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
@@ -23,6 +23,8 @@ pub mod decision;
 pub mod outcome;
 
 pub mod due;
+
+pub mod deadline;
 
 pub mod quota;
 

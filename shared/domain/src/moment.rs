@@ -5,12 +5,12 @@ use std::fmt;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
-const DAY: u64 = 86_400;
-const HOUR: u64 = 3_600;
-const MINUTE: u64 = 60;
+pub(crate) const DAY: u64 = 86_400;
+pub(crate) const HOUR: u64 = 3_600;
+pub(crate) const MINUTE: u64 = 60;
 
 /// The longest window: a leap year.
-const MAX_WINDOW: u64 = 366 * DAY;
+pub(crate) const MAX_WINDOW: u64 = 366 * DAY;
 
 /// A length of time that a caller asked for: whole seconds, more than none, at most 366 days.
 ///
@@ -71,21 +71,8 @@ impl Window {
     ///
     /// When the text is none, or none that a window can be.
     pub fn parse(text: &str) -> Result<Self, WindowError> {
-        let rest = text.strip_prefix('P').ok_or(WindowError::Form)?;
-        let (date, time) = match rest.split_once('T') {
-            None => (rest, None),
-            Some((date, time)) => (date, Some(time)),
-        };
-        if date.is_empty() && time.is_none() || time == Some("") {
-            return Err(WindowError::Form);
-        }
-        let calendar = ['Y', 'M', 'W'];
-        if date.ends_with(calendar) || date.contains(calendar) && date.ends_with('D') {
-            return Err(WindowError::Calendar);
-        }
-        let seconds = sum_units(date, &[('D', DAY)])?
-            .saturating_add(sum_units(time.unwrap_or_default(), &[('H', HOUR), ('M', MINUTE), ('S', 1)])?);
-        Self::from_seconds(seconds)
+        let (days, seconds) = parse_duration(text)?;
+        Self::from_seconds(days.saturating_mul(DAY).saturating_add(seconds))
     }
 
     /// How long the window is, in seconds.
@@ -97,6 +84,24 @@ impl Window {
     pub fn as_duration(self) -> SignedDuration {
         SignedDuration::from_secs(i64::from(self.seconds))
     }
+}
+
+/// Reads an ISO 8601 duration as its days, and the seconds of the rest.
+pub(crate) fn parse_duration(text: &str) -> Result<(u64, u64), WindowError> {
+    let rest = text.strip_prefix('P').ok_or(WindowError::Form)?;
+    let (date, time) = match rest.split_once('T') {
+        None => (rest, None),
+        Some((date, time)) => (date, Some(time)),
+    };
+    if date.is_empty() && time.is_none() || time == Some("") {
+        return Err(WindowError::Form);
+    }
+    let calendar = ['Y', 'M', 'W'];
+    if date.ends_with(calendar) || date.contains(calendar) && date.ends_with('D') {
+        return Err(WindowError::Calendar);
+    }
+    let seconds = sum_units(time.unwrap_or_default(), &[('H', HOUR), ('M', MINUTE), ('S', 1)])?;
+    Ok((sum_units(date, &[('D', 1)])?, seconds))
 }
 
 /// Adds up numbers with their units, which must come in the given order and each at most once.
