@@ -27,6 +27,7 @@ use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::job::{Counts, Failure, Frame, Job, RunError};
 use flow::processor::Processor;
+use flow::reminder::{Reminder, ReminderCounts};
 use flow::template_cache::TemplateCache;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool};
@@ -52,6 +53,8 @@ pub struct Stage {
     pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
     /// `digest`.
     pub digest: Digest<RecordingQueue>,
+    /// `reminder`.
+    pub reminder: Reminder<RecordingQueue>,
     /// `dead_letter`.
     pub dead_letter: DeadLetter<RecordingBus>,
     /// `feedback`.
@@ -133,6 +136,7 @@ impl Stage {
             },
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
             digest: Digest { database: worker_role.clone(), queue: queue.clone() },
+            reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
             maintenance: Maintenance { database: worker_role.clone() },
             feedback: Feedback {
@@ -283,6 +287,9 @@ impl Stage {
     /// Runs `digest` once.
     pub async fn close_digests(&self) -> DigestCounts {
         self.digest.run(Instant::now() + Duration::from_secs(60)).await.expect("closed")
+    /// Runs the reminder once.
+    pub async fn remind(&self) -> ReminderCounts {
+        self.reminder.run(Instant::now() + Duration::from_secs(60)).await.expect("reminded")
     }
 
     /// Hands `dead_letter` everything that is in the dead-letter queue.

@@ -8,6 +8,7 @@ mod audit;
 mod categories;
 mod consents;
 mod dead_letters;
+mod deadlines;
 mod health;
 mod jobs;
 mod link_keys;
@@ -95,6 +96,11 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Route::ListNotifications => self.list_notifications(request).await,
             Route::GetNotification => self.get_notification(request).await,
             Route::CancelNotification => self.cancel_notification(request, request_id).await,
+            Route::ListDeadlines => self.list_deadlines(request).await,
+            Route::PutDeadline => self.put_deadline(request).await,
+            Route::GetDeadline => self.get_deadline(request).await,
+            Route::CompleteDeadline => self.complete_deadline(request, request_id).await,
+            Route::DeleteDeadline => self.delete_deadline(request).await,
             Route::ListDeadLetters => self.list_dead_letters(request).await,
             Route::RedriveDeadLetters => self.redrive_dead_letters(request, request_id).await,
             Route::ListJobs => self.list_jobs(request).await,

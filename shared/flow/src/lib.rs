@@ -10,6 +10,7 @@ pub mod processor;
 pub mod dispatcher;
 
 pub mod digest;
+pub mod reminder;
 
 pub mod dead_letter;
 

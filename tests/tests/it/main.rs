@@ -23,6 +23,7 @@ mod privacy;
 mod processor;
 mod protocol;
 mod recipients;
+mod reminder;
 mod routes;
 mod sql_door;
 mod suppressions;

@@ -15,7 +15,18 @@ use tests::{Answer, Ask, Stage, TENANT};
 /// Fields that name another thing of the tenant's, which may not be there however well it is named, or that are held against
 /// what a template declares; and lists whose
 /// entries must differ in a way that no schema can say.
-const LOOKED_UP: &[&str] = &["/category", "/data", "/template", "/preferences", "/preferences/0/category"];
+const LOOKED_UP: &[&str] = &[
+    "/category",
+    "/data",
+    "/template",
+    "/preferences",
+    "/preferences/0/category",
+    "/recipients",
+    "/rungs",
+    "/rungs/0/category",
+    "/rungs/0/template",
+    "/overdue/category",
+];
 
 #[test]
 fn the_committed_document_is_the_one_that_the_code_says() {

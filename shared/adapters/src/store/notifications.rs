@@ -240,12 +240,20 @@ pub async fn cancel_notification(
     transaction: &mut TenantTransaction,
     id: NotificationId,
 ) -> Result<Canceled, StoreError> {
+    cancel_notifications(transaction, &[id.as_uuid()]).await
+}
+
+/// Like [`cancel_notification`], for many.
+pub(super) async fn cancel_notifications(
+    transaction: &mut TenantTransaction,
+    ids: &[uuid::Uuid],
+) -> Result<Canceled, StoreError> {
     let row = sqlx::query!(
         r#"WITH canceled AS (
                UPDATE harkara.deliveries
                SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = NULL, due_at = NULL,
                    finished_at = harkara.now(), updated_at = harkara.now()
-               WHERE tenant_id = $1 AND notification_id = $2 AND state IN ('scheduled', 'queued', 'held')
+               WHERE tenant_id = $1 AND notification_id = ANY ($2) AND state IN ('scheduled', 'queued', 'held')
                RETURNING deliveries AS whole, notification_id, state, reason, gen_random_uuid() AS event_id
            ),
            told AS (
@@ -255,10 +263,10 @@ pub async fn cancel_notification(
                FROM canceled c
            )
            SELECT (SELECT count(*) FROM canceled)::integer AS "canceled_count!",
-                  (SELECT count(*) FROM harkara.deliveries WHERE tenant_id = $1 AND notification_id = $2)::integer
+                  (SELECT count(*) FROM harkara.deliveries WHERE tenant_id = $1 AND notification_id = ANY ($2))::integer
                       AS "delivery_count!""#,
         transaction.tenant.as_uuid(),
-        id.as_uuid(),
+        ids,
     )
     .fetch_one(&mut *transaction.connection)
     .await?;

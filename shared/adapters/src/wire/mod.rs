@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod categories;
 #[cfg(feature = "services")]
 pub mod consents;
+pub mod deadlines;
 pub mod fields;
 pub mod form;
 pub mod http;

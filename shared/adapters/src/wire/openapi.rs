@@ -19,6 +19,7 @@ mod audit;
 mod categories;
 mod consents;
 mod dead_letters;
+mod deadlines;
 mod health;
 mod jobs;
 mod link_keys;
@@ -135,6 +136,11 @@ fn describe(route: Route) -> Operation {
         Route::GetNotification => notifications::get(),
         Route::ExplainNotification => notifications::explain(),
         Route::CancelNotification => notifications::cancel(),
+        Route::ListDeadlines => deadlines::list(),
+        Route::PutDeadline => deadlines::put(),
+        Route::GetDeadline => deadlines::get(),
+        Route::CompleteDeadline => deadlines::complete(),
+        Route::DeleteDeadline => deadlines::delete(),
         Route::ListDeadLetters => dead_letters::list(),
         Route::RedriveDeadLetters => dead_letters::redrive(),
         Route::ListJobs => jobs::list(),
@@ -195,6 +201,7 @@ pub fn document() -> Value {
         attachments::schemas(),
         dead_letters::schemas(),
         jobs::schemas(),
+        deadlines::schemas(),
         suppressions::schemas(),
         recipients::schemas(),
         categories::schemas(),

@@ -154,6 +154,17 @@ route_table! {
     /// Cancels what of a notification is not sent yet.
     CancelNotification = POST "/v1/notifications/{id}/cancel", Api, WRITE;
 
+    /// Lists deadlines.
+    ListDeadlines = GET "/v1/deadlines" ["state", "category", "after", "page_size"], Api, READ;
+    /// Puts a deadline.
+    PutDeadline = PUT "/v1/deadlines/{key}", Api, WRITE;
+    /// Shows a deadline.
+    GetDeadline = GET "/v1/deadlines/{key}", Api, READ;
+    /// Completes a deadline.
+    CompleteDeadline = POST "/v1/deadlines/{key}/complete", Api, WRITE;
+    /// Completes a deadline, and forgets it.
+    DeleteDeadline = DELETE "/v1/deadlines/{key}", Api, WRITE;
+
     /// Lists dead letters.
     ListDeadLetters = GET "/v1/dead-letters" ["category", "reason", "from", "to", "after", "page_size"], Api, MANAGE;
     /// Gives dead letters another life.

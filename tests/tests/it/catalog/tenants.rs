@@ -154,6 +154,15 @@ const ROWS: &[(&str, &str)] = &[
         "job_runs",
         "INSERT INTO harkara.job_runs (tenant_id, run_id, job, cause, started_at, lease_ends_at)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'dispatcher', 'schedule', now(), now())",
+    (
+        "deadlines",
+        "INSERT INTO harkara.deadlines (tenant_id, deadline_key, recipients, due_at, rungs, when_past)
+         VALUES ($1::uuid, 'audit', '{ada}', now(), '[]', 'skip')",
+    ),
+    (
+        "rungs",
+        "INSERT INTO harkara.rungs (tenant_id, deadline_key, recipient_id, rung_key, due_at, state, fire_at, look_at)
+         VALUES ($1::uuid, 'audit', 'ada', '-P1D', now(), 'planned', now(), now())",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
@@ -190,6 +199,10 @@ const CHANGES: &[&str] = &[
     "UPDATE harkara.preferences SET is_on = false WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.preferences WHERE tenant_id = $1::uuid",
     "UPDATE harkara.tenant_settings SET digest_weekday = 7 WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.deadlines SET data = '{}' WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.rungs SET look_at = now() WHERE tenant_id = $1::uuid",
+    "DELETE FROM harkara.rungs WHERE tenant_id = $1::uuid",
+    "DELETE FROM harkara.deadlines WHERE tenant_id = $1::uuid",
 ];
 
 /// Every row that the API's role may change, given away to the other tenant.
@@ -206,6 +219,8 @@ const GIFTS: &[&str] = &[
     "UPDATE harkara.suppressions SET tenant_id = $1::uuid",
     "UPDATE harkara.preferences SET tenant_id = $1::uuid",
     "UPDATE harkara.tenant_settings SET tenant_id = $1::uuid",
+    "UPDATE harkara.deadlines SET tenant_id = $1::uuid",
+    "UPDATE harkara.rungs SET tenant_id = $1::uuid",
 ];
 
 async fn insert_rows(pool: &PgPool, tenant: &str) {
@@ -323,7 +338,7 @@ async fn a_tenant_cannot_insert_for_another(pool: PgPool) {
         assert_eq!(code, "42501", "{table}: {said}");
         by_policy += usize::from(said.contains("row-level security"));
     }
-    assert_eq!(by_policy, 19, "into this many tables the API's role may insert, and only the policy is in the way");
+    assert_eq!(by_policy, 21, "into this many tables the API's role may insert, and only the policy is in the way");
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -7,6 +7,7 @@ use domain::category::{
     Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, Priority, RECONCILE_WINDOW_DEFAULT_SECONDS,
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
+use domain::deadline::{Note, RungState, WhenPast};
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::feedback::{Feedback, SuppressionReason};
 use domain::job::{RunOutcome, Trigger};
@@ -56,6 +57,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("categories.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("categories.digest_cadence_is_known", words(Cadence::PERIODIC, Cadence::as_str)),
         ("consents.channel_is_known", all_channels.clone()),
+        ("deadlines.when_past_is_known", words(WhenPast::ALL, WhenPast::as_str)),
         ("deliveries.channel_is_known", channels.clone()),
         ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),
         ("deliveries.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
@@ -68,6 +70,8 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
         ("preferences.cadence_is_known", words(Cadence::ALL, Cadence::as_str)),
         ("preferences.channel_is_known", all_channels),
+        ("rungs.rung_note_is_known", words(Note::ALL, Note::as_str)),
+        ("rungs.rung_state_is_known", words(RungState::ALL, RungState::as_str)),
         ("suppressions.suppression_reason_is_known", words(SuppressionReason::ALL, SuppressionReason::as_str)),
         ("suppressions.suppression_source_is_known", words(SuppressionSource::ALL, SuppressionSource::as_str)),
         ("template_versions.channel_is_known", channels),

@@ -56,6 +56,16 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             let ask = if route == Route::ListNotifications { ask } else { by_id(&id) };
             Prepared::of(ask, &[&id]).owned_by(&recipient)
         }
+        Route::ListDeadlines
+        | Route::PutDeadline
+        | Route::GetDeadline
+        | Route::CompleteDeadline
+        | Route::DeleteDeadline => {
+            let example = &operation(Route::PutDeadline)["requestBody"]["content"]["application/json"]["example"];
+            stage.put(tenant, "/v1/deadlines/{key}", &name, example.clone()).await;
+            let ask = if route == Route::ListDeadlines { ask } else { by_key(&name) };
+            Prepared::of(ask, &[&name])
+        }
         Route::GetDeliveryContent => {
             let id = accept(stage, tenant, json!({"email": "ada@example.org"})).await;
             stage.drain().await;

@@ -66,6 +66,7 @@ const RULES: &[Rule] = &[
             "shared/flow/src/feedback.rs",
             "shared/flow/src/maintenance.rs",
             "shared/flow/src/processor.rs",
+            "shared/flow/src/reminder.rs",
             // Measure, wait for servers, and sign tokens for the local stack.
             "infra/local/",
             "tests/",

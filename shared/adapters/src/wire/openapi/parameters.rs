@@ -38,6 +38,7 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
     match (resource, name) {
         ("notifications", "id") => (Schema::named("NotificationId"), "The notification."),
         ("recipients", "id") => (Schema::named("RecipientId"), "The recipient."),
+        ("deadlines", "key") => (Schema::named("DeadlineKey"), "The deadline."),
         ("categories", "key") => (Schema::named("CategoryKey"), "The category."),
         ("suppressions", "address") => (Schema::named("Address"), "The address."),
         ("unsubscribe" | "preference-center", "token") => (Schema::text(), "What the link has."),
@@ -57,6 +58,7 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "even_complaint" => (Schema::one_of(["true", "false"]).default("false"), "Even where its owner complained."),
         "recipient" => (Schema::named("RecipientId"), "To this recipient."),
         "category" => (Schema::named("CategoryKey"), "Of this category."),
+        "state" if route == Route::ListDeadlines => (super::deadlines::state(), "As it stands now."),
         "state" => {
             (Schema::one_of(DeliveryState::ALL.iter().map(|state| state.as_str())), "With a delivery in this state.")
         }

@@ -21,6 +21,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("JobRunId", id(JobRunId::PREFIX).describe("The id of a run of a job.")),
         ("RecipientId", key("auditor-7").describe("Names a recipient within the tenant. The tenant chooses it.")),
         ("CategoryKey", key("OBSERVATION_ASSIGNED").describe("Names a category within the tenant.")),
+        ("DeadlineKey", key("observation-42").describe("Names a deadline within the tenant.")),
         ("TemplateKey", key("observation_assigned").describe("Names a template within the tenant.")),
         (
             "Email",

@@ -1,0 +1,269 @@
+//! Fires the rungs of deadlines: each once, at its recipient's own time, as a notification like any other.
+//!
+//! The cast: `store::rungs` takes a bounded batch of one tenant and locks it, `domain::deadline` decides each,
+//! `creation` creates the notifications, and one statement writes what became of each rung; all of it in one transaction,
+//! so that a reminder that overlaps another, or dies, or runs late, creates each once. Only then the queue is asked; what
+//! it does not take, the dispatcher publishes.
+//! Tenants take turns. What is wrong with one rung is that rung's, and what is wrong with a tenant that tenant's.
+
+use crate::creation::{Wanted, create_notifications};
+use adapters::ids::new_uuid;
+use adapters::store::database::{Database, StoreError};
+use adapters::store::rungs::{
+    KeptDeadline, RungContext, RungOutcome, TakenRung, list_due_tenants_across_tenants, read_rung_context,
+    take_due_rungs, write_rungs,
+};
+use adapters::telemetry::chain;
+use domain::deadline::{Note, Rung, RungStep, decide_rung, zone_of};
+use domain::id::{CategoryKey, NotificationId, RecipientKey, TenantId};
+use domain::notification::{NotificationRequest, Refusal};
+use domain::queue::Queue;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Rungs taken at a time: a short transaction, and fifty queue calls side by side.
+const BATCH: u32 = 500;
+/// Nothing new is taken with less time than this left.
+const RESERVE: Duration = Duration::from_secs(10);
+/// How long a rung is set aside that the database does not store.
+const SET_ASIDE: SignedDuration = SignedDuration::from_mins(10);
+/// The most rungs of a tenant that a run sets aside: where all of them fail, it is not the rungs that are wrong.
+const MOST_SET_ASIDE: usize = 10;
+/// Who the audit log names.
+const ACTOR: &str = "reminder";
+
+/// The flow with what it needs.
+pub struct Reminder<Q> {
+    /// As `harkara_worker`.
+    pub database: Database,
+    /// The deliveries queue.
+    pub queue: Q,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReminderCounts {
+    /// Rungs that became notifications.
+    pub fired: usize,
+    /// Rungs that became none, by a rule.
+    pub skipped: usize,
+    /// Rungs that could become none.
+    pub failed: usize,
+    /// Rungs that are later than they were, because a zone changed.
+    pub replanned: usize,
+    /// Rungs that the database did not store, and that are tried again later.
+    pub set_aside: usize,
+    /// Tenants that were passed over: suspended, or in the way of themselves.
+    pub tenants_passed_over: usize,
+}
+
+impl ReminderCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
+        let Self { fired, skipped, failed, replanned, set_aside, tenants_passed_over } = self;
+        json!({
+            "fired": fired, "skipped": skipped, "failed": failed, "replanned": replanned, "set_aside": set_aside,
+            "tenants_passed_over": tenants_passed_over,
+        })
+    }
+}
+
+/// A tenant in line, and how many of its rungs are taken at a time.
+#[derive(Clone, Copy)]
+struct Turn {
+    tenant: TenantId,
+    size: u32,
+    set_aside: usize,
+}
+
+impl<Q: Queue + Sync> Reminder<Q> {
+    /// Works until nothing is due or the deadline is near.
+    pub async fn run(&self, deadline: Instant) -> Result<ReminderCounts, StoreError> {
+        let mut counts = ReminderCounts::default();
+        let tenants = list_due_tenants_across_tenants(&self.database).await?;
+        let mut line: Vec<Turn> =
+            tenants.into_iter().map(|tenant| Turn { tenant, size: BATCH, set_aside: 0 }).collect();
+        while !line.is_empty() && has_time(deadline) {
+            let mut next = Vec::new();
+            for turn in line {
+                if !has_time(deadline) {
+                    break;
+                }
+                next.extend(self.take_turn(turn, &mut counts).await?);
+            }
+            line = next;
+        }
+        let ReminderCounts { fired, skipped, failed, replanned, set_aside, tenants_passed_over } = counts;
+        tracing::info!(
+            fired,
+            skipped,
+            failed,
+            replanned,
+            set_aside,
+            tenants_passed_over,
+            "fired the rungs that were due"
+        );
+        Ok(counts)
+    }
+
+    /// Fires a batch of a tenant, and says whether and how its turn comes again.
+    async fn take_turn(&self, turn: Turn, counts: &mut ReminderCounts) -> Result<Option<Turn>, StoreError> {
+        let Turn { tenant, size, set_aside } = turn;
+        match self.fire_batch(turn, counts).await {
+            Ok(taken) if taken < size as usize => Ok(None),
+            Ok(_) => Ok(Some(Turn { size: (size * 2).min(BATCH), ..turn })),
+            Err(StoreError::TenantInactive) => {
+                counts.tenants_passed_over += 1;
+                Ok(None)
+            }
+            // Whatever the database cannot store is found by taking fewer at a time, and then stands alone.
+            Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if size > 1 => {
+                tracing::warn!(%tenant, size, error = chain(&error), "a batch of rungs failed; fewer are tried");
+                Ok(Some(Turn { size: size.div_ceil(8), ..turn }))
+            }
+            Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if set_aside < MOST_SET_ASIDE => {
+                tracing::error!(%tenant, error = chain(&error), "a rung cannot be fired, and is set aside");
+                counts.set_aside += self.set_first_aside(tenant).await?;
+                Ok(Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }))
+            }
+            // Somebody is at the same rows, or none can be stored; the next run finds them.
+            Err(
+                error
+                @ (StoreError::Conflict(_) | StoreError::Busy(_) | StoreError::Failed(_) | StoreError::Corrupt(_)),
+            ) => {
+                tracing::warn!(%tenant, error = chain(&error), "a tenant's rungs are left for the next run");
+                counts.tenants_passed_over += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers with how many were taken.
+    async fn fire_batch(&self, turn: Turn, counts: &mut ReminderCounts) -> Result<usize, StoreError> {
+        let mut transaction = self.database.begin(turn.tenant, ACTOR).await?;
+        let taken = take_due_rungs(&mut transaction, turn.size).await?;
+        if taken.is_empty() {
+            transaction.roll_back().await?;
+            return Ok(0);
+        }
+        let context = read_rung_context(&mut transaction, &taken).await?;
+        let mut outcomes = Vec::with_capacity(taken.len());
+        let (mut wanted, mut places) = (Vec::new(), Vec::new());
+        for (place, rung) in taken.iter().enumerate() {
+            let decided = decide(rung, &context);
+            outcomes.push(match decided {
+                Ok(Decided::Step(outcome)) => outcome,
+                Ok(Decided::Wanted(notification)) => {
+                    let outcome = RungOutcome::Fired(notification.id);
+                    wanted.push(*notification);
+                    places.push(place);
+                    outcome
+                }
+                Err(Unreadable) => RungOutcome::Failed(Note::Unreadable, None),
+            });
+        }
+        let created = create_notifications(&mut transaction, ACTOR, &wanted).await?;
+        for (place, refusal) in &created.refused {
+            outcomes[places[*place]] = RungOutcome::Failed(Note::of_refusal(refusal), Some(say(refusal)));
+        }
+        write_rungs(&mut transaction, &taken, &outcomes).await?;
+        transaction.commit().await?;
+        self.queue.publish(&created.publications).await;
+        for outcome in &outcomes {
+            match outcome {
+                RungOutcome::Waits(_) | RungOutcome::SetAside(_) => counts.replanned += 1,
+                RungOutcome::Fired(_) => counts.fired += 1,
+                RungOutcome::Skipped(_) => counts.skipped += 1,
+                RungOutcome::Failed(..) => counts.failed += 1,
+            }
+        }
+        Ok(taken.len())
+    }
+
+    /// Has the tenant's longest due rung looked at later, so that it does not stand before the others meanwhile.
+    async fn set_first_aside(&self, tenant: TenantId) -> Result<usize, StoreError> {
+        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+        let taken = take_due_rungs(&mut transaction, 1).await?;
+        if taken.is_empty() {
+            transaction.roll_back().await?;
+            return Ok(0);
+        }
+        let context = read_rung_context(&mut transaction, &taken).await?;
+        let until = context.now.saturating_add(SET_ASIDE).unwrap_or(context.now);
+        write_rungs(&mut transaction, &taken, &[RungOutcome::SetAside(until)]).await?;
+        transaction.commit().await?;
+        Ok(taken.len())
+    }
+}
+
+/// What is decided about a rung.
+enum Decided {
+    /// It becomes this notification, if that is accepted.
+    Wanted(Box<Wanted>),
+    /// It becomes none, or not yet.
+    Step(RungOutcome),
+}
+
+/// What is stored of a rung or its deadline is not what this code writes.
+struct Unreadable;
+
+fn decide(taken: &TakenRung, context: &RungContext) -> Result<Decided, Unreadable> {
+    let deadline = context.deadlines.get(&taken.deadline).ok_or(Unreadable)?;
+    let reminder = deadline.rungs.get(&taken.rung);
+    let rung = match reminder {
+        Some(reminder) => Rung::Reminder(reminder.time),
+        None if taken.rung == Rung::Overdue.to_string() => Rung::Overdue,
+        None => return Err(Unreadable),
+    };
+    let zone = zone_of(taken.recipient_zone.as_deref(), deadline.time_zone.as_deref(), &context.tenant_zone);
+    match decide_rung(rung, &zone, taken.due_at, context.now, taken.is_overtaken) {
+        RungStep::Wait(until) => Ok(Decided::Step(RungOutcome::Waits(until))),
+        RungStep::Skip(note) => Ok(Decided::Step(RungOutcome::Skipped(note))),
+        RungStep::Fire => {
+            let request = request_of(taken, deadline).ok_or(Unreadable)?;
+            let id = NotificationId::from_uuid(new_uuid());
+            Ok(Decided::Wanted(Box::new(Wanted { id, request })))
+        }
+    }
+}
+
+/// The notification of a rung: its template gets the deadline's data, the rung's own before it, and what is due, where
+/// neither says that itself.
+fn request_of(taken: &TakenRung, deadline: &KeptDeadline) -> Option<NotificationRequest> {
+    let reminder = deadline.rungs.get(&taken.rung);
+    let own = reminder.and_then(|reminder| reminder.category.clone());
+    let category = match (reminder, own) {
+        (None, _) => deadline.overdue.clone(),
+        (Some(_), Some(own)) => Some(own),
+        (Some(_), None) => CategoryKey::parse(deadline.category.as_deref()?).ok(),
+    }?;
+    let mut data = deadline.data.clone();
+    let fields = data.as_object_mut()?;
+    for (name, value) in reminder.and_then(|reminder| reminder.data.as_object()).into_iter().flatten() {
+        fields.insert(name.clone(), value.clone());
+    }
+    fields.entry("deadline").or_insert_with(|| taken.deadline.as_str().into());
+    fields.entry("due_at").or_insert_with(|| taken.due_at.to_string().into());
+    let recipient = RecipientKey::parse(&taken.recipient).ok()?;
+    Some(NotificationRequest {
+        template: reminder.and_then(|reminder| reminder.template.clone()),
+        metadata: json!({"deadline": taken.deadline, "rung": taken.rung}),
+        ..NotificationRequest::to_recipient(category, recipient, data)
+    })
+}
+
+/// A refusal in words, without any value.
+fn say(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::WrongData(errors) => {
+            errors.iter().map(|(pointer, detail)| format!("{pointer} {detail}")).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn has_time(deadline: Instant) -> bool {
+    deadline.saturating_duration_since(Instant::now()) > RESERVE
+}
