@@ -284,9 +284,13 @@ impl Stage {
     /// Runs `maintenance` once.
     pub async fn maintain(&self) -> MaintenanceCounts {
         self.maintenance.run(Instant::now() + Duration::from_secs(60)).await.expect("maintained")
+    }
+
     /// Runs `digest` once.
     pub async fn close_digests(&self) -> DigestCounts {
         self.digest.run(Instant::now() + Duration::from_secs(60)).await.expect("closed")
+    }
+
     /// Runs the reminder once.
     pub async fn remind(&self) -> ReminderCounts {
         self.reminder.run(Instant::now() + Duration::from_secs(60)).await.expect("reminded")

@@ -2,6 +2,7 @@
 
 use adapters::clock::instant_of;
 use adapters::store::database::{Database, DatabaseConfig};
+use flow::job::{Frame, Job, NoQueue, read_trigger};
 use flow::maintenance::Maintenance;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -14,9 +15,11 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 async fn main() -> Result<(), Error> {
     adapters::telemetry::start_logging();
     let flow = &Maintenance { database: Database::new(DatabaseConfig::from_env()?) };
+    let frame = &Frame { database: &flow.database, queue: &NoQueue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let counts = Box::pin(flow.run(instant_of(event.context.deadline(), TIMEOUT))).await?;
-        Ok::<_, Error>(counts.print())
+        let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
+        let work = async || flow.run(deadline).await;
+        Ok::<_, Error>(Box::pin(frame.run(Job::Maintenance, trigger, deadline, work)).await?)
     }))
     .await
 }

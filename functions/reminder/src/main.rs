@@ -4,6 +4,7 @@ use adapters::aws::AwsConfig;
 use adapters::clock::instant_of;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
+use flow::job::{Frame, Job, read_trigger};
 use flow::reminder::Reminder;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -19,9 +20,11 @@ async fn main() -> Result<(), Error> {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(AwsConfig::from_env()?, QueueConfig::from_env()?),
     };
+    let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let counts = Box::pin(flow.run(instant_of(event.context.deadline(), TIMEOUT))).await?;
-        Ok::<_, Error>(counts.print())
+        let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
+        let work = async || flow.run(deadline).await;
+        Ok::<_, Error>(Box::pin(frame.run(Job::Reminder, trigger, deadline, work)).await?)
     }))
     .await
 }

@@ -6,7 +6,16 @@ use crate::failure::{Outcome, While};
 
 /// The functions, in the order of the way that a notification takes; binaries and folders of these names.
 pub const FUNCTIONS: [&str; 10] = [
-    "enqueue", "processor", "dispatcher", "digest", "reminder", "feedback", "dead_letter", "maintenance", "api", "migrate",
+    "enqueue",
+    "processor",
+    "dispatcher",
+    "digest",
+    "reminder",
+    "feedback",
+    "dead_letter",
+    "maintenance",
+    "api",
+    "migrate",
 ];
 
 /// The package of a function: of the same name, but where the registry has one of that name, too, and cargo could not tell

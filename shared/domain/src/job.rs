@@ -94,9 +94,18 @@ job_table! {
     Dispatcher = "dispatcher", Rate::minutes(1),
         "Publishes everything that is due, and seals the audit log.",
         "The next run does the work of all that were missed, the longest due first.";
+    Digest = "digest", Rate::minutes(5),
+        "Closes the digests whose period has ended.",
+        "The next run closes all that is due, one digest for each recipient, however many periods were missed.";
+    Reminder = "reminder", Rate::minutes(1),
+        "Fires the rungs of deadlines.",
+        "The next run fires the latest rung that is due of each deadline and recipient, and skips those it overtook.";
     Feedback = "feedback", Rate::minutes(15),
         "Compares with the mail provider's own list of addresses, and reads the account's rate.",
         "The next run compares the whole list, so a missed one leaves nothing to be done.";
+    Maintenance = "maintenance", Rate::days(1),
+        "Deletes what was kept long enough, and makes the months of the histories ahead.",
+        "The next run deletes what all that were missed would have; months are made a year ahead.";
 }
 
 impl Job {

@@ -8,6 +8,7 @@
 //! takes it again. Should none run, the dispatcher sends each delivery by itself a day after its period's end.
 
 use crate::creation::{Created, Wanted, create_notifications};
+use crate::job::Counts;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::digests::{self as store, ClosedDigest, DigestContext, DueRound, Fate};
@@ -61,16 +62,22 @@ pub struct DigestCounts {
     pub batches: usize,
     /// Tenants of which not everything could be closed.
     pub failed_tenants: usize,
+    /// Whether more was due when the deadline was near.
+    pub leaves_work: bool,
 }
 
-impl DigestCounts {
-    /// As the function answers.
-    pub fn print(&self) -> Value {
-        let Self { digests, members, expired, postponed, released, refused, batches, failed_tenants } = self;
+impl Counts for DigestCounts {
+    fn print(&self) -> Value {
+        let Self { digests, members, expired, postponed, released, refused, batches, failed_tenants, leaves_work: _ } =
+            self;
         json!({
             "digests": digests, "members": members, "expired": expired, "postponed": postponed, "released": released,
             "refused": refused, "batches": batches, "failed_tenants": failed_tenants,
         })
+    }
+
+    fn leaves_work(&self) -> bool {
+        self.leaves_work
     }
 }
 
@@ -106,7 +113,18 @@ impl<Q: Queue + Sync> Digest<Q> {
                 }
             }
         }
-        let DigestCounts { digests, members, expired, postponed, released, refused, batches, failed_tenants } = counts;
+        counts.leaves_work = !tenants.is_empty();
+        let DigestCounts {
+            digests,
+            members,
+            expired,
+            postponed,
+            released,
+            refused,
+            batches,
+            failed_tenants,
+            leaves_work,
+        } = counts;
         tracing::info!(
             digests,
             members,
@@ -116,6 +134,7 @@ impl<Q: Queue + Sync> Digest<Q> {
             refused,
             batches,
             failed_tenants,
+            leaves_work,
             "closed what was due"
         );
         Ok(counts)

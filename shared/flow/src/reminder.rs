@@ -7,6 +7,7 @@
 //! Tenants take turns. What is wrong with one rung is that rung's, and what is wrong with a tenant that tenant's.
 
 use crate::creation::{Wanted, create_notifications};
+use crate::job::Counts;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::rungs::{
@@ -56,16 +57,21 @@ pub struct ReminderCounts {
     pub set_aside: usize,
     /// Tenants that were passed over: suspended, or in the way of themselves.
     pub tenants_passed_over: usize,
+    /// Whether more was due when the deadline was near.
+    pub leaves_work: bool,
 }
 
-impl ReminderCounts {
-    /// As the function answers.
-    pub fn print(&self) -> Value {
-        let Self { fired, skipped, failed, replanned, set_aside, tenants_passed_over } = self;
+impl Counts for ReminderCounts {
+    fn print(&self) -> Value {
+        let Self { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work: _ } = self;
         json!({
             "fired": fired, "skipped": skipped, "failed": failed, "replanned": replanned, "set_aside": set_aside,
             "tenants_passed_over": tenants_passed_over,
         })
+    }
+
+    fn leaves_work(&self) -> bool {
+        self.leaves_work
     }
 }
 
@@ -94,7 +100,8 @@ impl<Q: Queue + Sync> Reminder<Q> {
             }
             line = next;
         }
-        let ReminderCounts { fired, skipped, failed, replanned, set_aside, tenants_passed_over } = counts;
+        counts.leaves_work = !line.is_empty();
+        let ReminderCounts { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work } = counts;
         tracing::info!(
             fired,
             skipped,
@@ -102,6 +109,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
             replanned,
             set_aside,
             tenants_passed_over,
+            leaves_work,
             "fired the rungs that were due"
         );
         Ok(counts)

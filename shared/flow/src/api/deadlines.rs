@@ -13,13 +13,14 @@ use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::deadline::{DeadlineState, Planning, plan_rung, zone_of};
+use domain::event::EventBus;
 use domain::id::{CategoryKey, DeadlineKey};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// `PUT /v1/deadlines/{key}`: makes it, moves it, or opens it again.
     pub(super) async fn put_deadline(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "deadline", DeadlineKey::parse)?;

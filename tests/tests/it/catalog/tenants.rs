@@ -134,6 +134,7 @@ const ROWS: &[(&str, &str)] = &[
         "door_requests",
         "INSERT INTO harkara.door_requests (tenant_id, request_id, recipient_id, request)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'ada', '{}')",
+    ),
     (
         "digests",
         "INSERT INTO harkara.digests
@@ -149,11 +150,13 @@ const ROWS: &[(&str, &str)] = &[
         "digest_rounds",
         "INSERT INTO harkara.digest_rounds (tenant_id, category_key, time_zone, basis, due_at)
          VALUES ($1::uuid, 'greeting', 'UTC', '', now())",
+    ),
     // The operator's, in the product.
     (
         "job_runs",
         "INSERT INTO harkara.job_runs (tenant_id, run_id, job, cause, started_at, lease_ends_at)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'dispatcher', 'schedule', now(), now())",
+    ),
     (
         "deadlines",
         "INSERT INTO harkara.deadlines (tenant_id, deadline_key, recipients, due_at, rungs, when_past)
