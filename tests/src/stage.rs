@@ -26,6 +26,7 @@ use flow::enqueue::Enqueue;
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::job::{Counts, Failure, Frame, Job, RunError};
+use flow::job::{Done, Failure, Frame, Job};
 use flow::processor::Processor;
 use flow::reminder::{Reminder, ReminderCounts};
 use flow::template_cache::TemplateCache;
@@ -317,13 +318,13 @@ impl Stage {
     }
 
     /// Does a job's work in the frame of jobs, for as long as `time`.
-    pub async fn run_job<C: Counts, E: Failure>(
+    pub async fn run_job<C: Into<Done>, E: Into<Failure>>(
         &self,
         job: Job,
         trigger: Trigger,
         time: Duration,
         work: impl AsyncFnOnce() -> Result<C, E>,
-    ) -> Result<Value, RunError<E>> {
+    ) -> Result<Value, Failure> {
         let frame = Frame { database: &self.dispatcher.database, queue: &self.queue };
         frame.run(job, trigger, Instant::now() + time, work).await
     }

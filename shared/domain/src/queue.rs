@@ -1,7 +1,7 @@
 //! The queue as the flows see it: a hint that there is work.
 
 use crate::id::{DeliveryId, TenantId};
-use std::future::Future;
+use std::future::{Future, ready};
 use std::time::Duration;
 
 /// Says that a delivery has work. Ids only: the database decides what happens.
@@ -67,15 +67,15 @@ pub trait Queue {
 pub struct NoQueue;
 
 impl Queue for NoQueue {
-    async fn publish(&self, publications: &[Publication]) -> NotTaken {
-        NotTaken((0..publications.len()).collect())
+    fn publish(&self, publications: &[Publication]) -> impl Future<Output = NotTaken> + Send {
+        ready(NotTaken((0..publications.len()).collect()))
     }
 
-    async fn bury(&self, dead: &[DeadMessage]) -> NotTaken {
-        NotTaken((0..dead.len()).collect())
+    fn bury(&self, dead: &[DeadMessage]) -> impl Future<Output = NotTaken> + Send {
+        ready(NotTaken((0..dead.len()).collect()))
     }
 
-    async fn hide(&self, hidden: &[(String, Duration)]) -> NotTaken {
-        NotTaken((0..hidden.len()).collect())
+    fn hide(&self, hidden: &[(String, Duration)]) -> impl Future<Output = NotTaken> + Send {
+        ready(NotTaken((0..hidden.len()).collect()))
     }
 }

@@ -8,7 +8,7 @@
 //! takes it again. Should none run, the dispatcher sends each delivery by itself a day after its period's end.
 
 use crate::creation::{Created, Wanted, create_notifications};
-use crate::job::Counts;
+use crate::job::Done;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::digests::{self as store, ClosedDigest, DigestContext, DueRound, Fate};
@@ -66,8 +66,9 @@ pub struct DigestCounts {
     pub leaves_work: bool,
 }
 
-impl Counts for DigestCounts {
-    fn print(&self) -> Value {
+impl DigestCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
         let Self { digests, members, expired, postponed, released, refused, batches, failed_tenants, leaves_work: _ } =
             self;
         json!({
@@ -75,9 +76,11 @@ impl Counts for DigestCounts {
             "refused": refused, "batches": batches, "failed_tenants": failed_tenants,
         })
     }
+}
 
-    fn leaves_work(&self) -> bool {
-        self.leaves_work
+impl From<DigestCounts> for Done {
+    fn from(counts: DigestCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: counts.leaves_work }
     }
 }
 

@@ -7,7 +7,7 @@
 //! A crash between writing and publishing loses a hint: each written row is due again later.
 
 use crate::door::accept_requests;
-use crate::job::Counts;
+use crate::job::Done;
 use crate::outbox::publish_events;
 use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
@@ -65,17 +65,20 @@ pub struct DispatchCounts {
     pub leaves_work: bool,
 }
 
-impl Counts for DispatchCounts {
-    fn print(&self) -> Value {
+impl DispatchCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
         let Self { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused, .. } = self;
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
             "buried": buried, "events": events, "requests": requests, "requests_refused": requests_refused,
         })
     }
+}
 
-    fn leaves_work(&self) -> bool {
-        self.leaves_work
+impl From<DispatchCounts> for Done {
+    fn from(counts: DispatchCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: counts.leaves_work }
     }
 }
 

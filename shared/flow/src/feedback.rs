@@ -15,7 +15,7 @@
 //! What no event ever said: a schedule compares the addresses that SES does not deliver to, and reads the rate that the
 //! account may send at.
 
-use crate::job::{Counts, Failure};
+use crate::job::{Done, Failure};
 use crate::outbox::tell_until;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::feedback::{
@@ -86,17 +86,20 @@ pub struct ReconcileCounts {
     pub is_complete: bool,
 }
 
-impl Counts for ReconcileCounts {
-    fn print(&self) -> Value {
+impl ReconcileCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
         let Self { sends_per_second, listed, added, removed, is_complete } = self;
         json!({
             "sends_per_second": sends_per_second, "listed": listed, "added": added, "removed": removed,
             "is_complete": is_complete,
         })
     }
+}
 
-    fn leaves_work(&self) -> bool {
-        !self.is_complete
+impl From<ReconcileCounts> for Done {
+    fn from(counts: ReconcileCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: !counts.is_complete }
     }
 }
 
@@ -127,12 +130,13 @@ impl std::error::Error for ReconcileError {
     }
 }
 
-impl Failure for ReconcileError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Store(error) => error.code(),
-            Self::Provider(_) => "provider_failed",
-        }
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        let code = match &error {
+            ReconcileError::Store(error) => error.code(),
+            ReconcileError::Provider(_) => "provider_failed",
+        };
+        Self { code, error: Box::new(error) }
     }
 }
 

@@ -39,53 +39,39 @@ const ALERT_ROLE: &str = "operator";
 /// The most of them.
 const MOST_ALERTED: u32 = 100;
 
-/// What a flow did in a run.
-pub trait Counts {
+/// What a flow did in a run; each flow's counts become it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
     /// As the function answers, and as the run's row keeps it.
-    fn print(&self) -> Value;
-
+    pub counts: Value,
     /// Whether it stopped at its deadline with work left.
-    fn leaves_work(&self) -> bool {
-        false
-    }
+    pub leaves_work: bool,
 }
 
-/// Why a flow could not do its work.
-pub trait Failure: Error {
-    /// A code for it, which holds nothing that a server has said.
-    fn code(&self) -> &'static str;
-}
-
-impl Failure for StoreError {
-    fn code(&self) -> &'static str {
-        Self::code(self)
-    }
-}
-
-/// Why an invocation failed.
+/// Why an invocation failed; what a flow fails with becomes it.
 #[derive(Debug)]
-pub enum RunError<E> {
-    /// The run could not be begun or ended.
-    Store(StoreError),
-    /// The work failed.
-    Work(E),
+pub struct Failure {
+    /// A code for it, which holds nothing that a server has said.
+    pub code: &'static str,
+    /// The failure itself, for the log.
+    pub error: Box<dyn Error + Send + Sync>,
 }
 
-impl<E: fmt::Display> fmt::Display for RunError<E> {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(_) => f.write_str("the run cannot be written down"),
-            Self::Work(error) => error.fmt(f),
-        }
+        self.error.fmt(f)
     }
 }
 
-impl<E: Error + 'static> Error for RunError<E> {
+impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Store(error) => Some(error),
-            Self::Work(error) => error.source(),
-        }
+        self.error.source()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { code: error.code(), error: Box::new(error) }
     }
 }
 
@@ -99,20 +85,20 @@ pub struct Frame<'a, Q> {
 
 impl<Q: Queue> Frame<'_, Q> {
     /// Runs a job until its deadline, unless it is at work already. Answers with what the flow has counted.
-    pub async fn run<C: Counts, E: Failure>(
+    pub async fn run<C: Into<Done>, E: Into<Failure>>(
         &self,
         job: Job,
         trigger: Trigger,
         deadline: Instant,
         work: impl AsyncFnOnce() -> Result<C, E>,
-    ) -> Result<Value, RunError<E>> {
+    ) -> Result<Value, Failure> {
         let id = match &trigger {
             Trigger::Request { run: Some(id), .. } => *id,
             Trigger::Schedule | Trigger::Request { run: None, .. } => JobRunId::from_uuid(new_uuid()),
         };
         let lease = deadline.saturating_duration_since(Instant::now());
         let begun = begin_job_run(self.database, TenantId::OPERATOR, job, id, &trigger, lease).await;
-        let dead = match begun.map_err(RunError::Store)? {
+        let dead = match begun? {
             Begun::Started(dead) => dead,
             Begun::Overlapped => {
                 tracing::info!(%job, run_id = %id, cause = trigger.as_str(), "{job} is at work already");
@@ -129,23 +115,29 @@ impl<Q: Queue> Frame<'_, Q> {
             self.alert_if_failing(job, &dead).await;
         }
         match work().await {
-            Ok(counts) => {
-                let (printed, leaves_work) = (counts.print(), counts.leaves_work());
-                let ending = Ending::Succeeded { counts: &printed, leaves_work };
-                let ended = end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await;
-                ended.map_err(RunError::Store)?;
-                Ok(printed)
+            Ok(done) => {
+                let Done { counts, leaves_work } = done.into();
+                let ending = Ending::Succeeded { counts: &counts, leaves_work };
+                end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await?;
+                Ok(counts)
             }
             Err(error) => {
-                tracing::error!(metric = "job_run_failed", %job, run_id = %id, error = chain(&error), "run {id} of {job} failed");
-                let ending = Ending::Failed { error_code: error.code() };
+                let failure = error.into();
+                tracing::error!(
+                    metric = "job_run_failed",
+                    %job,
+                    run_id = %id,
+                    error = chain(&failure),
+                    "run {id} of {job} failed"
+                );
+                let ending = Ending::Failed { error_code: failure.code };
                 match end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await {
                     Ok(Some(failed)) => self.alert_if_failing(job, &failed).await,
                     Ok(None) => {}
                     // Most often for the same reason. The next run finds it dead.
                     Err(error) => tracing::warn!(%job, run_id = %id, error = chain(&error), "run {id} stays open"),
                 }
-                Err(RunError::Work(error))
+                Err(failure)
             }
         }
     }

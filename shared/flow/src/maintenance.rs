@@ -6,7 +6,7 @@
 //! stands before another's. What is left when the time is over is there tomorrow, and a second run at the same time passes
 //! over what the first holds.
 
-use crate::job::Counts;
+use crate::job::Done;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::retention::{Deleted, keep_months_across_tenants, keep_retention, list_tenants_across_tenants};
 use adapters::telemetry::chain;
@@ -42,16 +42,19 @@ pub struct MaintenanceCounts {
     pub is_cut_short: bool,
 }
 
-impl Counts for MaintenanceCounts {
-    fn print(&self) -> Value {
+impl MaintenanceCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
         let Self { notifications, expired, kept, months, failed, is_cut_short: _ } = self;
         json!({
             "notifications": notifications, "expired": expired, "kept": kept, "months": months, "failed": failed,
         })
     }
+}
 
-    fn leaves_work(&self) -> bool {
-        self.is_cut_short
+impl From<MaintenanceCounts> for Done {
+    fn from(counts: MaintenanceCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: counts.is_cut_short }
     }
 }
 

@@ -7,7 +7,7 @@
 //! Tenants take turns. What is wrong with one rung is that rung's, and what is wrong with a tenant that tenant's.
 
 use crate::creation::{Wanted, create_notifications};
-use crate::job::Counts;
+use crate::job::Done;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::rungs::{
@@ -61,17 +61,20 @@ pub struct ReminderCounts {
     pub leaves_work: bool,
 }
 
-impl Counts for ReminderCounts {
-    fn print(&self) -> Value {
+impl ReminderCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
         let Self { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work: _ } = self;
         json!({
             "fired": fired, "skipped": skipped, "failed": failed, "replanned": replanned, "set_aside": set_aside,
             "tenants_passed_over": tenants_passed_over,
         })
     }
+}
 
-    fn leaves_work(&self) -> bool {
-        self.leaves_work
+impl From<ReminderCounts> for Done {
+    fn from(counts: ReminderCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: counts.leaves_work }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use adapters::store::database::StoreError;
 use domain::job::Trigger;
-use flow::job::{Counts, Failure, Job, RunError, read_trigger};
+use flow::job::{Done, Failure, Job, read_trigger};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::fmt;
@@ -17,18 +17,19 @@ const LEASE: Duration = Duration::from_secs(55);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A run that did three things.
+const fn three(leaves_work: bool) -> Three {
+    Three { leaves_work }
+}
+
 /// What a job counts here.
-struct Done {
+struct Three {
     leaves_work: bool,
 }
 
-impl Counts for Done {
-    fn print(&self) -> Value {
-        json!({"done": 3})
-    }
-
-    fn leaves_work(&self) -> bool {
-        self.leaves_work
+impl From<Three> for Done {
+    fn from(three: Three) -> Self {
+        Self { counts: json!({"done": 3}), leaves_work: three.leaves_work }
     }
 }
 
@@ -44,15 +45,15 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-impl Failure for Broken {
-    fn code(&self) -> &'static str {
-        "statement_refused"
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Self { code: "statement_refused", error: Box::new(broken) }
     }
 }
 
 /// A run of the dispatcher's job that succeeds.
 async fn succeed(stage: &Stage) -> Value {
-    let work = async || Ok::<_, StoreError>(Done { leaves_work: false });
+    let work = async || Ok::<_, StoreError>(three(false));
     stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("run")
 }
 
@@ -60,7 +61,7 @@ async fn succeed(stage: &Stage) -> Value {
 async fn fail(stage: &Stage) {
     let work = async || Err::<Done, _>(Broken);
     let failed = stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await;
-    assert!(matches!(failed, Err(RunError::Work(Broken))), "the invocation fails, too: {failed:?}");
+    assert!(failed.is_err_and(|failure| failure.error.is::<Broken>()), "the invocation fails, too");
 }
 
 /// A run that is killed in its work: nothing of ours runs after that.
@@ -126,7 +127,7 @@ async fn two_ticks_at_the_same_instant_run_once(pool: PgPool) {
             let work = async || {
                 assert_eq!(ran.fetch_add(1, Ordering::SeqCst), 0, "both ran");
                 overlapped.notified().await;
-                Ok::<_, StoreError>(Done { leaves_work: false })
+                Ok::<_, StoreError>(three(false))
             };
             let answer = stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("answered");
             if answer == json!({"overlapped": true}) {
@@ -146,7 +147,7 @@ async fn while_one_is_at_work_another_tick_does_nothing(pool: PgPool) {
         assert_eq!(succeed(&stage).await, json!({"overlapped": true}));
         let shown = show_job(&stage).await;
         assert_eq!((&shown["status"], &shown["last_run"]["finished_at"]), (&json!("running"), &Value::Null));
-        Ok::<_, StoreError>(Done { leaves_work: false })
+        Ok::<_, StoreError>(three(false))
     };
     let counts = stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("run");
     assert_eq!(counts, json!({"done": 3}));
@@ -159,7 +160,7 @@ async fn while_one_is_at_work_another_tick_does_nothing(pool: PgPool) {
 async fn one_job_does_not_hold_up_another(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     die(&stage).await;
-    let work = async || Ok::<_, StoreError>(Done { leaves_work: false });
+    let work = async || Ok::<_, StoreError>(three(false));
     let counts = stage.run_job(Job::Feedback, Trigger::Schedule, LEASE, work).await.expect("run");
     assert_eq!(counts, json!({"done": 3}));
     stage.finish().await;
@@ -194,7 +195,7 @@ async fn a_run_that_ends_after_it_was_taken_for_dead_changes_nothing(pool: PgPoo
     let work = async || {
         stage.pass(LEASE).await;
         assert_eq!(succeed(&stage).await, json!({"done": 3}));
-        Ok::<_, StoreError>(Done { leaves_work: false })
+        Ok::<_, StoreError>(three(false))
     };
     stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("its work is done");
     assert_eq!(show_runs(&stage, "status").await, ["succeeded", "died"]);
@@ -204,7 +205,7 @@ async fn a_run_that_ends_after_it_was_taken_for_dead_changes_nothing(pool: PgPoo
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_run_says_whether_it_stopped_at_its_deadline_with_work_left(pool: PgPool) {
     let stage = Stage::begin(pool).await;
-    let work = async || Ok::<_, StoreError>(Done { leaves_work: true });
+    let work = async || Ok::<_, StoreError>(three(true));
     stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("run");
     succeed(&stage).await;
     assert_eq!(show_runs(&stage, "leaves_work").await, [false, true]);
@@ -214,8 +215,8 @@ async fn a_run_says_whether_it_stopped_at_its_deadline_with_work_left(pool: PgPo
     stage.drain().await;
     let at_once = std::time::Instant::now();
     let counts = stage.dispatcher.dispatch_due(at_once).await.expect("dispatched");
-    assert!(counts.leaves_work());
-    assert!(!stage.dispatch().await.leaves_work());
+    assert!(counts.leaves_work);
+    assert!(!stage.dispatch().await.leaves_work);
     stage.finish().await;
 }
 
@@ -411,7 +412,7 @@ async fn a_run_that_is_asked_for_twice_with_one_key_happens_once(pool: PgPool) {
     let mut answers = Vec::new();
     for event in &asked {
         let event = json!({"source": "harkara", "detail-type": event.detail_type, "detail": event.detail});
-        let work = async || Ok::<_, StoreError>(Done { leaves_work: false });
+        let work = async || Ok::<_, StoreError>(three(false));
         answers.push(stage.run_job(Job::Dispatcher, read_trigger(&event), LEASE, work).await.expect("answered"));
     }
     assert_eq!(answers, [json!({"done": 3}), json!({"repeated": true})]);

@@ -64,6 +64,7 @@ const RULES: &[Rule] = &[
             // How much of the invocation is left; no time of the business.
             "shared/flow/src/dispatcher.rs",
             "shared/flow/src/feedback.rs",
+            "shared/flow/src/job.rs",
             "shared/flow/src/maintenance.rs",
             "shared/flow/src/processor.rs",
             "shared/flow/src/reminder.rs",

@@ -52,7 +52,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("finished_at", Schema::named("Time").or_null()),
         required("status", Schema::one_of(status()).describe("One died whose time ended without a word from it.")),
         required("error", Schema::text().or_null().describe("What it failed with, as a code.")),
-        required("counts", Schema::opaque().describe("What it did, by the job's own names; null unless it succeeded.")),
+        required(
+            "counts",
+            Schema::opaque().or_null().describe("What it did, by the job's own names; null unless it succeeded."),
+        ),
         required(
             "leaves_work",
             Schema::flag().or_null().describe("Whether it stopped at its deadline with work left."),
