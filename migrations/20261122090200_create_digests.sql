@@ -150,6 +150,19 @@ CALL harkara.admit_worker('harkara.digests', 'SELECT', 'INSERT');
 CALL harkara.admit_worker('harkara.digest_entries', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 CALL harkara.admit_worker('harkara.digest_rounds', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
+-- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
+DO $$
+DECLARE
+    read_too regclass;
+BEGIN
+    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
+        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
+            CALL harkara.admit_worker(read_too, 'SELECT');
+        END IF;
+    END LOOP;
+END
+$$;
+
 CALL harkara.audit_table('harkara.digests', 'notification_id');
 CALL harkara.audit_table('harkara.digest_entries', 'delivery_id');
 CALL harkara.audit_table('harkara.digest_rounds', 'category_key,time_zone');

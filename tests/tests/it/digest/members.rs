@@ -163,8 +163,7 @@ async fn what_ended_while_it_waited_is_not_in_the_digest(pool: PgPool) {
 async fn a_digest_to_a_suppressed_address_is_skipped_and_its_members_say_so(pool: PgPool) {
     let stage = begin(pool).await;
     let id = ask(&stage, "ASSIGNED", "ada", "one").await;
-    let suppression = json!({"reason": "manual"});
-    let answer = send(&stage, "PUT", "/v1/suppressions/{address}", "ada@example.org", suppression).await;
+    let answer = stage.call(TENANT, "PUT /v1/suppressions/{address}", Some("ada@example.org"), "", "").await;
     assert!(answer.status < 300, "{answer:?}");
     move_to(&stage, WEDNESDAY).await;
     assert_eq!(stage.close_digests().await.digests, 1);
