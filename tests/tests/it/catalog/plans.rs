@@ -112,6 +112,7 @@ async fn the_dispatcher_finds_due_work_through_its_index(pool: PgPool) {
         .filter(|statement| statement.contains("due_at <= harkara.now()") && statement.contains("SKIP LOCKED"))
         .filter(|statement| statement.contains("FROM harkara.deliveries d") && statement.contains("SKIP LOCKED"))
         .filter(|statement| statement.contains("due_at <= harkara.now()"))
+        .filter(|statement| statement.contains("d.due_at <= harkara.now()") && statement.contains("SKIP LOCKED"))
         .collect();
     let [due] = due.as_slice() else { panic!("one statement takes what is due, not {due:?}") };
     let mut transaction = begin_as(&pool, WORKER).await;
