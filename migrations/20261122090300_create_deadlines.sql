@@ -127,6 +127,11 @@ BEGIN
         updated_at = harkara.now()
     WHERE d.tenant_id = tenant AND p_recipient = ANY (d.recipients) AND d.deadline_key IN (
         SELECT r.deadline_key FROM harkara.rungs r WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient);
+    -- As wire::http names the route: its answers show the deadline.
+    DELETE FROM harkara.idempotency_keys k
+    WHERE k.tenant_id = tenant AND k.route IN (
+        SELECT 'POST /v1/deadlines/{key}/complete ' || r.deadline_key FROM harkara.rungs r
+        WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient);
     UPDATE harkara.rungs r
     SET state = 'canceled', note = 'recipient_erased', look_at = NULL, decided_at = harkara.now()
     WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient AND r.state = 'planned';

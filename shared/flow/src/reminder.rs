@@ -49,7 +49,7 @@ pub struct ReminderCounts {
     pub fired: usize,
     /// Rungs that became none, by a rule.
     pub skipped: usize,
-    /// Rungs that could become none.
+    /// Rungs that could not become one.
     pub failed: usize,
     /// Rungs that are later than they were, because a zone changed.
     pub replanned: usize,

@@ -51,7 +51,7 @@ pub struct DeadlineRow {
 domain::masked_debug!(DeadlineRow, "DeadlineRow", state, due_at);
 
 /// What a deadline does for one recipient at one time.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RungRow {
     /// The recipient.
     pub recipient: String,
@@ -72,6 +72,8 @@ pub struct RungRow {
     /// When that was decided.
     pub decided_at: Option<Timestamp>,
 }
+
+domain::masked_debug!(RungRow, "RungRow", recipient, rung, due_at, state, note, notification);
 
 /// What the tenant has of what a deadline names.
 pub struct Lookup {

@@ -8,7 +8,7 @@ use domain::id::{CategoryKey, EventId, NotificationId, TenantId};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The event that tells of a rung that could not become a notification.
 const RUNG_FAILED: &str = "rung.failed";
@@ -138,7 +138,7 @@ pub async fn read_rung_context(
     transaction: &mut TenantTransaction,
     taken: &[TakenRung],
 ) -> Result<RungContext, StoreError> {
-    let keys: std::collections::BTreeSet<&str> = taken.iter().map(|rung| rung.deadline.as_str()).collect();
+    let keys: BTreeSet<&str> = taken.iter().map(|rung| rung.deadline.as_str()).collect();
     let keys: Vec<_> = keys.into_iter().map(str::to_owned).collect();
     let rows = sqlx::query!(
         r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp", t.time_zone AS tenant_zone, d.deadline_key,

@@ -1,3 +1,5 @@
+//! When rungs fire over clocks and calendars, and what is decided about them.
+
 use super::*;
 use crate::preference::parse_time;
 

@@ -145,6 +145,10 @@ async fn nobody_is_reminded_who_was_erased_and_nothing_personal_is_left(pool: Pg
     shared["recipients"] = json!(["someone", "ada"]);
     put_well(&stage, "shared", &shared).await;
 
+    put_well(&stage, "done", &alone).await;
+    let route = "POST /v1/deadlines/{key}/complete";
+    assert_eq!(stage.call_with_key(TENANT, route, "done", "once").await.status, 200);
+
     assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("someone"), "", "").await.status, 204);
     let left = get(&stage, "alone").await;
     assert_eq!((&left["recipients"], &left["data"]), (&json!([]), &json!({})));
@@ -154,6 +158,11 @@ async fn nobody_is_reminded_who_was_erased_and_nothing_personal_is_left(pool: Pg
     let stored = "SELECT count(*) FROM harkara.audit_log
                   WHERE coalesce(old_values, '{}')::text || coalesce(new_values, '{}')::text LIKE '%canary%'";
     assert_eq!(stage.count(stored).await, 0, "the audit log never had it");
+    assert_eq!(
+        stage.count("SELECT count(*) FROM harkara.idempotency_keys").await,
+        0,
+        "nor do answers show it any more"
+    );
     move_to(&stage, "2027-06-14T12:00:00Z").await;
     assert_eq!(stage.remind().await.fired, 1, "ada still is");
     finish(stage).await;
