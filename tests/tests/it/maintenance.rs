@@ -173,7 +173,7 @@ async fn keys_slots_and_buckets_go_when_they_have_expired(pool: PgPool) {
     sqlx::query(insert).bind(TENANT).execute(&stage.admin).await.expect("keys");
     let insert = "
         INSERT INTO harkara.send_slots (tenant_id, delivery_id, subject_id, category_key, is_capped, taken_at)
-        SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), 'c', false, harkara.now() - n * interval '29 days'
+        SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), 'c', false, harkara.now() - n * interval '28 days'
         FROM generate_series(0, 1) n";
     sqlx::query(insert).bind(TENANT).execute(&stage.admin).await.expect("slots");
     let rates = "UPDATE harkara.request_rates SET full_at = harkara.now() + interval '1 hour'";
