@@ -138,6 +138,12 @@ impl Stage {
             dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
             digest: Digest { database: worker_role.clone(), queue: queue.clone() },
             reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
+            dispatcher: Dispatcher {
+                database: worker_role.clone(),
+                queue: queue.clone(),
+                bus: bus.clone(),
+                public_url: public_url(),
+            },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
             maintenance: Maintenance { database: worker_role.clone() },
             feedback: Feedback {

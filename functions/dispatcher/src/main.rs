@@ -3,6 +3,7 @@
 use adapters::aws::AwsConfig;
 use adapters::bus::EventBridgeBus;
 use adapters::clock::instant_of;
+use adapters::public_url::public_url_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::dispatcher::Dispatcher;
@@ -22,6 +23,7 @@ async fn main() -> Result<(), Error> {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(aws.clone(), QueueConfig::with_dlq_from_env()?),
         bus: EventBridgeBus::from_env(aws)?,
+        public_url: public_url_from_env()?,
     };
     let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {

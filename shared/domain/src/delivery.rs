@@ -207,6 +207,12 @@ named! {
         CadenceNotDue = "cadence_not_due",
         /// `absorbed`: it left within a digest.
         InDigest = "in_digest",
+        /// `absorbed`: it left in the message of its batch.
+        LeftInBatch = "left_in_batch",
+        /// `absorbed`: a later one with its debounce key took its place.
+        ReplacedByLater = "replaced_by_later",
+        /// `absorbed`: it was the last of its debounce, and left in the message that tells the first and the last.
+        LeftInDebounce = "left_in_debounce",
         /// `expired`: its `expires_at` passed before it was sent, or would before it may be.
         ExpiryPassed = "expiry_passed",
         /// `canceled`: the caller withdrew it.

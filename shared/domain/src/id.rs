@@ -299,6 +299,11 @@ key! {
     "When it is not 1 to 255 printable ASCII characters."
 }
 key! {
+    /// Says that notifications belong together: in a batch, or in a debounce.
+    CollectionKey, check_printable,
+    "When it is not 1 to 255 printable ASCII characters."
+}
+key! {
     /// Says that two requests are the same request.
     IdempotencyKey, check_printable,
     "When it is not 1 to 255 printable ASCII characters."

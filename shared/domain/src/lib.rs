@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod due;
 
 pub mod deadline;
+pub mod collection;
 
 pub mod quota;
 

@@ -4,6 +4,7 @@ use crate::address::{EmailAddress, PhoneNumber};
 use crate::attachment::Attachment;
 use crate::calendar::Invitation;
 use crate::category::{DeliveryRules, Priority};
+use crate::collection::{Collect, UNCLOSED_GRACE, preview_data};
 use crate::delivery::{Channel, DeliveryState};
 use crate::due::{self, PUBLISH_LEAD};
 use crate::header::Subject;
@@ -105,6 +106,8 @@ pub struct NotificationRequest {
     pub expires_at: Option<Timestamp>,
     /// Turns away repetitions.
     pub dedupe: Option<Dedupe>,
+    /// Waits for others that leave with it.
+    pub collect: Option<Collect>,
     /// How urgent it is.
     pub priority: Priority,
     /// Do everything but the provider call.
@@ -128,6 +131,7 @@ impl NotificationRequest {
             send_at: None,
             expires_at: None,
             dedupe: None,
+            collect: None,
             priority: Priority::Normal,
             sandbox: false,
             metadata: serde_json::json!({}),
@@ -261,7 +265,11 @@ pub fn plan_notifications(
     now: Timestamp,
 ) -> Result<Vec<Result<Plan, Refusal>>, Refusal> {
     let category = tenant.categories.get(request.category.as_str()).ok_or(Refusal::UnknownCategory)?;
-    let send_at = request.send_at.unwrap_or(now).max(now);
+    let send_at = match &request.collect {
+        // At the latest: who joins a batch leaves with it.
+        Some(collect) => now + SignedDuration::from_secs(collect.window_seconds.into()),
+        None => request.send_at.unwrap_or(now).max(now),
+    };
     if send_at.duration_since(now) > FURTHEST_SEND {
         return Err(Refusal::SendTooFarAhead);
     }
@@ -283,6 +291,10 @@ pub fn plan_notifications(
     // Parts of the request's own may use other variables than the template's.
     if let Some(Some(variables)) = template.as_ref().and_then(|key| tenant.templates.get(key)) {
         check_data(variables, &request.data).map_err(Refusal::WrongData)?;
+        // What the message adds has to suit the template, too.
+        if let Some(collect) = &request.collect {
+            check_data(variables, &preview_data(collect.kind, &request.data)).map_err(Refusal::WrongData)?;
+        }
     }
     let asked = request.channels.as_ref().unwrap_or(&category.channels);
     let plan = |(place, recipient): (usize, &Recipient)| {
@@ -299,7 +311,10 @@ pub fn plan_notifications(
             template: template.clone(),
             channels: channels.into_iter().collect(),
             rules: category.rules,
-            start: start_delivery(send_at, now),
+            start: match request.collect {
+                Some(_) => start_collected(send_at),
+                None => start_delivery(send_at, now),
+            },
         })
     };
     Ok(request.recipients.iter().enumerate().map(plan).collect())
@@ -313,6 +328,12 @@ pub fn start_delivery(send_at: Timestamp, now: Timestamp) -> Start {
     let delay = due::delay_until(send_at, now);
     let grace = SignedDuration::from_secs(retry::republish_after(1).as_secs().cast_signed());
     Start { state: DeliveryState::Queued, due_at: send_at.max(now) + grace, publish_delay: Some(delay) }
+}
+
+/// Decides how a delivery begins that waits for its collection, whose close brings it on. What no close came for leaves by
+/// itself, late rather than never.
+fn start_collected(send_at: Timestamp) -> Start {
+    Start { state: DeliveryState::Scheduled, due_at: send_at + UNCLOSED_GRACE, publish_delay: None }
 }
 
 /// A window in seconds, or the default of a dedupe key.

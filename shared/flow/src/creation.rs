@@ -7,10 +7,11 @@ use adapters::ids::new_uuid;
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::enqueue::{Accepted, accept_within, read_context_within};
 use domain::id::{DeliveryId, EventId, NotificationId, TenantId};
-use domain::notification::{NotificationRequest, Refusal, plan_notifications};
+use domain::notification::{NotificationRequest, Recipient, Refusal, plan_notifications};
 use domain::queue::{DeliveryMessage, Publication};
 use domain::template::Variables;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// A notification that is to be created.
@@ -41,6 +42,7 @@ pub(crate) async fn create_notifications(
         return Ok(created);
     }
     let context = read_context_within(transaction, wanted.iter().map(|wanted| &wanted.request)).await?;
+    let tenant = transaction.tenant();
     let mut accepted = Vec::new();
     for (place, Wanted { id, request }) in wanted.iter().enumerate() {
         debug_assert_eq!(request.recipients.len(), 1, "a notification has one recipient");
@@ -59,6 +61,7 @@ pub(crate) async fn create_notifications(
                     plan,
                     attachments: Vec::new(),
                     dedupe_key: None,
+                    collection_key: scope_collection(tenant, request, recipient),
                     traceparent: None,
                 });
             }
@@ -69,7 +72,6 @@ pub(crate) async fn create_notifications(
     if !accepted.is_empty() {
         accept_within(transaction, actor, &accepted).await?;
     }
-    let tenant = transaction.tenant();
     created.publications = accepted.iter().flat_map(|accepted| list_publications(tenant, accepted)).collect();
     Ok(created)
 }
@@ -79,6 +81,30 @@ pub(crate) fn fill_data(request: &NotificationRequest, variables: &Option<Variab
     let mut data = request.data.clone();
     variables.as_ref()?.fill_absent(&mut data);
     Some(Arc::new(data))
+}
+
+/// A caller's key, as it holds for one recipient, so that a list of them is not cut down to its first.
+/// The recipient is in it as a digest: keys are names of rows, and stand in the audit log as they are.
+pub(crate) fn scope_key(tenant: TenantId, key: &str, recipient: &Recipient) -> String {
+    let whom = match recipient {
+        Recipient::Known(id) => id.as_str(),
+        Recipient::Inline(inline) => {
+            let email = inline.email.as_ref().map(|email| email.as_str());
+            email.or(inline.phone.as_ref().map(|phone| phone.as_str())).unwrap_or_default()
+        }
+    };
+    let digest = Sha256::digest(format!("{tenant} {whom}"));
+    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{key} {digest}")
+}
+
+/// The key of the collection that a notification to `recipient` waits in.
+pub(crate) fn scope_collection(
+    tenant: TenantId,
+    request: &NotificationRequest,
+    recipient: &Recipient,
+) -> Option<String> {
+    request.collect.as_ref().map(|collect| scope_key(tenant, collect.key.as_str(), recipient))
 }
 
 /// The messages of what was accepted, where they do not wait for the dispatcher.

@@ -1,11 +1,12 @@
-//! Brings everything whose time has come: scheduled deliveries, parked retries, rows whose message never reached the
-//! queue, ended leases, unknown outcomes, requests that came through the SQL door (see `door`), and events that are still
-//! in the outbox. Then it seals the audit log.
+//! Brings everything whose time has come: batches and debounces (see `collections`), scheduled deliveries, parked retries,
+//! rows whose message never reached the queue, ended leases, unknown outcomes, requests that came through the SQL door
+//! (see `door`), and events that are still in the outbox. Then it seals the audit log.
 //!
 //! The cast: `store::due_deliveries` takes a bounded batch and locks it, `domain::due` decides each, one statement
 //! writes them all, and only then the queue is asked. Two dispatchers at once pass over each other's rows.
 //! A crash between writing and publishing loses a hint: each written row is due again later.
 
+use crate::collections::close_collections;
 use crate::door::accept_requests;
 use crate::job::Done;
 use crate::outbox::publish_events;
@@ -21,6 +22,7 @@ use adapters::wire::queue_message::print_message;
 use domain::delivery::Reason;
 use domain::due::{DueStep, decide_due};
 use domain::event::EventBus;
+use domain::link::PublicUrl;
 use domain::queue::{DeadMessage, DeliveryMessage, Publication, Queue};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -40,6 +42,8 @@ pub struct Dispatcher<Q, B> {
     pub queue: Q,
     /// The project's bus.
     pub bus: B,
+    /// Where the API is reached, for links in messages.
+    pub public_url: PublicUrl,
 }
 
 /// What a run did.
@@ -57,6 +61,8 @@ pub struct DispatchCounts {
     pub buried: usize,
     /// Events on the bus.
     pub events: usize,
+    /// Batches and debounces that were closed.
+    pub closed: usize,
     /// Requests of the SQL door that became notifications.
     pub requests: usize,
     /// Requests of the SQL door that were refused.
@@ -68,10 +74,12 @@ pub struct DispatchCounts {
 impl DispatchCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { published, not_taken, leases_ended, ended, buried, events, requests, requests_refused, .. } = self;
+        let Self { published, not_taken, leases_ended, ended, buried, events, closed, requests, requests_refused, .. } =
+            self;
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
-            "buried": buried, "events": events, "requests": requests, "requests_refused": requests_refused,
+            "buried": buried, "events": events, "closed": closed, "requests": requests,
+            "requests_refused": requests_refused,
         })
     }
 }
@@ -111,10 +119,20 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         adapters::failpoint!("S1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DispatchCounts::default();
         // By turns, so that a long backlog of the one does not hold up the others.
-        let (mut more_requests, mut more_deliveries, mut more_events) = (true, true, true);
-        while (more_requests || more_deliveries || more_events) && has_time(deadline) {
+        let (mut more_requests, mut more_collections) = (true, true);
+        let (mut more_deliveries, mut more_events) = (true, true);
+        while (more_requests || more_collections || more_deliveries || more_events) && has_time(deadline) {
             if more_requests {
                 more_requests = self.dispatch_requests(&mut counts).await?;
+            }
+            if more_collections {
+                let closed = close_collections(&self.database, &self.queue, &self.public_url).await?;
+                counts.closed += closed.closed;
+                counts.published += closed.published;
+                counts.not_taken += closed.not_taken;
+                more_collections = closed.leaves_more;
+                // Members that leave by themselves are due now.
+                more_deliveries |= closed.closed > 0;
             }
             if more_deliveries {
                 more_deliveries = self.dispatch_deliveries(&mut counts).await?.leaves_more();
@@ -123,7 +141,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
                 more_events = self.dispatch_events(&mut counts).await?.leaves_more();
             }
         }
-        counts.leaves_work = more_deliveries || more_events || more_requests;
+        counts.leaves_work = more_requests || more_collections || more_deliveries || more_events;
         let DispatchCounts {
             published,
             not_taken,
@@ -131,6 +149,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             ended,
             buried,
             events,
+            closed,
             requests,
             requests_refused,
             leaves_work,
@@ -142,6 +161,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             ended,
             buried,
             events,
+            closed,
             requests,
             requests_refused,
             leaves_work,

@@ -7,7 +7,7 @@
 //! delivers twice has its id for a key.
 //! A tenant's rate is checked where the request is read, and its quota where it is stored.
 
-use crate::creation::{fill_data, list_publications};
+use crate::creation::{fill_data, list_publications, scope_collection, scope_key};
 use crate::request::{Refused, hash_body};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
@@ -21,12 +21,11 @@ use adapters::wire::problem::Problem;
 use adapters::wire::routes::{Function, Scope};
 use domain::attachment::Attachment;
 use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
-use domain::notification::{NotificationRequest, Recipient, plan_notifications};
+use domain::notification::{NotificationRequest, plan_notifications};
 use domain::queue::{Publication, Queue};
 use domain::quota::seconds_to_next_day;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -313,7 +312,7 @@ pub(crate) fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> D
                 }
             };
             let dedupe_key =
-                request.dedupe.as_ref().map(|dedupe| scope_dedupe(asked.caller.tenant, dedupe.key.as_str(), recipient));
+                request.dedupe.as_ref().map(|dedupe| scope_key(asked.caller.tenant, dedupe.key.as_str(), recipient));
             if let Some(winner) = dedupe_key.as_ref().and_then(|key| winners.get(key)) {
                 decided.results.push(result(index, place, *winner, "duplicate"));
                 continue;
@@ -336,6 +335,7 @@ pub(crate) fn decide<'a>(asked: &'a Asked, context: &store::EnqueueContext) -> D
                 plan,
                 attachments: attachments.clone(),
                 dedupe_key,
+                collection_key: scope_collection(asked.caller.tenant, request, recipient),
                 traceparent: asked.traceparent.clone(),
             });
         }
@@ -372,21 +372,6 @@ fn result(index: usize, place: Option<usize>, id: NotificationId, status: &str) 
         result["recipient"] = place.into();
     }
     result
-}
-
-/// A dedupe key holds for one recipient, so that a list of them is not cut down to its first.
-/// The recipient is in it as a digest: keys are names of rows, and stand in the audit log as they are.
-fn scope_dedupe(tenant: TenantId, key: &str, recipient: &Recipient) -> String {
-    let whom = match recipient {
-        Recipient::Known(id) => id.as_str(),
-        Recipient::Inline(inline) => {
-            let email = inline.email.as_ref().map(|email| email.as_str());
-            email.or(inline.phone.as_ref().map(|phone| phone.as_str())).unwrap_or_default()
-        }
-    };
-    let digest = Sha256::digest(format!("{tenant} {whom}"));
-    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{key} {digest}")
 }
 
 /// The stored results as the caller reads them: one object for one notification, else a list.

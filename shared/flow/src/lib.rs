@@ -24,6 +24,7 @@ pub mod migrate;
 
 pub mod job;
 
+mod collections;
 mod creation;
 mod door;
 mod links;

@@ -8,6 +8,7 @@ use crate::wire::calendar::print_calendar;
 use crate::wire::http::Caller;
 use domain::attachment::Attachment;
 use domain::category::{DeliveryRules, UnknownPolicy};
+use domain::collection::Collect;
 use domain::delivery::{Channel, DeliveryState};
 use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId, TenantId};
 use domain::notification::{CategoryDefaults, NotificationRequest, Plan, Reach, Recipient, TenantContext};
@@ -88,6 +89,8 @@ pub struct Accepted<'a> {
     pub attachments: Vec<AttachmentId>,
     /// The key that turns repetitions away; it holds for this recipient only.
     pub dedupe_key: Option<String>,
+    /// The key of its collection; it holds for this recipient only.
+    pub collection_key: Option<String>,
     /// The caller's trace.
     pub traceparent: Option<String>,
 }
@@ -163,10 +166,12 @@ pub async fn accept_within(
     let tenant = transaction.tenant;
     let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
     sqlx::query_scalar!(
-        r#"SELECT harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, '[]') AS "outcome!""#,
+        r#"SELECT harkara.collect_members($1,
+                      harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, '[]'), $4) AS "outcome!""#,
         tenant.as_uuid(),
         actor,
         rows,
+        print_members(accepted),
     )
     .fetch_one(&mut *transaction.connection)
     .await?;
@@ -217,8 +222,8 @@ pub async fn accept_notifications(
     crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let outcome = sqlx::query_scalar!(
-        r#"SELECT harkara.count_accepted($1, harkara.keep_attachments($1,
-                      harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8), $9, $10, $11, $12)) AS "outcome!""#,
+        r#"SELECT harkara.count_accepted($1, harkara.collect_members($1, harkara.keep_attachments($1,
+                      harkara.accept_notifications($1, $2, $3, $4, $5, $6, $7, $8), $9, $10, $11, $12), $13)) AS "outcome!""#,
         caller.tenant.as_uuid(),
         caller.subject,
         key.route,
@@ -231,6 +236,7 @@ pub async fn accept_notifications(
         &file_names,
         &content_types,
         &contents as &[&[u8]],
+        print_members(accepted),
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -387,6 +393,24 @@ fn known_key(recipient: &Recipient) -> Option<&str> {
     }
 }
 
+/// The rows for `harkara.collect_members`.
+fn print_members(accepted: &[Accepted<'_>]) -> Value {
+    let member = |accepted: &Accepted<'_>| {
+        let Collect { kind, key: _, window_seconds, max_seconds } = accepted.request.collect.as_ref()?;
+        Some(json!({
+            "notification_id": accepted.id.as_uuid(),
+            "kind": kind.as_str(),
+            "category_key": accepted.request.category.as_str(),
+            "recipient_id": known_key(accepted.recipient),
+            "collection_key": accepted.collection_key.as_ref()?,
+            "sandbox": accepted.request.sandbox,
+            "window_seconds": window_seconds,
+            "max_seconds": max_seconds,
+        }))
+    };
+    accepted.iter().filter_map(member).collect()
+}
+
 /// A row for `harkara.accept_notifications`.
 fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
     #[derive(Serialize)]
@@ -419,8 +443,19 @@ fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
         event: Value,
     }
 
-    let Accepted { id, event_id, request, recipient, plan, data, deliveries, attachments, dedupe_key, traceparent } =
-        accepted;
+    let Accepted {
+        id,
+        event_id,
+        request,
+        recipient,
+        plan,
+        data,
+        deliveries,
+        attachments,
+        dedupe_key,
+        collection_key: _,
+        traceparent,
+    } = accepted;
     let dedupe = dedupe_key.as_ref().zip(request.dedupe.as_ref());
     let inline = match recipient {
         Recipient::Known(_) => None,

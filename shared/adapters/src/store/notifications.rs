@@ -2,6 +2,7 @@
 
 use super::database::{StoreError, TenantTransaction};
 use super::decisions::read_findings;
+use super::memberships::{Collected, read_collected};
 use crate::wire::pages::Page;
 use domain::decision::Finding;
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
@@ -35,6 +36,8 @@ pub struct NotificationView {
     pub expires_at: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// What it has to do with batches and debounces.
+    pub collected: Collected,
     /// Its deliveries.
     pub deliveries: Vec<DeliveryView>,
     /// What left with it, where it is a digest.
@@ -154,6 +157,8 @@ pub struct NotificationFilter {
     pub category: Option<String>,
     /// With a delivery in this state.
     pub state: Option<DeliveryState>,
+    /// That left in this message.
+    pub message: Option<NotificationId>,
     /// Accepted at this time or later.
     pub from: Option<Timestamp>,
     /// Accepted before this time.
@@ -200,6 +205,12 @@ pub async fn list_notifications(
              AND ($6::timestamptz IS NULL OR n.created_at >= $6)
              AND ($7::timestamptz IS NULL OR n.created_at < $7)
              AND ($8::timestamptz IS NULL OR (n.created_at, n.notification_id) < ($8, $9::uuid))
+             AND ($11::uuid IS NULL OR n.notification_id IN (
+                      SELECT m.notification_id
+                      FROM harkara.collections c
+                      JOIN harkara.collection_members m ON m.tenant_id = $1 AND m.collection_id = c.collection_id
+                      JOIN harkara.deliveries d ON d.tenant_id = $1 AND d.notification_id = m.notification_id
+                      WHERE c.tenant_id = $1 AND c.notification_id = $11 AND d.state = 'absorbed'))
            ORDER BY n.created_at DESC, n.notification_id DESC
            LIMIT $10"#,
         transaction.tenant.as_uuid(),
@@ -212,15 +223,18 @@ pub async fn list_notifications(
         page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
+        filter.message.map(|id| id.as_uuid()),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
     let ids: Vec<_> = rows.iter().map(|row| row.notification_id).collect();
     let mut deliveries = read_deliveries(transaction, &ids).await?;
     let mut holds = read_digest_members(transaction, &ids).await?;
+    let mut collected = read_collected(transaction, &ids).await?;
     let view = rows.into_iter().map(|row| NotificationView {
         holds: holds.remove(&row.notification_id),
         deliveries: deliveries.remove(&row.notification_id).unwrap_or_default(),
+        collected: collected.remove(&row.notification_id).unwrap_or_default(),
         id: NotificationId::from_uuid(row.notification_id),
         category: row.category_key,
         recipient: row.recipient_id,

@@ -7,6 +7,7 @@ pub mod attachments;
 pub mod audit;
 pub mod calendar;
 pub mod categories;
+mod collections;
 #[cfg(feature = "services")]
 pub mod consents;
 pub mod deadlines;

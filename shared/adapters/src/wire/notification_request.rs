@@ -2,6 +2,7 @@
 
 use super::attachments::read_attachments;
 use super::calendar::{print_calendar, read_calendar};
+use super::collections::read_collect;
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
 use domain::address::{EmailAddress, PhoneNumber};
@@ -181,6 +182,7 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
     let send_at = fields.parsed("send_at", parse_timestamp);
     let expires_at = fields.parsed("expires_at", parse_timestamp);
     let dedupe = fields.object("dedupe", read_dedupe);
+    let collect = read_collect(&mut fields);
     let priority = fields.named("priority", Priority::parse, Priority::ALL, Priority::as_str);
     let sandbox = fields.flag("sandbox");
     fields.finish()?;
@@ -199,6 +201,7 @@ fn read_request(value: &Value, pointer: String) -> Result<NotificationRequest, V
         send_at,
         expires_at,
         dedupe,
+        collect,
         priority: priority.unwrap_or(Priority::Normal),
         sandbox,
         metadata,

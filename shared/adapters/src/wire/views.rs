@@ -2,8 +2,10 @@
 
 use super::pages::{Cursor, Found, print_cursor, print_key_cursor};
 use crate::store::dead_letters::DeadLetter;
+use crate::store::memberships::Members;
 use crate::store::notifications::{AttemptView, DeliveryView, DigestMembers, DigestView, NotificationView};
-use domain::delivery::notification_state;
+use domain::collection::{Membership, explain_membership};
+use domain::delivery::{DeliveryState, notification_state};
 use domain::explain::{AttemptStory, DeliveryStory, DigestStory, explain_delivery};
 use serde_json::{Value, json};
 
@@ -20,6 +22,7 @@ pub fn print_notification(view: &NotificationView) -> Value {
         send_at,
         expires_at,
         created_at,
+        collected,
         deliveries,
         holds,
     } = view;
@@ -35,12 +38,14 @@ pub fn print_notification(view: &NotificationView) -> Value {
         "send_at": send_at,
         "expires_at": expires_at,
         "created_at": created_at,
+        "collected": membership_of(view).map(print_membership),
+        "members": collected.members.as_ref().map(print_members),
         "deliveries": deliveries.iter().map(print_delivery).collect::<Value>(),
-        "holds": holds.as_ref().map(print_members),
+        "holds": holds.as_ref().map(print_digest_members),
     })
 }
 
-fn print_members(members: &DigestMembers) -> Value {
+fn print_digest_members(members: &DigestMembers) -> Value {
     let DigestMembers { count, notifications } = members;
     json!({"count": count, "notifications": notifications.iter().map(ToString::to_string).collect::<Value>()})
 }
@@ -56,16 +61,38 @@ fn print_digest(view: &DigestView) -> Value {
     })
 }
 
+/// Where it stands in its collection: the message is that of those who left in it, and not of one that was canceled.
+fn membership_of(view: &NotificationView) -> Option<Membership> {
+    let mut membership = view.collected.membership.clone()?;
+    let was_absorbed = view.deliveries.iter().any(|delivery| delivery.state == DeliveryState::Absorbed);
+    membership.message = membership.message.filter(|_| was_absorbed);
+    Some(membership)
+}
+
+fn print_membership(membership: Membership) -> Value {
+    let Membership { kind, closes_at, message } = membership;
+    json!({"as": kind.as_str(), "closes_at": closes_at, "message": message.map(|id| id.to_string())})
+}
+
+fn print_members(members: &Members) -> Value {
+    let Members { kind, count, ids } = members;
+    json!({
+        "as": kind.as_str(),
+        "count": count,
+        "ids": ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
 /// Why each delivery of a notification was sent or was not, as a person would say it.
 pub fn print_explanation(view: &NotificationView) -> Value {
     json!({
         "id": view.id.to_string(),
         "state": notification_state(view.deliveries.iter().map(|delivery| delivery.state)).map(|state| state.as_str()),
-        "deliveries": view.deliveries.iter().map(explain).collect::<Value>(),
+        "deliveries": view.deliveries.iter().map(|delivery| explain(delivery, view)).collect::<Value>(),
     })
 }
 
-fn explain(view: &DeliveryView) -> Value {
+fn explain(view: &DeliveryView, notification: &NotificationView) -> Value {
     let attempt = |attempt: &'_ AttemptView| AttemptStory {
         number: attempt.number,
         started_at: attempt.started_at,
@@ -88,12 +115,20 @@ fn explain(view: &DeliveryView) -> Value {
             standing: digest.standing,
         }),
     };
+    let mut explanation = explain_delivery(&story);
+    explanation.extend(membership_of(notification).as_ref().and_then(explain_membership));
+    explanation.extend(notification.collected.members.as_ref().map(|members| {
+        format!(
+            "It is the message of {} notifications; GET /v1/notifications?message={} lists them.",
+            members.count, notification.id
+        )
+    }));
     json!({
         "id": view.id.to_string(),
         "channel": view.channel.as_str(),
         "state": view.state.as_str(),
         "reason": view.reason.map(|reason| reason.as_str()),
-        "explanation": explain_delivery(&story),
+        "explanation": explanation,
     })
 }
 

@@ -24,6 +24,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             recipient: query.parsed("recipient", |text| RecipientKey::parse(text).map(|key| key.as_str().to_owned())),
             category: query.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
             state: query.parsed("state", |text| DeliveryState::parse(text).ok_or("is not a state of a delivery")),
+            message: query.parsed("message", NotificationId::parse),
             from: query.parsed("from", parse_timestamp),
             to: query.parsed("to", parse_timestamp),
         };

@@ -166,6 +166,16 @@ const ROWS: &[(&str, &str)] = &[
         "rungs",
         "INSERT INTO harkara.rungs (tenant_id, deadline_key, recipient_id, rung_key, due_at, state, fire_at, look_at)
          VALUES ($1::uuid, 'audit', 'ada', '-P1D', now(), 'planned', now(), now())",
+    (
+        "collections",
+        "INSERT INTO harkara.collections
+             (tenant_id, collection_id, kind, category_key, recipient_id, collection_key, sandbox, member_count, due_at, latest_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', 'batch', 'greeting', 'ada', 'import', false, 1, now(), now())",
+    ),
+    (
+        "collection_members",
+        "INSERT INTO harkara.collection_members (tenant_id, notification_id, collection_id, position)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000a', 1)",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
@@ -204,6 +214,7 @@ const CHANGES: &[&str] = &[
     "UPDATE harkara.rungs SET look_at = now() WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.rungs WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.deadlines WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.collections SET member_count = 7 WHERE tenant_id = $1::uuid",
 ];
 
 /// Every row that the API's role may change, given away to the other tenant.
@@ -222,6 +233,7 @@ const GIFTS: &[&str] = &[
     "UPDATE harkara.tenant_settings SET tenant_id = $1::uuid",
     "UPDATE harkara.deadlines SET tenant_id = $1::uuid",
     "UPDATE harkara.rungs SET tenant_id = $1::uuid",
+    "UPDATE harkara.collections SET tenant_id = $1::uuid",
 ];
 
 async fn insert_rows(pool: &PgPool, tenant: &str) {

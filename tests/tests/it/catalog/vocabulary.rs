@@ -8,6 +8,7 @@ use domain::category::{
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
 use domain::deadline::{Note, RungState, WhenPast};
+use domain::collection::{CollectionKind, CollectionOutcome};
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::feedback::{Feedback, SuppressionReason};
 use domain::job::{RunOutcome, Trigger};
@@ -56,6 +57,8 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("categories.class_is_known", words(Class::ALL, Class::as_str)),
         ("categories.unknown_policy_is_known", words(UnknownPolicy::ALL, UnknownPolicy::as_str)),
         ("categories.digest_cadence_is_known", words(Cadence::PERIODIC, Cadence::as_str)),
+        ("collections.collection_kind_is_known", words(CollectionKind::ALL, CollectionKind::as_str)),
+        ("collections.collection_outcome_is_known", words(CollectionOutcome::ALL, CollectionOutcome::as_str)),
         ("consents.channel_is_known", all_channels.clone()),
         ("deadlines.when_past_is_known", words(WhenPast::ALL, WhenPast::as_str)),
         ("deliveries.channel_is_known", channels.clone()),

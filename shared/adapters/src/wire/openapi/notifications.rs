@@ -5,6 +5,7 @@ use super::schema::{Schema, optional, required, sometimes};
 use super::{Answer, Operation, page_of};
 use crate::wire::notification_request::{MAX_METADATA_BYTES, MAX_PART_BYTES};
 use domain::category::Priority;
+use domain::collection::CollectionKind;
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
 use domain::feedback::Feedback;
 use domain::notification::{MAX_NOTIFICATIONS, MAX_RECIPIENTS};
@@ -39,6 +40,8 @@ pub(super) fn create() -> Operation {
         "text": "Dear {{ name }}, welcome.",
         "html": "<p>Dear {{ name }}, welcome.</p>",
         "dedupe": {"key": "welcome-ada", "window": "PT24H"},
+        "batch": null,
+        "debounce": null,
         "priority": "high",
         "sandbox": true,
         "metadata": {"appointment": "a-1"},
@@ -126,6 +129,23 @@ fn notification_request() -> Schema {
         required("key", Schema::text().length(1, 255).pattern("[ -~]+")),
         optional("window", Schema::named("Duration").default("P1D")),
     ]);
+    let key = || required("key", Schema::text().length(1, 255).pattern("[ -~]+"));
+    let batch = Schema::object([
+        key(),
+        required("window", Schema::named("Duration").describe("From the first on; at most a day.")),
+    ]);
+    let debounce = Schema::object([
+        key(),
+        required("window", Schema::named("Duration").describe("How long it has to be quiet; at most a day.")),
+        optional(
+            "max",
+            Schema::named("Duration")
+                .describe("From the first on; at least the window, at most a week. Six windows where it is left out."),
+        ),
+    ]);
+    let mut pairs = vec![("batch", "debounce")];
+    pairs.extend(["send_at", "calendar"].iter().flat_map(|part| [("batch", *part), ("debounce", *part)]));
+    pairs.extend(["subject", "text", "html"].map(|part| ("batch", part)));
     Schema::object([
         required("category", Schema::named("CategoryKey")),
         optional("recipient", recipient()),
@@ -147,12 +167,28 @@ fn notification_request() -> Schema {
         optional("send_at", Schema::named("Time")),
         optional("expires_at", Schema::named("Time")),
         optional("dedupe", dedupe.describe("Turns away others with the same key to the same recipient.")),
+        optional(
+            "batch",
+            batch.describe(
+                "Leaves with the others of its key, category and recipient as one message. Its template gets the data of \
+                 the last, and `items` (the data of each, of at most 100), `count`, `more_count` and `more_link`. One alone \
+                 leaves as it is.",
+            ),
+        ),
+        optional(
+            "debounce",
+            debounce.describe(
+                "Takes the place of the one with its key, category and recipient that waits, and waits again. Its template \
+                 gets the data of the last, and `first` (the data of the first) and `count`. One alone leaves as it is.",
+            ),
+        ),
         optional("priority", Schema::named("Priority").default("normal")),
         optional("sandbox", Schema::flag().default(false).describe("Do everything but send.")),
         optional("attachments", attachments::attachments()),
         optional("calendar", Schema::named("Invitation").describe("An event that the mail invites to, or calls off.")),
     ])
     .with_only_one_of(&["recipient", "recipients"])
+    .without_any_pair(&pairs)
 }
 
 fn inline_recipient() -> Schema {
@@ -208,8 +244,34 @@ fn notification() -> Schema {
         required("send_at", Schema::named("Time")),
         required("expires_at", Schema::named("Time").or_null()),
         required("created_at", Schema::named("Time")),
+        required("collected", collected().or_null().describe("The batch or debounce that it waits or waited in.")),
+        required("members", members().or_null().describe("What it is the message of.")),
         required("deliveries", Schema::list(Schema::named("Delivery"))),
         required("holds", holds.or_null().describe("What left with it, where it is a digest.")),
+    ])
+}
+
+fn collection_kind() -> Schema {
+    Schema::one_of(CollectionKind::ALL.iter().map(|kind| kind.as_str()))
+}
+
+fn collected() -> Schema {
+    Schema::object([
+        required("as", collection_kind()),
+        required("closes_at", Schema::named("Time").or_null().describe("Null once it is closed.")),
+        required("message", Schema::named("NotificationId").or_null().describe("The notification that it left in.")),
+    ])
+}
+
+fn members() -> Schema {
+    Schema::object([
+        required("as", collection_kind()),
+        required("count", Schema::count()),
+        required(
+            "ids",
+            Schema::list(Schema::named("NotificationId"))
+                .describe("The first 100; GET /v1/notifications with `message` pages through all."),
+        ),
     ])
 }
 

@@ -62,6 +62,9 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "state" => {
             (Schema::one_of(DeliveryState::ALL.iter().map(|state| state.as_str())), "With a delivery in this state.")
         }
+        "message" => {
+            (Schema::named("NotificationId"), "That left in this message, as members of its batch or debounce.")
+        }
         "role" => (Schema::text(), "With this role."),
         "table" => (Schema::text(), "Of rows of this table."),
         "operation" => (Schema::one_of(["insert", "update", "delete"]), "Of this kind."),

@@ -167,6 +167,13 @@ impl Schema {
         self.with("not", json!({"allOf": [has(one), has(other)]}))
     }
 
+    /// An object must have no such two fields.
+    pub(super) fn without_any_pair(self, pairs: &[(&str, &str)]) -> Self {
+        let has = |name: &str| json!({"required": [name], "properties": {name: {"not": {"type": "null"}}}});
+        let pairs: Value = pairs.iter().map(|(one, other)| json!({"allOf": [has(one), has(other)]})).collect();
+        self.with("not", json!({"anyOf": pairs}))
+    }
+
     /// An object must have exactly one of these fields, and not as null.
     pub(super) fn with_only_one_of(self, names: &[&str]) -> Self {
         self.with("oneOf", has_each(names))
