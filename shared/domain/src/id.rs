@@ -101,6 +101,10 @@ prefixed_id! {
     AttachmentId, "file_"
 }
 prefixed_id! {
+    /// Names one running escalation.
+    EscalationId, "esc_"
+}
+prefixed_id! {
     /// Names one message that ended in the dead-letter queue.
     DeadLetterId, "dl_"
 }
@@ -291,6 +295,16 @@ key! {
 key! {
     /// Names a deadline within a tenant.
     DeadlineKey, check_name,
+    "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
+}
+key! {
+    /// Names an escalation policy within a tenant.
+    PolicyKey, check_name,
+    "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
+}
+key! {
+    /// Names what an escalation is about, within a tenant.
+    EscalationKey, check_name,
     "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
 }
 key! {

@@ -5,6 +5,7 @@
 //! want, [`decision`] whether it may be sent, [`outcome`] what an attempt leads to, [`due`] what the dispatcher does, [`deadline`] when people are reminded,
 //! [`feedback`] what the provider tells afterwards, [`explain`] how all of that is told, [`retry`] when things are tried
 //! again; [`render`], [`template`] and [`message`] are what people read.
+//! [`escalation`] is what goes on until somebody answers, and [`hierarchy`] who is whose manager.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
 //! [`job`] is what runs by itself.
 //! [`attachment`] and [`calendar`] are what leaves along with a mail.
@@ -26,6 +27,9 @@ pub mod due;
 
 pub mod deadline;
 pub mod collection;
+pub mod escalation;
+
+pub mod hierarchy;
 
 pub mod quota;
 

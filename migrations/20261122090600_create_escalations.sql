@@ -1,0 +1,182 @@
+-- Escalation policies, and the escalations that run by them.
+-- Safe beside running code: tables are new, and the one column that an old table gets may be empty.
+SET LOCAL ROLE harkara_owner;
+
+-- Whose reports somebody's are: the next level of an escalation may be `manager`.
+ALTER TABLE harkara.recipients
+    ADD COLUMN manager_id text,
+    ADD CONSTRAINT manager_is_a_recipient FOREIGN KEY (tenant_id, manager_id) REFERENCES harkara.recipients,
+    ADD CONSTRAINT nobody_manages_themselves CHECK (manager_id <> recipient_id);
+
+-- Levels with their delays, as wire::escalation_policies writes them. It names recipients by id only.
+CREATE TABLE harkara.escalation_policies (
+    tenant_id  uuid        NOT NULL REFERENCES harkara.tenants,
+    policy_key text        NOT NULL,
+    definition jsonb       NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT harkara.now(),
+    updated_at timestamptz NOT NULL DEFAULT harkara.now(),
+    PRIMARY KEY (tenant_id, policy_key)
+);
+
+-- A running one, with its own copy of the policy: what is put or deleted later does not change it.
+CREATE TABLE harkara.escalations (
+    tenant_id       uuid        NOT NULL REFERENCES harkara.tenants,
+    escalation_id   uuid        NOT NULL,
+    -- The tenant's own name for what it is about; of each there is one open at most.
+    escalation_key  text,
+    policy_key      text        NOT NULL,
+    definition      jsonb       NOT NULL,
+    data            jsonb       NOT NULL DEFAULT '{}',
+    state           text        NOT NULL DEFAULT 'open',
+    -- Why it was given up.
+    reason          text,
+    -- What was fired last: in which round, which step, which tier of it. Steps and tiers count from 1; 0 is before the first.
+    repeat_number   integer     NOT NULL DEFAULT 0,
+    level           integer     NOT NULL DEFAULT 0,
+    tier            integer     NOT NULL DEFAULT 0,
+    level_fired_at  timestamptz,
+    -- Whether the level has a tier that was not fired yet: it comes earlier where all that was sent has failed.
+    has_fallback    boolean     NOT NULL DEFAULT false,
+    -- When the next step fires, or the end comes. Every open escalation has one, so nothing open lacks a next step.
+    next_step_at    timestamptz,
+    acknowledged_at timestamptz,
+    -- The recipient who acknowledged it last, or the subject of a token.
+    acknowledged_by text,
+    finished_at     timestamptz,
+    created_at      timestamptz NOT NULL DEFAULT harkara.now(),
+    updated_at      timestamptz NOT NULL DEFAULT harkara.now(),
+    PRIMARY KEY (tenant_id, escalation_id),
+    CONSTRAINT escalation_state_is_known CHECK (state IN ('open', 'acknowledged', 'resolved', 'exhausted', 'canceled')),
+    CONSTRAINT open_escalation_has_a_next_step CHECK ((state = 'open') = (next_step_at IS NOT NULL)),
+    CONSTRAINT ended_escalation_has_an_end_time CHECK (
+        (state IN ('resolved', 'exhausted', 'canceled')) = (finished_at IS NOT NULL)),
+    CONSTRAINT canceled_escalation_has_a_reason CHECK ((state = 'canceled') = (reason IS NOT NULL)),
+    CONSTRAINT acknowledged_escalation_says_by_whom CHECK (
+        (acknowledged_at IS NULL) = (acknowledged_by IS NULL) AND (state <> 'acknowledged' OR acknowledged_at IS NOT NULL)),
+    CONSTRAINT fired_level_has_a_time CHECK ((level > 0) = (level_fired_at IS NOT NULL) AND (level > 0) = (tier > 0)),
+    CONSTRAINT levels_count_upwards CHECK (level >= 0 AND tier >= 0 AND repeat_number >= 0)
+);
+
+-- All of the function's work, and only that.
+CREATE INDEX escalations_due ON harkara.escalations (tenant_id, next_step_at) WHERE next_step_at IS NOT NULL;
+CREATE INDEX escalations_with_fallback ON harkara.escalations (tenant_id, escalation_id) WHERE has_fallback AND next_step_at IS NOT NULL;
+CREATE INDEX escalations_by_time ON harkara.escalations (tenant_id, created_at, escalation_id);
+CREATE INDEX escalations_by_state ON harkara.escalations (tenant_id, state, created_at, escalation_id);
+CREATE UNIQUE INDEX one_open_escalation_of_a_key ON harkara.escalations (tenant_id, escalation_key)
+WHERE state = 'open' AND escalation_key IS NOT NULL;
+
+-- What was fired, and whom it was for. Never changed: what happened stays.
+CREATE TABLE harkara.escalation_steps (
+    tenant_id     uuid        NOT NULL,
+    escalation_id uuid        NOT NULL,
+    repeat_number integer     NOT NULL,
+    level         integer     NOT NULL,
+    tier          integer     NOT NULL,
+    fired_at      timestamptz NOT NULL DEFAULT harkara.now(),
+    -- Whom the step means, as it was when it fired, whether they could be reached or not.
+    recipients    text[]      NOT NULL,
+    reached_count integer     NOT NULL,
+    -- Why nobody was reached.
+    reason        text,
+    -- What else there is to say, for people.
+    note          text,
+    PRIMARY KEY (tenant_id, escalation_id, repeat_number, level, tier),
+    FOREIGN KEY (tenant_id, escalation_id) REFERENCES harkara.escalations,
+    CONSTRAINT step_reached_somebody_or_says_why CHECK ((reached_count = 0) = (reason IS NOT NULL)),
+    CONSTRAINT reached_are_counted CHECK (reached_count >= 0)
+);
+
+-- What a step became, for each recipient that it reached.
+CREATE TABLE harkara.escalation_notifications (
+    tenant_id       uuid    NOT NULL,
+    notification_id uuid    NOT NULL,
+    escalation_id   uuid    NOT NULL,
+    repeat_number   integer NOT NULL,
+    level           integer NOT NULL,
+    tier            integer NOT NULL,
+    recipient_id    text    NOT NULL,
+    PRIMARY KEY (tenant_id, notification_id),
+    FOREIGN KEY (tenant_id, escalation_id, repeat_number, level, tier) REFERENCES harkara.escalation_steps
+);
+
+CREATE INDEX escalation_notifications_by_escalation ON harkara.escalation_notifications (tenant_id, escalation_id);
+CREATE INDEX escalation_notifications_by_recipient ON harkara.escalation_notifications (tenant_id, recipient_id);
+
+-- Which recipients have acknowledged an escalation, each once.
+CREATE TABLE harkara.escalation_acknowledgements (
+    tenant_id       uuid        NOT NULL,
+    escalation_id   uuid        NOT NULL,
+    recipient_id    text        NOT NULL,
+    acknowledged_at timestamptz NOT NULL DEFAULT harkara.now(),
+    PRIMARY KEY (tenant_id, escalation_id, recipient_id),
+    FOREIGN KEY (tenant_id, escalation_id) REFERENCES harkara.escalations
+);
+
+-- What is to be forgotten of a recipient who is erased: whose report it was, and what the escalations said that it was in
+-- and that are over. Which steps were for it stays, by its id.
+CREATE FUNCTION harkara.erase_recipient_escalations(p_recipient text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+DECLARE
+    tenant CONSTANT uuid := harkara.current_tenant();
+BEGIN
+    UPDATE harkara.recipients r SET manager_id = NULL
+    WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient AND r.manager_id IS NOT NULL;
+    UPDATE harkara.escalations e SET data = '{}'
+    FROM (SELECT DISTINCT n.escalation_id FROM harkara.escalation_notifications n
+          WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient) own
+    WHERE e.tenant_id = tenant AND e.escalation_id = own.escalation_id AND e.state <> 'open' AND e.data <> '{}';
+END
+$$;
+
+-- The erasure as it is by now, with this at its end. By its text, so that nothing of what others have added is lost.
+DO $$
+DECLARE
+    definition text := pg_get_functiondef('harkara.erase_recipient'::regproc);
+    ending     CONSTANT text := E'    RETURN true;\nEND\n';
+BEGIN
+    IF position(ending IN definition) = 0 THEN
+        RAISE EXCEPTION 'harkara.erase_recipient does not end as it did';
+    END IF;
+    EXECUTE replace(definition, ending, E'    PERFORM harkara.erase_recipient_escalations(p_recipient);\n' || ending);
+END
+$$;
+
+DO $$
+DECLARE
+    guarded regclass;
+BEGIN
+    FOREACH guarded IN ARRAY '{harkara.escalation_policies, harkara.escalations, harkara.escalation_steps,
+                               harkara.escalation_notifications, harkara.escalation_acknowledgements}'::regclass[] LOOP
+        CALL harkara.guard_table(guarded);
+        EXECUTE format('CREATE POLICY no_recipient_sees_it ON %s AS RESTRICTIVE TO harkara_api
+                        USING ((SELECT harkara.sees_all_recipients()))', guarded);
+    END LOOP;
+END
+$$;
+
+CREATE POLICY owner_erases ON harkara.escalations TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_erases ON harkara.escalation_notifications FOR SELECT TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON harkara.escalation_policies TO harkara_api;
+GRANT SELECT, INSERT, UPDATE ON harkara.escalations TO harkara_api;
+GRANT SELECT, INSERT ON harkara.escalation_steps, harkara.escalation_notifications, harkara.escalation_acknowledgements TO harkara_api;
+
+CALL harkara.admit_worker('harkara.escalation_policies', 'SELECT');
+-- An overdue deadline starts one.
+CALL harkara.admit_worker('harkara.escalations', 'SELECT', 'INSERT', 'UPDATE');
+CALL harkara.admit_worker('harkara.escalation_steps', 'SELECT', 'INSERT');
+CALL harkara.admit_worker('harkara.escalation_notifications', 'SELECT', 'INSERT');
+CALL harkara.admit_worker('harkara.escalation_acknowledgements', 'SELECT');
+
+CALL harkara.audit_table('harkara.escalation_policies', 'policy_key');
+CALL harkara.audit_table('harkara.escalations', 'escalation_id', 'data');
+CALL harkara.audit_table('harkara.escalation_steps', 'escalation_id,repeat_number,level,tier');
+CALL harkara.audit_table('harkara.escalation_notifications', 'notification_id');
+CALL harkara.audit_table('harkara.escalation_acknowledgements', 'escalation_id,recipient_id');
+
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
+
+RESET ROLE;
