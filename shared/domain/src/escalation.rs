@@ -257,6 +257,36 @@ pub fn has_fallback(policy: &Policy, place: Place) -> bool {
     policy.at(Place { tier: place.tier + 1, ..place }).is_some()
 }
 
+/// What an acknowledgement comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The escalation is acknowledged.
+    Whole,
+    /// This recipient has; the steps go on for the others.
+    Part,
+    /// Nothing: somebody was first, or it is over.
+    Nothing,
+}
+
+/// Decides an acknowledgement, by those who have acknowledged with it and those whom the steps have reached.
+pub fn decide_acknowledgement(
+    state: EscalationState,
+    wanted: Acknowledgement,
+    notified: &[String],
+    acknowledged: &[String],
+) -> Answered {
+    let is_whole = match wanted {
+        Acknowledgement::Any => true,
+        // Before anybody was told, nobody can speak for those who will be.
+        Acknowledgement::Each => !notified.is_empty() && leave_out(notified, acknowledged).is_empty(),
+    };
+    match (state.can_be_acknowledged(), is_whole) {
+        (false, _) => Answered::Nothing,
+        (true, true) => Answered::Whole,
+        (true, false) => Answered::Part,
+    }
+}
+
 /// Who is left to be told: all of them, but those who have acknowledged it already.
 pub fn leave_out<'a>(meant: &'a [String], acknowledged: &[String]) -> Vec<&'a str> {
     meant.iter().filter(|id| !acknowledged.contains(id)).map(String::as_str).collect()

@@ -9,6 +9,8 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod deadlines;
+mod escalation_policies;
+mod escalations;
 mod health;
 mod jobs;
 mod link_keys;
@@ -124,6 +126,15 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Route::GetRecipient => self.get_recipient(request).await,
             Route::PutCategory => self.put_category(request).await,
             Route::GetCategory => self.get_category(request).await,
+            Route::ListEscalationPolicies => self.list_escalation_policies(request).await,
+            Route::PutEscalationPolicy => self.put_escalation_policy(request).await,
+            Route::GetEscalationPolicy => self.get_escalation_policy(request).await,
+            Route::DeleteEscalationPolicy => self.delete_escalation_policy(request).await,
+            Route::ListEscalations => self.list_escalations(request).await,
+            Route::StartEscalation => self.start_escalation(request, request_id).await,
+            Route::GetEscalation => self.get_escalation(request).await,
+            Route::AcknowledgeEscalation => self.acknowledge_escalation(request, request_id).await,
+            Route::ResolveEscalation => self.resolve_escalation(request, request_id).await,
             Route::PutTemplate => self.put_template(request).await,
             Route::GetTemplate => self.get_template(request).await,
             Route::ListTemplates => self.list_templates(request).await,

@@ -11,6 +11,7 @@ pub mod dispatcher;
 
 pub mod digest;
 pub mod reminder;
+pub mod escalation;
 
 pub mod dead_letter;
 

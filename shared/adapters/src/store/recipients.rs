@@ -9,6 +9,7 @@ use domain::link::SubjectId;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A stored recipient.
@@ -30,6 +31,8 @@ pub struct RecipientRow {
     pub time_zone: Option<String>,
     /// What the recipient is, for rules.
     pub roles: Vec<String>,
+    /// Whose report the recipient is.
+    pub manager: Option<String>,
     /// What else the tenant keeps about it, for templates.
     pub attributes: Value,
     /// When it was made.
@@ -87,17 +90,18 @@ pub async fn put_recipients(
     let attributes: Vec<Value> = bodies.iter().map(|(_, body)| body.attributes.clone()).collect();
     let rows = sqlx::query!(
         r#"INSERT INTO harkara.recipients AS r
-               (tenant_id, recipient_id, email, phone, name, locale, time_zone, roles, attributes)
+               (tenant_id, recipient_id, email, phone, name, locale, time_zone, roles, attributes, manager_id)
            SELECT $1, a.recipient_id, a.email, a.phone, a.name, a.locale, a.time_zone,
-                  (SELECT coalesce(array_agg(role), '{}') FROM jsonb_array_elements_text(a.roles) role), a.attributes
-           FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[])
-               AS a (recipient_id, email, phone, name, locale, time_zone, roles, attributes)
+                  (SELECT coalesce(array_agg(role), '{}') FROM jsonb_array_elements_text(a.roles) role), a.attributes,
+                  a.manager_id
+           FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[])
+               AS a (recipient_id, email, phone, name, locale, time_zone, roles, attributes, manager_id)
            -- In order, so that two requests with the same recipients wait for each other and do not deadlock.
            ORDER BY a.recipient_id
            ON CONFLICT (tenant_id, recipient_id) DO UPDATE
            SET email = excluded.email, phone = excluded.phone, name = excluded.name, locale = excluded.locale,
                time_zone = excluded.time_zone, roles = excluded.roles, attributes = excluded.attributes,
-               erased_at = NULL, updated_at = harkara.now()
+               manager_id = excluded.manager_id, erased_at = NULL, updated_at = harkara.now()
            RETURNING recipient_id, xmax = '0'::xid AS "is_new!""#,
         transaction.tenant.as_uuid(),
         &ids,
@@ -108,6 +112,7 @@ pub async fn put_recipients(
         &column(|body| body.time_zone.as_ref().map(|zone| zone.as_str())) as &[Option<String>],
         &roles,
         &attributes,
+        &column(|body| body.manager.as_ref().map(|manager| manager.as_str())) as &[Option<String>],
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
@@ -119,6 +124,37 @@ pub async fn put_recipients(
         false => RecipientPut::Replaced,
     };
     Ok(bodies.iter().map(put).collect())
+}
+
+/// The manager of each recipient of the tenant that is among `named` or above one of them. Whoever puts managers reads them
+/// first, and holds up others who do until the transaction ends: two at once make no cycle.
+pub async fn read_managers(
+    transaction: &mut TenantTransaction,
+    named: &[RecipientKey],
+) -> Result<BTreeMap<RecipientKey, Option<RecipientKey>>, StoreError> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('managers ' || $1::uuid, 0))",
+        transaction.tenant.as_uuid(),
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    let named: Vec<_> = named.iter().map(|key| key.as_str().to_owned()).collect();
+    let rows = sqlx::query!(
+        r#"WITH RECURSIVE above AS (
+               SELECT r.recipient_id, r.manager_id FROM harkara.recipients r
+               WHERE r.tenant_id = $1 AND r.recipient_id = ANY ($2) AND r.erased_at IS NULL
+               UNION
+               SELECT m.recipient_id, m.manager_id FROM above a
+               JOIN harkara.recipients m ON m.tenant_id = $1 AND m.recipient_id = a.manager_id AND m.erased_at IS NULL
+           )
+           SELECT recipient_id AS "recipient_id!", manager_id FROM above"#,
+        transaction.tenant.as_uuid(),
+        &named,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let key = |text: &str| RecipientKey::parse(text).map_err(|_| StoreError::Corrupt("recipient"));
+    rows.iter().map(|row| Ok((key(&row.recipient_id)?, row.manager_id.as_deref().map(key).transpose()?))).collect()
 }
 
 /// A recipient of the tenant.
@@ -152,7 +188,7 @@ async fn select_recipients(
     page: &KeyPage,
 ) -> Result<Vec<RecipientRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT recipient_id, subject_id, email, phone, name, locale, time_zone, roles, attributes,
+        r#"SELECT recipient_id, subject_id, email, phone, name, locale, time_zone, roles, manager_id, attributes,
                   created_at AS "created_at: jiff_sqlx::Timestamp", updated_at AS "updated_at: jiff_sqlx::Timestamp"
            FROM harkara.recipients
            WHERE tenant_id = $1 AND erased_at IS NULL
@@ -178,6 +214,7 @@ async fn select_recipients(
         locale: row.locale,
         time_zone: row.time_zone,
         roles: row.roles,
+        manager: row.manager_id,
         attributes: row.attributes,
         created_at: row.created_at.to_jiff(),
         updated_at: row.updated_at.to_jiff(),

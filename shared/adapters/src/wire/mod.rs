@@ -11,6 +11,10 @@ mod collections;
 #[cfg(feature = "services")]
 pub mod consents;
 pub mod deadlines;
+#[cfg(feature = "services")]
+pub mod escalation_policies;
+#[cfg(feature = "services")]
+pub mod escalations;
 pub mod fields;
 pub mod form;
 pub mod http;

@@ -20,6 +20,8 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod deadlines;
+mod escalation_policies;
+mod escalations;
 mod health;
 mod jobs;
 mod link_keys;
@@ -167,6 +169,15 @@ fn describe(route: Route) -> Operation {
         Route::ListCategories => categories::list(),
         Route::PutCategory => categories::put(),
         Route::GetCategory => categories::get(),
+        Route::ListEscalationPolicies => escalation_policies::list(),
+        Route::PutEscalationPolicy => escalation_policies::put(),
+        Route::GetEscalationPolicy => escalation_policies::get(),
+        Route::DeleteEscalationPolicy => escalation_policies::delete(),
+        Route::ListEscalations => escalations::list(),
+        Route::StartEscalation => escalations::start(),
+        Route::GetEscalation => escalations::get(),
+        Route::AcknowledgeEscalation => escalations::acknowledge(),
+        Route::ResolveEscalation => escalations::resolve(),
         Route::ListTemplates => templates::list(),
         Route::PutTemplate => templates::put(),
         Route::GetTemplate => templates::get(),
@@ -205,6 +216,8 @@ pub fn document() -> Value {
         suppressions::schemas(),
         recipients::schemas(),
         categories::schemas(),
+        escalation_policies::schemas(),
+        escalations::schemas(),
         preferences::schemas(),
         consents::schemas(),
         settings::schemas(),

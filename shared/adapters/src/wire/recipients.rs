@@ -40,6 +40,8 @@ pub struct RecipientBody {
     pub time_zone: Option<TimeZoneName>,
     /// What the recipient is, for rules.
     pub roles: Vec<String>,
+    /// Whose report the recipient is, for escalations.
+    pub manager: Option<RecipientKey>,
     /// What else the tenant keeps about it, for templates.
     pub attributes: Value,
 }
@@ -106,6 +108,7 @@ fn read_fields(mut fields: Fields<'_>) -> Result<RecipientBody, Vec<FieldError>>
         locale: fields.parsed("locale", Locale::parse),
         time_zone: fields.parsed("time_zone", TimeZoneName::parse),
         roles: read_roles(&mut fields, "roles").unwrap_or_default(),
+        manager: fields.parsed("manager", RecipientKey::parse),
         attributes: fields.opaque("attributes"),
     };
     if fields.value("email").is_none() && fields.value("phone").is_none() {
@@ -131,7 +134,7 @@ pub(super) fn read_roles(fields: &mut Fields<'_>, name: &'static str) -> Option<
     Some(roles.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
 }
 
-fn parse_role(text: &str) -> Result<String, String> {
+pub(super) fn parse_role(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > MAX_ROLE_LENGTH || text.chars().any(char::is_control) {
         return Err(format!("must have 1 to {MAX_ROLE_LENGTH} bytes without control characters"));
     }
@@ -150,13 +153,14 @@ pub fn print_recipient(row: &RecipientRow) -> Value {
         locale,
         time_zone,
         roles,
+        manager,
         attributes,
         created_at,
         updated_at,
     } = row;
     json!({
         "id": id, "email": email, "phone": phone, "name": name, "locale": locale, "time_zone": time_zone,
-        "roles": roles, "attributes": attributes, "created_at": created_at, "updated_at": updated_at,
+        "roles": roles, "manager": manager, "attributes": attributes, "created_at": created_at, "updated_at": updated_at,
     })
 }
 

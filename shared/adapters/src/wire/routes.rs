@@ -223,6 +223,25 @@ route_table! {
     /// Shows a category.
     GetCategory = GET "/v1/categories/{key}", Api, MANAGE;
 
+    /// Lists escalation policies.
+    ListEscalationPolicies = GET "/v1/escalation-policies" ["after", "page_size"], Api, MANAGE;
+    /// Puts an escalation policy.
+    PutEscalationPolicy = PUT "/v1/escalation-policies/{key}", Api, MANAGE;
+    /// Shows an escalation policy.
+    GetEscalationPolicy = GET "/v1/escalation-policies/{key}", Api, MANAGE;
+    /// Removes an escalation policy.
+    DeleteEscalationPolicy = DELETE "/v1/escalation-policies/{key}", Api, MANAGE;
+    /// Lists escalations.
+    ListEscalations = GET "/v1/escalations" ["state", "after", "page_size"], Api, READ;
+    /// Starts an escalation.
+    StartEscalation = POST "/v1/escalations", Api, WRITE;
+    /// Shows an escalation.
+    GetEscalation = GET "/v1/escalations/{id}", Api, READ;
+    /// Says that somebody is on it.
+    AcknowledgeEscalation = POST "/v1/escalations/{id}/acknowledge", Api, WRITE;
+    /// Says that it is done.
+    ResolveEscalation = POST "/v1/escalations/{id}/resolve", Api, WRITE;
+
     /// Lists templates.
     ListTemplates = GET "/v1/templates" ["after", "page_size"], Api, MANAGE;
     /// Puts a template's draft.

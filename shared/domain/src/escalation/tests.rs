@@ -111,6 +111,29 @@ fn whoever_has_acknowledged_is_left_out() {
 }
 
 #[test]
+fn one_is_enough_or_each_is_needed() {
+    use Acknowledgement::{Any, Each};
+    use Answered::{Nothing, Part, Whole};
+    use EscalationState::{Acknowledged, Exhausted, Open, Resolved};
+    type Case = (EscalationState, Acknowledgement, &'static [&'static str], &'static [&'static str], Answered);
+    let table: [Case; 8] = [
+        (Open, Any, &["ada", "bob"], &["ada"], Whole),
+        (Open, Any, &[], &[], Whole),
+        (Open, Each, &["ada", "bob"], &["ada"], Part),
+        (Open, Each, &["ada", "bob"], &["ada", "bob", "eve"], Whole),
+        (Open, Each, &[], &["ada"], Part),
+        (Exhausted, Each, &["ada"], &["ada"], Whole),
+        (Acknowledged, Any, &["ada"], &["bob"], Nothing),
+        (Resolved, Any, &["ada"], &["ada"], Nothing),
+    ];
+    let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    for (state, wanted, notified, acknowledged, expected) in table {
+        let found = decide_acknowledgement(state, wanted, &ids(notified), &ids(acknowledged));
+        assert_eq!(found, expected, "{state} {wanted} {notified:?} {acknowledged:?}");
+    }
+}
+
+#[test]
 fn only_what_is_open_goes_on_and_what_is_over_stays_over() {
     for &state in EscalationState::ALL {
         let is_over = matches!(state, EscalationState::Resolved | EscalationState::Canceled);

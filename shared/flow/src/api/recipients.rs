@@ -4,11 +4,14 @@ use super::{Answer, Api, parameter, show};
 use crate::request::Refused;
 use adapters::store::database::TenantTransaction;
 use adapters::store::recipients::{self as store, RecipientFilter, RecipientRow, UnreachableRow};
+use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
+use adapters::wire::recipients::RecipientBody;
 use adapters::wire::{recipients as bodies, views};
 use domain::event::EventBus;
+use domain::hierarchy::{ManagerRefusal, check_managers};
 use domain::id::RecipientKey;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -19,7 +22,12 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let key = parameter(request, "id", "recipient", RecipientKey::parse)?;
         let body = bodies::read_recipient(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
-        store::put_recipients(&mut transaction, &[(key.clone(), body)]).await?;
+        let put = [(key.clone(), body)];
+        if let Some(refusal) = refuse_managers(&mut transaction, &put).await?.into_iter().flatten().next() {
+            transaction.roll_back().await?;
+            return Err(Problem::invalid(vec![FieldError::new("/manager", refusal)]).into());
+        }
+        store::put_recipients(&mut transaction, &put).await?;
         let row = store::read_recipient(&mut transaction, &key).await?;
         transaction.commit().await?;
         show(row, "recipient", bodies::print_recipient)
@@ -34,11 +42,21 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             return Err(Problem::invalid(errors.collect()).into());
         }
         self.answer_once(request, request_id, &body, async |transaction| {
-            let good: Vec<_> = items.iter().filter_map(|item| item.recipient.as_ref().ok()).cloned().collect();
+            let read: Vec<_> = items.iter().filter_map(|item| item.recipient.as_ref().ok()).cloned().collect();
+            let mut refusals = refuse_managers(transaction, &read).await?.into_iter();
+            let checked = items.into_iter().enumerate().map(|(place, item)| {
+                let recipient = item.recipient?;
+                match refusals.next().flatten() {
+                    None => Ok(recipient),
+                    Some(refusal) => Err(vec![FieldError::new(format!("/recipients/{place}/manager"), refusal)]),
+                }
+            });
+            let checked: Vec<_> = checked.collect();
+            let good: Vec<_> = checked.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
             let mut put = good.iter().zip(store::put_recipients(transaction, &good).await?);
-            let results: Value = items
+            let results: Value = checked
                 .iter()
-                .map(|item| match &item.recipient {
+                .map(|item| match item {
                     Ok(_) => put.next().map(|((key, _), put)| bodies::print_put(key, put)).unwrap_or_default(),
                     Err(errors) => {
                         json!({"status": "rejected", "problem": Problem::invalid(errors.clone()).document(request_id)})
@@ -88,6 +106,20 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let cursor = |row: &UnreachableRow| Cursor { at: row.created_at, id: row.subject.as_uuid() };
         Ok(Response::json(200, &views::print_found("recipients", &found, page.size, bodies::print_unreachable, cursor)))
     }
+}
+
+/// Why recipients cannot have the managers that they are put with, in their order.
+async fn refuse_managers(
+    transaction: &mut TenantTransaction,
+    put: &[(RecipientKey, RecipientBody)],
+) -> Result<Vec<Option<ManagerRefusal>>, Refused> {
+    if put.iter().all(|(_, body)| body.manager.is_none()) {
+        return Ok(vec![None; put.len()]);
+    }
+    let asked: Vec<_> = put.iter().map(|(key, body)| (key.clone(), body.manager.clone())).collect();
+    let named: Vec<_> = put.iter().filter_map(|(_, body)| body.manager.clone()).collect();
+    let stored = store::read_managers(transaction, &named).await?;
+    Ok(check_managers(&asked, &stored))
 }
 
 /// The recipient that the path names; not there for a recipient's own token that is another's.

@@ -4,6 +4,7 @@ use super::schema::Schema;
 use crate::wire::pages::MAX_PAGE_SIZE;
 use crate::wire::routes::{Access, Route};
 use domain::delivery::DeliveryState;
+use domain::escalation::EscalationState;
 use serde_json::{Value, json};
 
 /// What a route takes beside its body.
@@ -42,6 +43,8 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
         ("categories", "key") => (Schema::named("CategoryKey"), "The category."),
         ("suppressions", "address") => (Schema::named("Address"), "The address."),
         ("unsubscribe" | "preference-center", "token") => (Schema::text(), "What the link has."),
+        ("escalation-policies", "key") => (Schema::named("PolicyKey"), "The policy."),
+        ("escalations", "id") => (Schema::named("EscalationId"), "The escalation."),
         ("deliveries", "id") => (Schema::named("DeliveryId"), "The delivery."),
         ("jobs", "name") => (super::jobs::name(), "The job."),
         ("templates", "version") => (Schema::ordinal(), "The version."),
@@ -59,6 +62,9 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "recipient" => (Schema::named("RecipientId"), "To this recipient."),
         "category" => (Schema::named("CategoryKey"), "Of this category."),
         "state" if route == Route::ListDeadlines => (super::deadlines::state(), "As it stands now."),
+        "state" if route == Route::ListEscalations => {
+            (Schema::one_of(EscalationState::ALL.iter().map(|state| state.as_str())), "In this state.")
+        }
         "state" => {
             (Schema::one_of(DeliveryState::ALL.iter().map(|state| state.as_str())), "With a delivery in this state.")
         }

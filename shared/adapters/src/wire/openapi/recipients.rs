@@ -85,6 +85,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("locale", Schema::named("Locale").or_null()),
         required("time_zone", Schema::named("TimeZone").or_null()),
         required("roles", Schema::list(Schema::named("Role"))),
+        required("manager", Schema::named("RecipientId").or_null()),
         required("attributes", Schema::opaque()),
         required("created_at", Schema::named("Time")),
         required("updated_at", Schema::named("Time")),
@@ -96,7 +97,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     vec![("Recipient", recipient), ("Role", role)]
 }
 
-fn fields() -> [Field; 7] {
+fn fields() -> [Field; 8] {
     let attributes = format!("What else there is to know, for templates. At most {MAX_ATTRIBUTE_BYTES} bytes of JSON.");
     [
         optional("email", Schema::named("Email")),
@@ -105,6 +106,7 @@ fn fields() -> [Field; 7] {
         optional("locale", Schema::named("Locale")),
         optional("time_zone", Schema::named("TimeZone")),
         optional("roles", Schema::list(Schema::named("Role")).at_most(MAX_ROLES)),
+        optional("manager", Schema::named("RecipientId").describe("Whose report it is, for escalations.")),
         optional("attributes", Schema::opaque().describe(&attributes)),
     ]
 }

@@ -1,7 +1,7 @@
 //! The single values that requests and answers are made of. Each says what its parser in `domain` takes.
 
 use super::schema::Schema;
-use domain::id::{AttemptId, DeadLetterId, DeliveryId, JobRunId, NotificationId};
+use domain::id::{AttemptId, DeadLetterId, DeliveryId, EscalationId, JobRunId, NotificationId};
 
 /// The components, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
@@ -19,6 +19,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("AttemptId", id(AttemptId::PREFIX).describe("The id of an attempt: one call of the provider.")),
         ("DeadLetterId", id(DeadLetterId::PREFIX).describe("The id of a dead letter.")),
         ("JobRunId", id(JobRunId::PREFIX).describe("The id of a run of a job.")),
+        ("EscalationId", id(EscalationId::PREFIX).describe("The id of an escalation.")),
+        ("PolicyKey", key("critical").describe("Names an escalation policy within the tenant.")),
+        ("EscalationKey", key("observation-42").describe("Names what an escalation is about, within the tenant.")),
         ("RecipientId", key("auditor-7").describe("Names a recipient within the tenant. The tenant chooses it.")),
         ("CategoryKey", key("OBSERVATION_ASSIGNED").describe("Names a category within the tenant.")),
         ("DeadlineKey", key("observation-42").describe("Names a deadline within the tenant.")),

@@ -1,0 +1,336 @@
+//! The statements of `escalation`: find what is due, lock it, learn whom a step means, and write what was fired.
+
+use super::database::{Database, StoreError, TenantTransaction};
+use domain::delivery::DeliveryState;
+use domain::escalation::{EscalationState, MAX_REACHED, Place, Unreached};
+use domain::id::{EscalationId, NotificationId, TenantId};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// A locked escalation whose next step is due.
+#[derive(Clone)]
+pub struct DueEscalation {
+    /// Which.
+    pub id: EscalationId,
+    /// The key of its policy.
+    pub policy: String,
+    /// What the policy said when it began.
+    pub definition: Value,
+    /// For its notifications.
+    pub data: Value,
+    /// What was fired last.
+    pub fired: Option<Place>,
+    /// When the first tier of that step was.
+    pub level_fired_at: Option<Timestamp>,
+    /// Whether that step has reached anybody.
+    pub is_level_reached: bool,
+    /// Whom that step meant.
+    pub level_recipients: Vec<String>,
+    /// Whom the last step meant that meant anybody, in the same round.
+    pub previous_recipients: Vec<String>,
+    /// Who has acknowledged it.
+    pub acknowledged: Vec<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// The database's time.
+    pub now: Timestamp,
+}
+
+domain::masked_debug!(DueEscalation, "DueEscalation", id, policy, fired);
+
+/// Whom a step means, as the database is asked.
+#[derive(Clone, Debug)]
+pub enum Meant {
+    /// A recipient by its id.
+    Recipient(String),
+    /// Everybody with a role.
+    Role(String),
+    /// The managers of these.
+    ManagersOf(Vec<String>),
+}
+
+/// What becomes of a due escalation.
+pub struct Written {
+    /// Which.
+    pub id: EscalationId,
+    /// Where it stands now.
+    pub state: EscalationState,
+    /// Why it was given up.
+    pub reason: Option<&'static str>,
+    /// When what comes next is due, where it goes on.
+    pub next_step_at: Option<Timestamp>,
+    /// Whether the step that fired has another tier.
+    pub has_fallback: bool,
+    /// What was fired; `None` where it ended.
+    pub step: Option<WrittenStep>,
+}
+
+/// A step that fires.
+pub struct WrittenStep {
+    /// Which.
+    pub place: Place,
+    /// Whom it means.
+    pub recipients: Vec<String>,
+    /// What it becomes, and for whom.
+    pub notifications: Vec<(NotificationId, String)>,
+    /// Why it reached nobody.
+    pub unreached: Option<Unreached>,
+    /// What else there is to say.
+    pub note: Option<String>,
+}
+
+/// Tenants of which something is due, but for `except`: some of them, in no order, so that nobody waits for another.
+pub async fn list_due_tenants_across_tenants(
+    database: &Database,
+    except: &[TenantId],
+    limit: u32,
+) -> Result<Vec<TenantId>, StoreError> {
+    let except: Vec<_> = except.iter().map(|tenant| tenant.as_uuid()).collect();
+    let mut connection = database.connection().await?;
+    let rows = sqlx::query_scalar!(
+        r#"-- Steps from tenant to tenant through the index, however many escalations each has.
+           WITH RECURSIVE open AS (
+               (SELECT e.tenant_id FROM harkara.escalations e WHERE e.next_step_at IS NOT NULL ORDER BY e.tenant_id LIMIT 1)
+               UNION ALL
+               SELECT (SELECT e.tenant_id FROM harkara.escalations e
+                       WHERE e.next_step_at IS NOT NULL AND e.tenant_id > o.tenant_id ORDER BY e.tenant_id LIMIT 1)
+               FROM open o WHERE o.tenant_id IS NOT NULL
+           )
+           SELECT o.tenant_id AS "tenant_id!" FROM open o
+           JOIN harkara.tenants t ON t.tenant_id = o.tenant_id AND t.state = 'active'
+           CROSS JOIN LATERAL (
+               SELECT FROM harkara.escalations e
+               WHERE e.tenant_id = o.tenant_id AND e.next_step_at <= harkara.now()
+               ORDER BY e.next_step_at LIMIT 1
+           ) due
+           WHERE o.tenant_id <> ALL ($1)
+           ORDER BY random()
+           LIMIT $2"#,
+        &except,
+        i64::from(limit),
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    connection.give_back();
+    Ok(rows.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Makes escalations due at once of which the last tier has failed with everybody and another one is left; a bounded number.
+pub async fn hasten_failed_across_tenants(database: &Database, limit: u32) -> Result<u64, StoreError> {
+    let failed = [
+        DeliveryState::Bounced,
+        DeliveryState::Complained,
+        DeliveryState::Skipped,
+        DeliveryState::Canceled,
+        DeliveryState::Expired,
+        DeliveryState::Failed,
+        DeliveryState::Dead,
+    ]
+    .map(|state| state.as_str().to_owned());
+    let mut connection = database.connection().await?;
+    let hastened = sqlx::query!(
+        "UPDATE harkara.escalations e
+         SET next_step_at = harkara.now(), updated_at = harkara.now()
+         FROM (
+             SELECT w.tenant_id, w.escalation_id FROM harkara.escalations w
+             WHERE w.has_fallback AND w.next_step_at > harkara.now()
+               AND EXISTS (
+                   SELECT FROM harkara.escalation_notifications n
+                   WHERE n.tenant_id = w.tenant_id AND n.escalation_id = w.escalation_id
+                     AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier))
+               AND NOT EXISTS (
+                   SELECT FROM harkara.escalation_notifications n
+                   JOIN harkara.deliveries d ON d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id
+                   WHERE n.tenant_id = w.tenant_id AND n.escalation_id = w.escalation_id
+                     AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier)
+                     AND d.state <> ALL ($1))
+             LIMIT $2
+             FOR UPDATE SKIP LOCKED
+         ) f
+         WHERE e.tenant_id = f.tenant_id AND e.escalation_id = f.escalation_id",
+        &failed[..],
+        i64::from(limit),
+    )
+    .execute(&mut *connection)
+    .await?;
+    connection.give_back();
+    Ok(hastened.rows_affected())
+}
+
+/// Locks the tenant's longest due escalations. What another one has locked is passed over.
+pub async fn lock_due(transaction: &mut TenantTransaction, limit: u32) -> Result<Vec<EscalationId>, StoreError> {
+    let rows = sqlx::query_scalar!(
+        "SELECT escalation_id FROM harkara.escalations
+         WHERE tenant_id = $1 AND next_step_at <= harkara.now()
+         ORDER BY next_step_at
+         LIMIT $2
+         FOR UPDATE SKIP LOCKED",
+        transaction.tenant.as_uuid(),
+        i64::from(limit),
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    Ok(rows.into_iter().map(EscalationId::from_uuid).collect())
+}
+
+/// Locks one escalation where it is due and nobody else has it.
+pub async fn lock_one_due(transaction: &mut TenantTransaction, id: EscalationId) -> Result<bool, StoreError> {
+    let row = sqlx::query_scalar!(
+        "SELECT escalation_id FROM harkara.escalations
+         WHERE tenant_id = $1 AND escalation_id = $2 AND next_step_at <= harkara.now()
+         FOR UPDATE SKIP LOCKED",
+        transaction.tenant.as_uuid(),
+        id.as_uuid(),
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Reads what decides about locked escalations: those that are due. It is a statement after the lock, so that it sees what
+/// was committed before.
+pub async fn read_due(
+    transaction: &mut TenantTransaction,
+    ids: &[EscalationId],
+) -> Result<Vec<DueEscalation>, StoreError> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT e.escalation_id, e.policy_key, e.definition, e.data, e.repeat_number, e.level, e.tier,
+                  e.level_fired_at AS "level_fired_at: jiff_sqlx::Timestamp",
+                  e.created_at AS "created_at: jiff_sqlx::Timestamp", harkara.now() AS "now!: jiff_sqlx::Timestamp",
+                  coalesce((SELECT s.recipients FROM harkara.escalation_steps s
+                            WHERE s.tenant_id = e.tenant_id AND s.escalation_id = e.escalation_id
+                              AND s.repeat_number = e.repeat_number AND s.level = e.level
+                            ORDER BY s.tier LIMIT 1), '{}') AS "level_recipients!",
+                  coalesce((SELECT s.recipients FROM harkara.escalation_steps s
+                            WHERE s.tenant_id = e.tenant_id AND s.escalation_id = e.escalation_id
+                              AND s.repeat_number = e.repeat_number AND cardinality(s.recipients) > 0
+                            ORDER BY s.level DESC, s.tier LIMIT 1), '{}') AS "previous_recipients!",
+                  EXISTS (SELECT FROM harkara.escalation_steps s
+                          WHERE s.tenant_id = e.tenant_id AND s.escalation_id = e.escalation_id
+                            AND s.repeat_number = e.repeat_number AND s.level = e.level
+                            AND s.reached_count > 0) AS "is_level_reached!",
+                  (SELECT coalesce(array_agg(a.recipient_id), '{}') FROM harkara.escalation_acknowledgements a
+                   WHERE a.tenant_id = e.tenant_id AND a.escalation_id = e.escalation_id) AS "acknowledged!"
+           FROM harkara.escalations e
+           WHERE e.tenant_id = $1 AND e.escalation_id = ANY ($2) AND e.next_step_at <= harkara.now()
+           ORDER BY e.next_step_at"#,
+        transaction.tenant.as_uuid(),
+        &ids,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let number = |number: i32| u32::try_from(number).map_err(|_| StoreError::Corrupt("level"));
+    let due = rows.into_iter().map(|row| {
+        let place = Place { repeat: number(row.repeat_number)?, level: number(row.level)?, tier: number(row.tier)? };
+        Ok(DueEscalation {
+            id: EscalationId::from_uuid(row.escalation_id),
+            policy: row.policy_key,
+            definition: row.definition,
+            data: row.data,
+            fired: (place.level > 0).then_some(place),
+            level_fired_at: row.level_fired_at.map(|at| at.to_jiff()),
+            is_level_reached: row.is_level_reached,
+            level_recipients: row.level_recipients,
+            previous_recipients: row.previous_recipients,
+            acknowledged: row.acknowledged,
+            started_at: row.created_at.to_jiff(),
+            now: row.now.to_jiff(),
+        })
+    });
+    due.collect()
+}
+
+/// The recipients that steps mean, by the steps' places in `asked`: each once, in order of their ids, and not more than one
+/// above what a step may reach.
+pub async fn find_meant(
+    transaction: &mut TenantTransaction,
+    asked: &[(usize, Meant)],
+) -> Result<HashMap<usize, Vec<String>>, StoreError> {
+    let rows: Value = asked
+        .iter()
+        .map(|(place, meant)| match meant {
+            Meant::Recipient(id) => json!({"place": place, "kind": "recipient", "name": id}),
+            Meant::Role(role) => json!({"place": place, "kind": "role", "name": role}),
+            Meant::ManagersOf(ids) => json!({"place": place, "kind": "managers", "names": ids}),
+        })
+        .collect();
+    let rows = sqlx::query!(
+        r#"WITH asked AS (
+               SELECT * FROM jsonb_to_recordset($2) AS a (place integer, kind text, name text, names text[])
+           ),
+           meant AS (
+               SELECT a.place, r.recipient_id FROM asked a
+               JOIN harkara.recipients r ON r.tenant_id = $1 AND r.recipient_id = a.name AND r.erased_at IS NULL
+               WHERE a.kind = 'recipient'
+               UNION
+               SELECT a.place, r.recipient_id FROM asked a
+               JOIN harkara.recipients r ON r.tenant_id = $1 AND a.name = ANY (r.roles) AND r.erased_at IS NULL
+               WHERE a.kind = 'role'
+               UNION
+               SELECT a.place, r.recipient_id FROM asked a
+               JOIN harkara.recipients m ON m.tenant_id = $1 AND m.recipient_id = ANY (a.names)
+               JOIN harkara.recipients r ON r.tenant_id = $1 AND r.recipient_id = m.manager_id AND r.erased_at IS NULL
+               WHERE a.kind = 'managers'
+           )
+           SELECT o.place AS "place!", o.recipient_id AS "recipient_id!" FROM (
+               SELECT m.place, m.recipient_id, row_number() OVER (PARTITION BY m.place ORDER BY m.recipient_id) AS number
+               FROM meant m
+           ) o
+           WHERE o.number <= $3
+           ORDER BY o.place, o.recipient_id"#,
+        transaction.tenant.as_uuid(),
+        rows,
+        MAX_REACHED as i64 + 1,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    let mut meant: HashMap<usize, Vec<String>> = HashMap::new();
+    for row in rows {
+        let place = usize::try_from(row.place).map_err(|_| StoreError::Corrupt("place"))?;
+        meant.entry(place).or_default().push(row.recipient_id);
+    }
+    Ok(meant)
+}
+
+/// Writes what becomes of locked escalations, in one statement.
+pub async fn write_steps(transaction: &mut TenantTransaction, written: &[Written]) -> Result<(), StoreError> {
+    let rows: Value = written.iter().map(print_written).collect();
+    sqlx::query_file!("src/store/write_escalation_steps.sql", transaction.tenant.as_uuid(), rows)
+        .execute(&mut *transaction.connection)
+        .await?;
+    Ok(())
+}
+
+fn print_written(written: &Written) -> Value {
+    let Written { id, state, reason, next_step_at, has_fallback, step } = written;
+    let mut row = json!({
+        "escalation_id": id.as_uuid(), "state": state.as_str(), "reason": reason, "next_step_at": next_step_at,
+        "has_fallback": has_fallback,
+    });
+    if let Some(WrittenStep { place, recipients, notifications, unreached, note }) = step {
+        let notification = |(id, recipient): &(NotificationId, String)| json!({"notification_id": id.as_uuid(), "recipient_id": recipient});
+        row["step"] = json!({
+            "repeat_number": place.repeat, "level": place.level, "tier": place.tier, "recipients": recipients,
+            "reached_count": notifications.len(), "reason": unreached.map(|unreached| unreached.as_str()), "note": note,
+            "notifications": notifications.iter().map(notification).collect::<Value>(),
+        });
+    }
+    row
+}
+
+/// Puts off an escalation that cannot be dealt with now, so that it does not stand before the others.
+pub async fn put_off(transaction: &mut TenantTransaction, id: EscalationId, seconds: u32) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.escalations
+         SET next_step_at = harkara.now() + make_interval(secs => $3), updated_at = harkara.now()
+         WHERE tenant_id = $1 AND escalation_id = $2 AND next_step_at <= harkara.now()",
+        transaction.tenant.as_uuid(),
+        id.as_uuid(),
+        f64::from(seconds),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Fires the steps of escalations until somebody acknowledges, or none is left.
+//!
+//! The cast: `store::escalation_steps` finds tenants of which something is due and locks a bounded batch of one of them,
+//! `domain::escalation` decides what comes next for each, `creation` makes the notifications, and one statement writes what
+//! was fired and when the next step is due, all in one transaction. So whatever overlaps, repeats or dies half-way fires
+//! each step once, and an acknowledgement that was committed before finds nothing fired after it.
+//! It never calls a provider. What the queue does not take, the dispatcher publishes.
+//!
+//! After hours without a run, an escalation fires the one step that is due, and the others at their distances from it. A step
+//! that reaches nobody is noted with its reason and told, and the next one fires at once.
+//! What cannot be read is given up with a reason, and what cannot be stored is put off; neither stops the others.
+
+mod answering;
+mod firing;
+mod starting;
+mod telling;
+
+pub(crate) use answering::{AnswerResult, acknowledge_within, resolve_within};
+pub use starting::{StartRefusal, Started, start_within};
+
+use adapters::store::database::{Database, StoreError, TenantTransaction};
+use adapters::store::escalation_steps::{
+    hasten_failed_across_tenants, list_due_tenants_across_tenants, lock_due, lock_one_due, put_off, read_due,
+};
+use adapters::telemetry::chain;
+use domain::id::{EscalationId, TenantId};
+use domain::queue::{Publication, Queue};
+use firing::fire;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Escalations of one transaction; each may be a thousand notifications.
+const BATCH: u32 = 50;
+/// Tenants that are asked for at a time.
+const TENANTS: u32 = 100;
+/// Escalations that a run makes due because all that was sent has failed.
+const HASTENED: u32 = 1000;
+/// How long what cannot be stored is put off, in seconds.
+const PUT_OFF_SECONDS: u32 = 300;
+/// Nothing new is taken with less time than this left.
+const RESERVE: Duration = Duration::from_secs(10);
+/// Whom the audit log names.
+const ACTOR: &str = "escalation";
+
+/// The flow with what it needs.
+pub struct Escalation<Q> {
+    /// As `harkara_worker`.
+    pub database: Database,
+    /// The deliveries queue.
+    pub queue: Q,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EscalationCounts {
+    /// Steps that reached somebody.
+    pub fired: usize,
+    /// Steps that reached nobody.
+    pub unreached: usize,
+    /// Notifications that they became.
+    pub notifications: usize,
+    /// Escalations of which every step had fired.
+    pub exhausted: usize,
+    /// Escalations that were given up.
+    pub canceled: usize,
+    /// Escalations that could not be dealt with, and are due again later.
+    pub put_off: usize,
+}
+
+impl EscalationCounts {
+    /// As the function answers.
+    pub fn print(&self) -> Value {
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off } = self;
+        json!({
+            "fired": fired, "unreached": unreached, "notifications": notifications, "exhausted": exhausted,
+            "canceled": canceled, "put_off": put_off,
+        })
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off } = other;
+        self.fired += fired;
+        self.unreached += unreached;
+        self.notifications += notifications;
+        self.exhausted += exhausted;
+        self.canceled += canceled;
+        self.put_off += put_off;
+    }
+}
+
+/// What was done within a transaction: to be counted and published once it is committed.
+#[derive(Default)]
+pub(crate) struct FiredBatch {
+    pub(crate) counts: EscalationCounts,
+    pub(crate) publications: Vec<Publication>,
+}
+
+impl<Q: Queue + Sync> Escalation<Q> {
+    /// Works until nothing is due or the deadline is near.
+    pub async fn run(&self, deadline: Instant) -> Result<EscalationCounts, StoreError> {
+        let mut counts = EscalationCounts::default();
+        hasten_failed_across_tenants(&self.database, HASTENED).await?;
+        // Of which nothing more can be done in this run.
+        let mut done: Vec<TenantId> = Vec::new();
+        while has_time(deadline) {
+            let tenants = list_due_tenants_across_tenants(&self.database, &done, TENANTS).await?;
+            if tenants.is_empty() {
+                break;
+            }
+            for tenant in tenants {
+                if !has_time(deadline) {
+                    break;
+                }
+                if !self.fire_tenant(tenant, deadline, &mut counts).await? {
+                    done.push(tenant);
+                }
+            }
+        }
+        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off } = counts;
+        tracing::info!(fired, unreached, notifications, exhausted, canceled, put_off, "fired what was due");
+        Ok(counts)
+    }
+
+    /// Fires a batch of a tenant. False where nothing of it could be taken, so that it would be the same again.
+    async fn fire_tenant(
+        &self,
+        tenant: TenantId,
+        deadline: Instant,
+        counts: &mut EscalationCounts,
+    ) -> Result<bool, StoreError> {
+        match self.fire_batch(tenant).await {
+            Ok(None) | Err(StoreError::TenantInactive) => Ok(false),
+            Ok(Some(batch)) => {
+                counts.add(batch.counts);
+                self.queue.publish(&batch.publications).await;
+                Ok(true)
+            }
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            // One of them, or one of their recipients, is in the way of all.
+            Err(error) => {
+                tracing::warn!(tenant_id = %tenant, error = chain(&error), "escalations are dealt with one by one");
+                self.fire_one_by_one(tenant, deadline, counts).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn fire_batch(&self, tenant: TenantId) -> Result<Option<FiredBatch>, StoreError> {
+        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+        let ids = lock_due(&mut transaction, BATCH).await?;
+        if ids.is_empty() {
+            transaction.commit().await?;
+            return Ok(None);
+        }
+        let batch = fire_within(&mut transaction, ACTOR, &ids).await?;
+        transaction.commit().await?;
+        Ok(Some(batch))
+    }
+
+    async fn fire_one_by_one(
+        &self,
+        tenant: TenantId,
+        deadline: Instant,
+        counts: &mut EscalationCounts,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+        let ids = lock_due(&mut transaction, BATCH).await?;
+        transaction.roll_back().await?;
+        for id in ids {
+            if !has_time(deadline) {
+                break;
+            }
+            match self.fire_one(tenant, id).await {
+                Ok(batch) => {
+                    counts.add(batch.counts);
+                    self.queue.publish(&batch.publications).await;
+                }
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(
+                        tenant_id = %tenant,
+                        escalation_id = %id,
+                        metric = "escalation_put_off",
+                        error = chain(&error),
+                        "escalation {id} is put off"
+                    );
+                    let mut transaction = self.database.begin(tenant, ACTOR).await?;
+                    put_off(&mut transaction, id, PUT_OFF_SECONDS).await?;
+                    telling::tell_put_off(&mut transaction, id).await?;
+                    transaction.commit().await?;
+                    counts.put_off += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fire_one(&self, tenant: TenantId, id: EscalationId) -> Result<FiredBatch, StoreError> {
+        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+        let batch = match lock_one_due(&mut transaction, id).await? {
+            true => fire_within(&mut transaction, ACTOR, &[id]).await?,
+            false => FiredBatch::default(),
+        };
+        transaction.commit().await?;
+        Ok(batch)
+    }
+}
+
+/// Fires what is due of these escalations, which the transaction has locked or made. The caller commits, and then publishes.
+pub(crate) async fn fire_within(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    ids: &[EscalationId],
+) -> Result<FiredBatch, StoreError> {
+    let due = read_due(transaction, ids).await?;
+    fire(transaction, actor, &due).await
+}
+
+fn has_time(deadline: Instant) -> bool {
+    deadline.saturating_duration_since(Instant::now()) > RESERVE
+}

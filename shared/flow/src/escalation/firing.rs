@@ -1,0 +1,238 @@
+//! One turn of each of a tenant's due escalations: parse, decide, write.
+
+use super::telling::event;
+use super::{EscalationCounts, FiredBatch};
+use crate::creation::{Wanted, create_notifications};
+use adapters::ids::new_uuid;
+use adapters::store::database::{StoreError, TenantTransaction};
+use adapters::store::escalation_steps::{DueEscalation, Meant, Written, WrittenStep, find_meant, write_steps};
+use adapters::store::escalations::tell;
+use adapters::wire::escalation_policies::read_definition;
+use adapters::wire::escalations::RESERVED;
+use domain::category::Priority;
+use domain::delivery::Channel;
+use domain::escalation::{
+    EscalationState, Fired, MAX_REACHED, Place, Policy, Reach, Turn, Unreached, Whom, has_fallback, leave_out,
+    plan_next, turn_after,
+};
+use domain::id::{NotificationId, RecipientKey};
+use domain::notification::NotificationRequest;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Why an escalation is given up whose own policy cannot be read any more.
+const UNREADABLE: &str = "policy_unreadable";
+
+/// What is to be done with a due escalation.
+enum Decided {
+    Fire { policy: Policy, place: Place },
+    Exhaust,
+    GiveUp,
+}
+
+/// A step that is being fired, and what becomes of it.
+struct Firing<'a> {
+    due: &'a DueEscalation,
+    policy: &'a Policy,
+    place: Place,
+    step: WrittenStep,
+}
+
+/// Fires what these escalations are due to fire, one turn of each, and writes it.
+pub(super) async fn fire(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    due: &[DueEscalation],
+) -> Result<FiredBatch, StoreError> {
+    if due.is_empty() {
+        return Ok(FiredBatch::default());
+    }
+    let decided: Vec<Decided> = due.iter().map(decide).collect();
+    let meant = find_recipients(transaction, due, &decided).await?;
+
+    let mut firings = Vec::new();
+    let (mut wanted, mut wanted_by) = (Vec::new(), Vec::new());
+    for (at, (due, decided)) in due.iter().zip(&decided).enumerate() {
+        let Decided::Fire { policy, place } = decided else { continue };
+        let recipients = meant.get(&at).cloned().unwrap_or_default();
+        let (firing, requests) = prepare(due, policy, *place, recipients);
+        wanted_by.extend(requests.iter().map(|_| firings.len()));
+        wanted.extend(requests);
+        firings.push(firing);
+    }
+    let created = create_notifications(transaction, actor, &wanted).await?;
+    let mut refusals = created.refused.into_iter().collect::<HashMap<_, _>>();
+    for (place, (wanted, firing)) in wanted.iter().zip(&wanted_by).enumerate() {
+        let step = &mut firings[*firing].step;
+        match refusals.remove(&place) {
+            Some(refusal) => step.note = Some(refusal.to_string()),
+            None => step.notifications.extend(known(wanted).map(|key| (wanted.id, key))),
+        }
+    }
+
+    let tenant = transaction.tenant();
+    let mut batch = FiredBatch { counts: EscalationCounts::default(), publications: created.publications };
+    let (mut written, mut events) = (Vec::new(), Vec::new());
+    for mut firing in firings {
+        if firing.step.notifications.is_empty() && firing.step.unreached.is_none() {
+            firing.step.unreached = Some(Unreached::Refused);
+        }
+        match firing.step.unreached {
+            None => batch.counts.fired += 1,
+            Some(_) => batch.counts.unreached += 1,
+        }
+        batch.counts.notifications += firing.step.notifications.len();
+        events.push(event(tenant, firing.due.id, "escalation.step_fired", describe(&firing)));
+        written.push(write_firing(firing));
+    }
+    for (due, decided) in due.iter().zip(&decided) {
+        let (state, reason, detail_type) = match decided {
+            Decided::Fire { .. } => continue,
+            Decided::Exhaust => (EscalationState::Exhausted, None, "escalation.exhausted"),
+            Decided::GiveUp => (EscalationState::Canceled, Some(UNREADABLE), "escalation.canceled"),
+        };
+        batch.counts.exhausted += usize::from(reason.is_none());
+        batch.counts.canceled += usize::from(reason.is_some());
+        let fired = due.fired.map_or(0, |place| place.level);
+        let detail = json!({"policy": due.policy, "state": state.as_str(), "level": fired, "reason": reason});
+        events.push(event(tenant, due.id, detail_type, detail));
+        written.push(Written { id: due.id, state, reason, next_step_at: None, has_fallback: false, step: None });
+    }
+    write_steps(transaction, &written).await?;
+    tell(transaction, &events).await?;
+    Ok(batch)
+}
+
+fn decide(due: &DueEscalation) -> Decided {
+    let Ok(policy) = read_definition(&due.definition) else { return Decided::GiveUp };
+    match turn_after(&policy, due.fired) {
+        Turn::Fire(place) => Decided::Fire { policy, place },
+        Turn::Exhaust => Decided::Exhaust,
+    }
+}
+
+/// Whom each step means, by its escalation's place. The later tiers of a step mean the same as its first.
+async fn find_recipients(
+    transaction: &mut TenantTransaction,
+    due: &[DueEscalation],
+    decided: &[Decided],
+) -> Result<HashMap<usize, Vec<String>>, StoreError> {
+    let mut asked = Vec::new();
+    let mut known = HashMap::new();
+    for (at, (due, decided)) in due.iter().zip(decided).enumerate() {
+        let Decided::Fire { policy, place } = decided else { continue };
+        if place.tier > 1 {
+            known.insert(at, due.level_recipients.clone());
+            continue;
+        }
+        let whom = policy.at(*place).map_or(&[][..], |(step, _)| &step.whom);
+        asked.extend(whom.iter().map(|whom| (at, meant(whom, due))));
+    }
+    if !asked.is_empty() {
+        known.extend(find_meant(transaction, &asked).await?);
+    }
+    Ok(known)
+}
+
+fn meant(whom: &Whom, due: &DueEscalation) -> Meant {
+    match whom {
+        Whom::Recipient(key) => Meant::Recipient(key.as_str().to_owned()),
+        Whom::Role(role) => Meant::Role(role.clone()),
+        Whom::Manager => Meant::ManagersOf(due.previous_recipients.clone()),
+    }
+}
+
+/// A step as it fires, and the notifications that it asks for.
+fn prepare<'a>(
+    due: &'a DueEscalation,
+    policy: &'a Policy,
+    place: Place,
+    mut recipients: Vec<String>,
+) -> (Firing<'a>, Vec<Wanted>) {
+    let mut note = None;
+    if recipients.len() > MAX_REACHED {
+        recipients.truncate(MAX_REACHED);
+        note = Some(format!("it means more than {MAX_REACHED} recipients, and reaches the first of them"));
+    }
+    let left = leave_out(&recipients, &due.acknowledged);
+    let channels: Vec<Channel> = policy
+        .at(place)
+        .into_iter()
+        .flat_map(|(_, tier)| &tier.channels)
+        .copied()
+        .filter(|channel| Channel::SENDABLE.contains(channel))
+        .collect();
+    let unreached = match () {
+        () if recipients.is_empty() => Some(Unreached::NoRecipients),
+        () if left.is_empty() => Some(Unreached::AllAcknowledged),
+        () if channels.is_empty() => Some(Unreached::NoChannel),
+        () => None,
+    };
+    let mut requests = Vec::new();
+    if unreached.is_none()
+        && let Some((step, _)) = policy.at(place)
+    {
+        let keys = left.into_iter().filter_map(|id| RecipientKey::parse(id).ok());
+        requests.extend(keys.map(|recipient| {
+            let request =
+                NotificationRequest::to_recipient(policy.category_of(step).clone(), recipient, fill_data(due, place));
+            Wanted {
+                id: NotificationId::from_uuid(new_uuid()),
+                request: NotificationRequest {
+                    channels: Some(channels.clone()),
+                    priority: Priority::High,
+                    metadata: json!({"escalation_id": due.id.to_string(), "level": place.level}),
+                    ..request
+                },
+            }
+        }));
+    }
+    let step = WrittenStep { place, recipients, notifications: Vec::new(), unreached, note };
+    (Firing { due, policy, place, step }, requests)
+}
+
+/// The escalation's data, and where it stands.
+fn fill_data(due: &DueEscalation, place: Place) -> Value {
+    let mut data = due.data.clone();
+    data[RESERVED] = json!({
+        "id": due.id.to_string(), "level": place.level, "repeat": place.repeat, "policy": due.policy,
+        "started_at": due.started_at,
+    });
+    data
+}
+
+fn known(wanted: &Wanted) -> impl Iterator<Item = String> {
+    wanted.request.recipients.iter().filter_map(|recipient| match recipient {
+        domain::notification::Recipient::Known(key) => Some(key.as_str().to_owned()),
+        domain::notification::Recipient::Inline(_) => None,
+    })
+}
+
+fn describe(firing: &Firing<'_>) -> Value {
+    let Firing { due, place, step, .. } = firing;
+    let notifications: Value = step.notifications.iter().map(|(id, _)| id.to_string()).collect();
+    json!({
+        "policy": due.policy, "level": place.level, "tier": place.tier, "repeat": place.repeat,
+        "notification_ids": notifications, "reason": step.unreached.map(|unreached| unreached.as_str()),
+    })
+}
+
+fn write_firing(firing: Firing<'_>) -> Written {
+    let Firing { due, policy, place, step } = firing;
+    // What fires now begins its step's time, or belongs to a step that was begun.
+    let level_at = due.level_fired_at.filter(|_| place.tier > 1).unwrap_or(due.now);
+    let reach = match step.unreached {
+        None => Reach::Somebody,
+        Some(_) if place.tier > 1 && due.is_level_reached => Reach::NobodyHere,
+        Some(_) => Reach::Nobody,
+    };
+    let next_step_at = plan_next(policy, &Fired { place, at: due.now, level_at, reach });
+    Written {
+        id: due.id,
+        state: EscalationState::Open,
+        reason: None,
+        next_step_at: Some(next_step_at),
+        has_fallback: has_fallback(policy, place),
+        step: Some(step),
+    }
+}
