@@ -23,6 +23,7 @@ use flow::dead_letter::DeadLetter;
 use flow::digest::{Digest, DigestCounts};
 use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
+use flow::escalation::{Escalation, EscalationCounts};
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::job::{Counts, Failure, Frame, Job, RunError};
@@ -56,6 +57,8 @@ pub struct Stage {
     pub digest: Digest<RecordingQueue>,
     /// `reminder`.
     pub reminder: Reminder<RecordingQueue>,
+    /// `escalation`.
+    pub escalation: Escalation<RecordingQueue>,
     /// `dead_letter`.
     pub dead_letter: DeadLetter<RecordingBus>,
     /// `feedback`.
@@ -144,6 +147,7 @@ impl Stage {
                 bus: bus.clone(),
                 public_url: public_url(),
             },
+            escalation: Escalation { database: worker_role.clone(), queue: queue.clone() },
             dead_letter: DeadLetter { database: worker_role.clone(), bus: bus.clone() },
             maintenance: Maintenance { database: worker_role.clone() },
             feedback: Feedback {
@@ -301,6 +305,9 @@ impl Stage {
     /// Runs the reminder once.
     pub async fn remind(&self) -> ReminderCounts {
         self.reminder.run(Instant::now() + Duration::from_secs(60)).await.expect("reminded")
+    /// Runs `escalation` once.
+    pub async fn escalate(&self) -> EscalationCounts {
+        self.escalation.run(Instant::now() + Duration::from_secs(30)).await.expect("escalated")
     }
 
     /// Hands `dead_letter` everything that is in the dead-letter queue.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Outcome, While};
 
 /// The functions, in the order of the way that a notification takes; binaries and folders of these names.
-pub const FUNCTIONS: [&str; 10] = [
+pub const FUNCTIONS: [&str; 11] = [
     "enqueue",
     "processor",
     "dispatcher",
     "digest",
     "reminder",
+    "escalation",
     "feedback",
     "dead_letter",
     "maintenance",

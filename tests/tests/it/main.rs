@@ -12,6 +12,7 @@ mod decisions;
 mod digest;
 mod dispatcher;
 mod enqueue;
+mod escalations;
 mod feedback;
 mod jobs;
 mod limits;

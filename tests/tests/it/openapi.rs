@@ -26,6 +26,14 @@ const LOOKED_UP: &[&str] = &[
     "/rungs/0/category",
     "/rungs/0/template",
     "/overdue/category",
+    "/manager",
+    "/recipients/0/manager",
+    "/policy",
+    "/recipient",
+    "/steps",
+    "/steps/0/category",
+    "/steps/0/recipients",
+    "/steps/0/tiers",
 ];
 
 #[test]

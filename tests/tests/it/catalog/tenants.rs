@@ -176,6 +176,31 @@ const ROWS: &[(&str, &str)] = &[
         "collection_members",
         "INSERT INTO harkara.collection_members (tenant_id, notification_id, collection_id, position)
          VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000a', 1)",
+    (
+        "escalation_policies",
+        "INSERT INTO harkara.escalation_policies (tenant_id, policy_key, definition) VALUES ($1::uuid, 'critical', '{}')",
+    ),
+    (
+        "escalations",
+        "INSERT INTO harkara.escalations (tenant_id, escalation_id, policy_key, definition, next_step_at)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'critical', '{}', harkara.now())",
+    ),
+    (
+        "escalation_steps",
+        "INSERT INTO harkara.escalation_steps
+             (tenant_id, escalation_id, repeat_number, level, tier, recipients, reached_count)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 0, 1, 1, '{ada}', 1)",
+    ),
+    (
+        "escalation_notifications",
+        "INSERT INTO harkara.escalation_notifications
+             (tenant_id, notification_id, escalation_id, repeat_number, level, tier, recipient_id)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-000000000013', 0, 1, 1, 'ada')",
+    ),
+    (
+        "escalation_acknowledgements",
+        "INSERT INTO harkara.escalation_acknowledgements (tenant_id, escalation_id, recipient_id)
+         VALUES ($1::uuid, '018f0000-0000-7000-8000-000000000013', 'ada')",
     ),
     ("send_pace", "INSERT INTO harkara.send_pace (tenant_id) VALUES ($1::uuid)"),
     (
@@ -215,6 +240,9 @@ const CHANGES: &[&str] = &[
     "DELETE FROM harkara.rungs WHERE tenant_id = $1::uuid",
     "DELETE FROM harkara.deadlines WHERE tenant_id = $1::uuid",
     "UPDATE harkara.collections SET member_count = 7 WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.escalation_policies SET definition = '[]' WHERE tenant_id = $1::uuid",
+    "DELETE FROM harkara.escalation_policies WHERE tenant_id = $1::uuid",
+    "UPDATE harkara.escalations SET state = 'resolved' WHERE tenant_id = $1::uuid",
 ];
 
 /// Every row that the API's role may change, given away to the other tenant.
@@ -234,6 +262,8 @@ const GIFTS: &[&str] = &[
     "UPDATE harkara.deadlines SET tenant_id = $1::uuid",
     "UPDATE harkara.rungs SET tenant_id = $1::uuid",
     "UPDATE harkara.collections SET tenant_id = $1::uuid",
+    "UPDATE harkara.escalation_policies SET tenant_id = $1::uuid",
+    "UPDATE harkara.escalations SET tenant_id = $1::uuid",
 ];
 
 async fn insert_rows(pool: &PgPool, tenant: &str) {
@@ -352,6 +382,7 @@ async fn a_tenant_cannot_insert_for_another(pool: PgPool) {
         by_policy += usize::from(said.contains("row-level security"));
     }
     assert_eq!(by_policy, 21, "into this many tables the API's role may insert, and only the policy is in the way");
+    assert_eq!(by_policy, 24, "into this many tables the API's role may insert, and only the policy is in the way");
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -10,6 +10,7 @@ use domain::category::{
 use domain::deadline::{Note, RungState, WhenPast};
 use domain::collection::{CollectionKind, CollectionOutcome};
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
+use domain::escalation::EscalationState;
 use domain::feedback::{Feedback, SuppressionReason};
 use domain::job::{RunOutcome, Trigger};
 use domain::preference::Cadence;
@@ -70,6 +71,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
             [Trigger::Schedule, requested].iter().map(|trigger| trigger.as_str().to_owned()).collect(),
         ),
         ("job_runs.run_outcome_is_known", words(RunOutcome::ALL, RunOutcome::as_str)),
+        ("escalations.escalation_state_is_known", words(EscalationState::ALL, EscalationState::as_str)),
         ("notifications.priority_is_known", words(Priority::ALL, Priority::as_str)),
         ("preferences.cadence_is_known", words(Cadence::ALL, Cadence::as_str)),
         ("preferences.channel_is_known", all_channels),

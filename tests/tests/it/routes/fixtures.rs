@@ -144,6 +144,26 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             let ask = if route == Route::ListCategories { ask } else { by_key(&name) };
             Prepared::of(ask, &[&name])
         }
+        Route::ListEscalationPolicies
+        | Route::PutEscalationPolicy
+        | Route::GetEscalationPolicy
+        | Route::DeleteEscalationPolicy => {
+            put_policy(stage, tenant, &name).await;
+            let ask = if route == Route::ListEscalationPolicies { ask } else { by_key(&name) };
+            Prepared::of(ask, &[&name])
+        }
+        Route::StartEscalation => {
+            put_policy(stage, tenant, "critical").await;
+            Prepared::of(ask, &[])
+        }
+        Route::ListEscalations | Route::GetEscalation | Route::AcknowledgeEscalation | Route::ResolveEscalation => {
+            put_policy(stage, tenant, "critical").await;
+            let start = Ask::of(Route::StartEscalation, tenant).with_body(&json!({"policy": "critical"}));
+            let started = stage.ask(&start).await;
+            let id = started.body["escalation"]["id"].as_str().unwrap_or_else(|| panic!("{started:?}")).to_owned();
+            let ask = if route == Route::ListEscalations { ask } else { by_id(&id) };
+            Prepared::of(ask, &[&id])
+        }
         Route::ListTemplates
         | Route::PutTemplate
         | Route::GetTemplate
@@ -169,6 +189,12 @@ async fn put_recipient(stage: &Stage, tenant: &str, id: &str, route: Route) -> R
     let body = json!({"email": format!("{id}@example.org"), "phone": phone});
     stage.put(tenant, "/v1/recipients/{id}", id, body).await;
     Recipient { id: id.to_owned(), phone }
+}
+
+/// An escalation policy whose first step waits, so that nothing is sent.
+async fn put_policy(stage: &Stage, tenant: &str, key: &str) {
+    let policy = json!({"category": "greeting", "steps": [{"delay": "PT1H", "recipients": ["ada"]}]});
+    stage.put(tenant, "/v1/escalation-policies/{key}", key, policy).await;
 }
 
 /// A notification of the tenant.

@@ -1,0 +1,28 @@
+//! `escalation`: each minute. See `flow::escalation`.
+
+use adapters::aws::AwsConfig;
+use adapters::clock::instant_of;
+use adapters::sqs::{QueueConfig, SqsQueue};
+use adapters::store::database::{Database, DatabaseConfig};
+use flow::escalation::Escalation;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use std::time::Duration;
+
+/// As `template.yaml` has it.
+const TIMEOUT: Duration = Duration::from_secs(55);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    adapters::telemetry::start_logging();
+    let aws = AwsConfig::from_env()?;
+    let flow = &Escalation {
+        database: Database::new(DatabaseConfig::from_env()?),
+        queue: SqsQueue::new(aws, QueueConfig::from_env()?),
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let counts = Box::pin(flow.run(instant_of(event.context.deadline(), TIMEOUT))).await?;
+        Ok::<_, Error>(counts.print())
+    }))
+    .await
+}
