@@ -25,9 +25,8 @@ use flow::dispatcher::{DispatchCounts, Dispatcher};
 use flow::enqueue::Enqueue;
 use flow::escalation::{Escalation, EscalationCounts};
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
-use flow::maintenance::{Maintenance, MaintenanceCounts};
-use flow::job::{Counts, Failure, Frame, Job, RunError};
 use flow::job::{Done, Failure, Frame, Job};
+use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::processor::Processor;
 use flow::reminder::{Reminder, ReminderCounts};
 use flow::template_cache::TemplateCache;
@@ -138,7 +137,6 @@ impl Stage {
                 public_url: public_url(),
                 templates: TemplateCache::default(),
             },
-            dispatcher: Dispatcher { database: worker_role.clone(), queue: queue.clone(), bus: bus.clone() },
             digest: Digest { database: worker_role.clone(), queue: queue.clone() },
             reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
             dispatcher: Dispatcher {
@@ -305,6 +303,8 @@ impl Stage {
     /// Runs the reminder once.
     pub async fn remind(&self) -> ReminderCounts {
         self.reminder.run(Instant::now() + Duration::from_secs(60)).await.expect("reminded")
+    }
+
     /// Runs `escalation` once.
     pub async fn escalate(&self) -> EscalationCounts {
         self.escalation.run(Instant::now() + Duration::from_secs(30)).await.expect("escalated")

@@ -5,6 +5,7 @@ use adapters::clock::instant_of;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::escalation::Escalation;
+use flow::job::{Frame, Job, read_trigger};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;
@@ -20,9 +21,11 @@ async fn main() -> Result<(), Error> {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(aws, QueueConfig::from_env()?),
     };
+    let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let counts = Box::pin(flow.run(instant_of(event.context.deadline(), TIMEOUT))).await?;
-        Ok::<_, Error>(counts.print())
+        let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
+        let work = async || flow.run(deadline).await;
+        Ok::<_, Error>(Box::pin(frame.run(Job::Escalation, trigger, deadline, work)).await?)
     }))
     .await
 }

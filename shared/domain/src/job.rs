@@ -100,6 +100,9 @@ job_table! {
     Reminder = "reminder", Rate::minutes(1),
         "Fires the rungs of deadlines.",
         "The next run fires the latest rung that is due of each deadline and recipient, and skips those it overtook.";
+    Escalation = "escalation", Rate::minutes(1),
+        "Fires the steps of escalations.",
+        "The next run fires one step of each escalation, and the steps after it at their distances from that.";
     Feedback = "feedback", Rate::minutes(15),
         "Compares with the mail provider's own list of addresses, and reads the account's rate.",
         "The next run compares the whole list, so a missed one leaves nothing to be done.";

@@ -25,8 +25,8 @@ pub mod outcome;
 
 pub mod due;
 
-pub mod deadline;
 pub mod collection;
+pub mod deadline;
 pub mod escalation;
 
 pub mod hierarchy;

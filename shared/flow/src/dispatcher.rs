@@ -74,8 +74,9 @@ pub struct DispatchCounts {
 impl DispatchCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { published, not_taken, leases_ended, ended, buried, events, closed, requests, requests_refused, .. } =
-            self;
+        let Self {
+            published, not_taken, leases_ended, ended, buried, events, closed, requests, requests_refused, ..
+        } = self;
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
             "buried": buried, "events": events, "closed": closed, "requests": requests,

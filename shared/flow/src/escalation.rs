@@ -18,6 +18,7 @@ mod telling;
 pub(crate) use answering::{AnswerResult, acknowledge_within, resolve_within};
 pub use starting::{StartRefusal, Started, start_within};
 
+use crate::job::Done;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::escalation_steps::{
     hasten_failed_across_tenants, list_due_tenants_across_tenants, lock_due, lock_one_due, put_off, read_due,
@@ -65,12 +66,20 @@ pub struct EscalationCounts {
     pub canceled: usize,
     /// Escalations that could not be dealt with, and are due again later.
     pub put_off: usize,
+    /// Whether more was due when the deadline was near.
+    pub leaves_work: bool,
+}
+
+impl From<EscalationCounts> for Done {
+    fn from(counts: EscalationCounts) -> Self {
+        Self { counts: counts.print(), leaves_work: counts.leaves_work }
+    }
 }
 
 impl EscalationCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off } = self;
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work: _ } = self;
         json!({
             "fired": fired, "unreached": unreached, "notifications": notifications, "exhausted": exhausted,
             "canceled": canceled, "put_off": put_off,
@@ -78,13 +87,14 @@ impl EscalationCounts {
     }
 
     fn add(&mut self, other: Self) {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off } = other;
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work } = other;
         self.fired += fired;
         self.unreached += unreached;
         self.notifications += notifications;
         self.exhausted += exhausted;
         self.canceled += canceled;
         self.put_off += put_off;
+        self.leaves_work |= leaves_work;
     }
 }
 
@@ -102,9 +112,13 @@ impl<Q: Queue + Sync> Escalation<Q> {
         hasten_failed_across_tenants(&self.database, HASTENED).await?;
         // Of which nothing more can be done in this run.
         let mut done: Vec<TenantId> = Vec::new();
-        while has_time(deadline) {
+        loop {
             let tenants = list_due_tenants_across_tenants(&self.database, &done, TENANTS).await?;
             if tenants.is_empty() {
+                break;
+            }
+            if !has_time(deadline) {
+                counts.leaves_work = true;
                 break;
             }
             for tenant in tenants {
@@ -116,8 +130,17 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 }
             }
         }
-        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off } = counts;
-        tracing::info!(fired, unreached, notifications, exhausted, canceled, put_off, "fired what was due");
+        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work } = counts;
+        tracing::info!(
+            fired,
+            unreached,
+            notifications,
+            exhausted,
+            canceled,
+            put_off,
+            leaves_work,
+            "fired what was due"
+        );
         Ok(counts)
     }
 

@@ -10,8 +10,8 @@ pub mod processor;
 pub mod dispatcher;
 
 pub mod digest;
-pub mod reminder;
 pub mod escalation;
+pub mod reminder;
 
 pub mod dead_letter;
 

@@ -191,8 +191,8 @@ pub async fn accept_counted_within(
     let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
     let Files { ids, file_names, content_types, contents } = Files::of(attachments);
     let outcome = sqlx::query_scalar!(
-        r#"SELECT harkara.count_accepted($1, harkara.keep_attachments($1,
-                      harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, $4), $5, $6, $7, $8)) AS "outcome!""#,
+        r#"SELECT harkara.count_accepted($1, harkara.collect_members($1, harkara.keep_attachments($1,
+                      harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, $4), $5, $6, $7, $8), $9)) AS "outcome!""#,
         tenant.as_uuid(),
         actor,
         rows,
@@ -201,6 +201,7 @@ pub async fn accept_counted_within(
         &file_names,
         &content_types,
         &contents as &[&[u8]],
+        print_members(accepted),
     )
     .fetch_one(&mut *transaction.connection)
     .await?;

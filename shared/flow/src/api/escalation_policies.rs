@@ -11,12 +11,13 @@ use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::escalation::{Policy, Whom};
+use domain::event::EventBus;
 use domain::id::PolicyKey;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// A role that nobody has is no error, because people come and go: the answer warns of it.
     pub(super) async fn put_escalation_policy(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "escalation policy", PolicyKey::parse)?;

@@ -13,6 +13,7 @@ use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::escalation::EscalationState;
+use domain::event::EventBus;
 use domain::id::EscalationId;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 /// How an answer came, as events tell it.
 const VIA: &str = "api";
 
-impl<Q: Queue, K: KeyService> Api<Q, K> {
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// Starts an escalation, and fires its first step at once where that has no delay.
     pub(super) async fn start_escalation(&self, request: &Request, request_id: &str) -> Answer {
         let body = request.json()?;

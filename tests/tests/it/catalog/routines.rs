@@ -33,14 +33,10 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
         ("harkara_domain", "cancel cancel enqueue"),
         (
             "harkara_worker",
-            "accept_notifications address_lock address_subject admit_sends clock count_accepted current_actor current_tenant \
-             describe_delivery enter_tenant keep_attachments keep_months keep_retention may_become new_id now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
-            "accept_notifications address_lock address_subject admit_sends clock current_actor current_tenant \
-             describe_delivery enter_tenant may_become new_id now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots try_digest_lock visible_recipients",
-            "accept_notifications address_lock address_subject admit_sends begin_job_run clock current_actor current_tenant \
-             describe_delivery end_job_run enter_tenant lock_job may_become new_id note_job_alert now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
-            "accept_notifications address_lock address_subject admit_sends clock collect_members current_actor current_tenant \
-             describe_delivery enter_tenant may_become new_id now read_enqueue_context seal_audit sees_all_recipients set_tenant take_send_slots visible_recipients",
+            "accept_notifications address_lock address_subject admit_sends begin_job_run clock collect_members \
+             count_accepted current_actor current_tenant describe_delivery end_job_run enter_tenant keep_attachments \
+             keep_months keep_retention lock_job may_become new_id note_job_alert now read_enqueue_context seal_audit \
+             sees_all_recipients set_tenant take_send_slots try_digest_lock visible_recipients",
         ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));

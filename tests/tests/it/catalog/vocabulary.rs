@@ -7,8 +7,8 @@ use domain::category::{
     Class, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_LIMIT, Priority, RECONCILE_WINDOW_DEFAULT_SECONDS,
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
-use domain::deadline::{Note, RungState, WhenPast};
 use domain::collection::{CollectionKind, CollectionOutcome};
+use domain::deadline::{Note, RungState, WhenPast};
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::escalation::EscalationState;
 use domain::feedback::{Feedback, SuppressionReason};
