@@ -251,7 +251,7 @@ async fn the_fourth_failure_in_a_row_is_told_to_the_operators_people_once(pool: 
     stage.drain().await;
     let mails = stage.mail.asked();
     assert_eq!(mails.len(), 1);
-    let mail = format!("{:?} {:?}", mails[0].subject, mails[0].text);
+    let mail = format!("{} {:?}", mails[0].subject.as_str(), mails[0].text);
     assert!(mail.contains("dispatcher fails") && mail.contains("4 times in a row: statement_refused"), "{mail}");
     let critical = stage.count("SELECT count(*) FROM harkara.notifications WHERE priority = 'critical'").await;
     assert_eq!(critical, 1);
