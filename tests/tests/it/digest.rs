@@ -79,7 +79,8 @@ async fn mails_after(stage: &Stage, seen: usize) -> Vec<(String, String, String)
         (
             mail.to.as_str().to_owned(),
             mail.subject.as_str().to_owned(),
-            mail.text.clone().unwrap_or_default().trim().to_owned(),
+            // Without the links below.
+            mail.text.as_deref().and_then(|text| text.split("-- \n").next()).unwrap_or_default().trim().to_owned(),
         )
     };
     stage.mail.asked().iter().skip(seen).map(text).collect()

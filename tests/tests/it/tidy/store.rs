@@ -83,6 +83,7 @@ fn nobody_calls_a_function_that_crosses_tenants_for_one_tenant() {
             "processor.rs",
             "template_cache.rs",
             "dispatcher.rs",
+            "flow/src/digest.rs",
             "flow/src/collections.rs",
             "reminder.rs",
             "door.rs",

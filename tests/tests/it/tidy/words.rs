@@ -63,6 +63,7 @@ const RULES: &[Rule] = &[
             "shared/adapters/src/ses.rs",
             // How much of the invocation is left; no time of the business.
             "shared/flow/src/dispatcher.rs",
+            "shared/flow/src/digest.rs",
             "shared/flow/src/escalation.rs",
             "shared/flow/src/feedback.rs",
             "shared/flow/src/job.rs",

@@ -77,7 +77,6 @@ pub(super) fn put() -> Operation {
         "template": "greeting", "max_attempts": 3, "unknown_policy": "at_least_once", "reconcile_window": "PT10M",
         "quiet_hours_apply": true, "unmutable_roles": ["CAE"], "consent_purpose": "greetings",
         "throttle": {"limit": 3, "window": "P1D"},
-        "digest_category": "BULK_DIGEST",
     });
     Operation::new("Put a category", Answer::ok("The category.", Schema::named("Category")))
         .describe("Replaces the whole of it: what is left out has its default. A tenant can have a thousand.")

@@ -31,7 +31,7 @@ pub(super) fn put() -> Operation {
     ]);
     let example = json!({"frequency_cap": {"limit": 20, "window": "P1D"}, "digest_time": "08:00", "digest_weekday": 1,
         "retention": {"default_days": 365, "by_class": {"reminder": 7}},
-        "digest_category": "BULK_DIGEST", "locale": "en-IN", "time_zone": "Asia/Kolkata"});
+        "locale": "en-IN", "time_zone": "Asia/Kolkata"});
     Operation::new("Replace the tenant's settings", Answer::ok("The settings.", Schema::named("Settings")))
         .describe("Replaces all of them: what is left out has its default.")
         .with_body(body, example)
