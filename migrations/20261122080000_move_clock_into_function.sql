@@ -59,6 +59,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON harkara.dedupe_keys TO harkara_worker;
 CREATE POLICY worker_may_keep_keys ON harkara.dedupe_keys TO harkara_worker USING (true) WITH CHECK (true);
 CALL harkara.admit_worker('harkara.notifications', 'INSERT');
 CALL harkara.admit_worker('harkara.deliveries', 'INSERT');
+-- What harkara.read_enqueue_context looks into.
+CALL harkara.admit_worker('harkara.idempotency_keys', 'SELECT');
+CALL harkara.admit_worker('harkara.template_publications', 'SELECT');
 -- To lock the recipients of what is stored, which Postgres lets only those do who may change something of the row.
 GRANT UPDATE (updated_at) ON harkara.recipients TO harkara_worker;
 CREATE POLICY worker_may_lock ON harkara.recipients FOR UPDATE TO harkara_worker USING (true) WITH CHECK (true);

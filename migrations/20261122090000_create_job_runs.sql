@@ -203,19 +203,6 @@ AS $$
     ORDER BY asked.job, r.started_at DESC, r.run_id DESC
 $$;
 
--- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
-
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION harkara.lock_job, harkara.begin_job_run, harkara.end_job_run, harkara.note_job_alert TO harkara_worker;
 GRANT EXECUTE ON FUNCTION harkara.read_job_runs TO harkara_api;

@@ -164,19 +164,6 @@ GRANT SELECT, INSERT ON harkara.collection_members TO harkara_api;
 CALL harkara.admit_worker('harkara.collections', 'SELECT', 'INSERT', 'UPDATE');
 CALL harkara.admit_worker('harkara.collection_members', 'SELECT', 'INSERT');
 
--- What harkara.read_enqueue_context reads, for the messages that the worker creates.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
-
 CALL harkara.audit_table('harkara.collections', 'collection_id');
 CALL harkara.audit_table('harkara.collection_members', 'notification_id');
 

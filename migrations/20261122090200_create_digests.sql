@@ -49,7 +49,7 @@ CREATE TABLE harkara.digests (
     PRIMARY KEY (tenant_id, notification_id),
     -- Whatever overlaps or repeats: a period is closed once.
     CONSTRAINT one_digest_for_a_period UNIQUE (tenant_id, recipient_id, category_key, channel, period_end_at),
-    FOREIGN KEY (tenant_id, notification_id) REFERENCES harkara.notifications,
+    FOREIGN KEY (tenant_id, notification_id) REFERENCES harkara.notifications ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, recipient_id) REFERENCES harkara.recipients,
     FOREIGN KEY (tenant_id, category_key) REFERENCES harkara.categories,
     CONSTRAINT members_are_counted_up CHECK (member_count >= 0)
@@ -71,10 +71,10 @@ CREATE TABLE harkara.digest_entries (
     digest_notification_id uuid,
     created_at      timestamptz NOT NULL DEFAULT harkara.now(),
     PRIMARY KEY (tenant_id, delivery_id),
-    FOREIGN KEY (tenant_id, delivery_id) REFERENCES harkara.deliveries,
+    FOREIGN KEY (tenant_id, delivery_id) REFERENCES harkara.deliveries ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, recipient_id) REFERENCES harkara.recipients,
     FOREIGN KEY (tenant_id, category_key) REFERENCES harkara.categories,
-    FOREIGN KEY (tenant_id, digest_notification_id) REFERENCES harkara.digests,
+    FOREIGN KEY (tenant_id, digest_notification_id) REFERENCES harkara.digests ON DELETE CASCADE,
     CONSTRAINT cadence_is_known CHECK (cadence IN ('immediate', 'hourly', 'daily', 'weekly'))
 );
 
@@ -149,19 +149,6 @@ GRANT SELECT ON harkara.digests, harkara.digest_entries TO harkara_api;
 CALL harkara.admit_worker('harkara.digests', 'SELECT', 'INSERT');
 CALL harkara.admit_worker('harkara.digest_entries', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 CALL harkara.admit_worker('harkara.digest_rounds', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
-
--- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
 
 CALL harkara.audit_table('harkara.digests', 'notification_id');
 CALL harkara.audit_table('harkara.digest_entries', 'delivery_id');

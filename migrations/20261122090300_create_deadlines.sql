@@ -171,19 +171,6 @@ GRANT SELECT, INSERT, DELETE, UPDATE (state, note, look_at, decided_at) ON harka
 CALL harkara.admit_worker('harkara.deadlines', 'SELECT');
 CALL harkara.admit_worker('harkara.rungs', 'SELECT', 'UPDATE');
 
--- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
-
 CALL harkara.audit_table('harkara.deadlines', 'deadline_key', 'data,rungs');
 -- When it is looked at is no fact about it, and changes for a whole tenant at once.
 CALL harkara.audit_table('harkara.rungs', 'deadline_key,recipient_id,rung_key,due_at');

@@ -320,19 +320,6 @@ CALL harkara.admit_worker('harkara.attachments', 'INSERT');
 CALL harkara.admit_worker('harkara.tenant_limits', 'SELECT');
 CALL harkara.admit_worker('harkara.daily_counts', 'SELECT', 'INSERT', 'UPDATE');
 
--- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
-
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION harkara.enqueue, harkara.cancel(uuid), harkara.cancel(text) TO harkara_domain;
 GRANT EXECUTE ON FUNCTION harkara.keep_attachments, harkara.count_accepted TO harkara_worker;

@@ -18,11 +18,19 @@ CREATE INDEX dead_letters_by_delivery ON harkara.dead_letters (tenant_id, delive
 CREATE INDEX idempotency_keys_by_expiry ON harkara.idempotency_keys (tenant_id, expires_at);
 CREATE INDEX dedupe_keys_by_expiry ON harkara.dedupe_keys (tenant_id, expires_at);
 CREATE INDEX send_slots_by_time ON harkara.send_slots (tenant_id, taken_at);
+CREATE INDEX collections_by_end ON harkara.collections (tenant_id, closed_at) WHERE closed_at IS NOT NULL;
+CREATE INDEX job_runs_by_end ON harkara.job_runs (tenant_id, finished_at);
 CREATE INDEX door_requests_refused ON harkara.door_requests (tenant_id, refused_at) WHERE refused_at IS NOT NULL;
 
 CREATE POLICY owner_keeps_retention ON harkara.dedupe_keys TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_keeps_retention ON harkara.request_rates TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_keeps_retention ON harkara.collections TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_keeps_retention ON harkara.collection_members TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_keeps_retention ON harkara.job_runs TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_reads_retention ON harkara.tenant_settings FOR SELECT TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
@@ -186,6 +194,32 @@ BEGIN
         ORDER BY o.refused_at LIMIT most FOR UPDATE SKIP LOCKED
     ) due
     WHERE d.tenant_id = p_tenant AND d.request_id = due.request_id;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    -- Its members are gone by then, or were never more than those.
+    DELETE FROM harkara.collections c
+    USING (
+        SELECT o.collection_id FROM harkara.collections o
+        WHERE o.tenant_id = p_tenant AND o.closed_at < harkara.now() - make_interval(days => v_days)
+          AND NOT EXISTS (
+              SELECT FROM harkara.collection_members m
+              WHERE m.tenant_id = p_tenant AND m.collection_id = o.collection_id)
+        ORDER BY o.closed_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE c.tenant_id = p_tenant AND c.collection_id = due.collection_id;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    expired := expired + counted;
+    is_full := is_full OR counted >= most;
+
+    DELETE FROM harkara.job_runs r
+    USING (
+        SELECT o.run_id FROM harkara.job_runs o
+        WHERE o.tenant_id = p_tenant AND o.finished_at < harkara.now() - make_interval(days => least(v_days, 90))
+        ORDER BY o.finished_at LIMIT most FOR UPDATE SKIP LOCKED
+    ) due
+    WHERE r.tenant_id = p_tenant AND r.run_id = due.run_id;
     GET DIAGNOSTICS counted = ROW_COUNT;
     expired := expired + counted;
     is_full := is_full OR counted >= most;
