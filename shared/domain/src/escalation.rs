@@ -231,8 +231,8 @@ pub fn plan_first(policy: &Policy, started_at: Timestamp) -> Timestamp {
     started_at + seconds(delay)
 }
 
-/// When what comes after `fired` is due. Where a tier or a step reached nobody, it is due at once; a round that is
-/// repeated never is, because nothing would end it sooner.
+/// When what comes after `fired` is due. Where a tier or a step reached nobody, it is due at once. A round that is
+/// repeated never is, because nothing would end it sooner; nor is the end, because those who were reached before may answer.
 pub fn plan_next(policy: &Policy, fired: &Fired) -> Timestamp {
     let Fired { place, at, level_at, reach } = *fired;
     let again = place.repeat < policy.repeat.count && policy.step(place.level + 1).is_none();
@@ -241,7 +241,7 @@ pub fn plan_next(policy: &Policy, fired: &Fired) -> Timestamp {
             Reach::Somebody => at + seconds(policy.at(next).map_or(0, |(_, tier)| tier.after_seconds)),
             Reach::NobodyHere | Reach::Nobody => at,
         },
-        Turn::Fire(_) | Turn::Exhaust if reach == Reach::Nobody && !again => at,
+        Turn::Fire(_) if reach == Reach::Nobody && !again => at,
         Turn::Fire(_) | Turn::Exhaust => {
             let wait = policy.wait_after(place.repeat, place.level);
             // From the step's first tier; but where a later tier came late, what is behind it comes as much later.

@@ -12,7 +12,7 @@ mod decisions;
 mod digest;
 mod dispatcher;
 mod enqueue;
-mod escalations;
+mod escalation;
 mod feedback;
 mod jobs;
 mod limits;

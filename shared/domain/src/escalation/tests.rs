@@ -66,7 +66,7 @@ fn each_wait_counts_from_what_was_really_fired() {
         ("the next round", place(0, 2, 1), 30, 30, Somebody, 90),
         ("the next round, never at once", place(0, 2, 1), 30, 30, Nobody, 90),
         ("the end", place(1, 2, 1), 100, 100, Somebody, 140),
-        ("the end at once, where nobody was reached", place(1, 2, 1), 100, 100, Nobody, 100),
+        ("the end keeps its time, whoever was reached", place(1, 2, 1), 100, 100, Nobody, 140),
     ];
     for (what, place, at, level_at, reach, due) in table {
         let fired = Fired { place, at: after(at), level_at: after(level_at), reach };
