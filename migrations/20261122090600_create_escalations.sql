@@ -171,19 +171,6 @@ CALL harkara.admit_worker('harkara.escalation_steps', 'SELECT', 'INSERT');
 CALL harkara.admit_worker('harkara.escalation_notifications', 'SELECT', 'INSERT');
 CALL harkara.admit_worker('harkara.escalation_acknowledgements', 'SELECT');
 
--- harkara.read_enqueue_context looks into these, too; another migration may have let the worker do so before.
-DO $$
-DECLARE
-    read_too regclass;
-BEGIN
-    FOREACH read_too IN ARRAY '{harkara.idempotency_keys, harkara.template_publications}'::regclass[] LOOP
-        IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = read_too AND p.polname = 'worker_may_select') THEN
-            CALL harkara.admit_worker(read_too, 'SELECT');
-        END IF;
-    END LOOP;
-END
-$$;
-
 CALL harkara.audit_table('harkara.escalation_policies', 'policy_key');
 CALL harkara.audit_table('harkara.escalations', 'escalation_id', 'data');
 CALL harkara.audit_table('harkara.escalation_steps', 'escalation_id,repeat_number,level,tier');
