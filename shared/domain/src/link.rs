@@ -9,10 +9,12 @@
 //! The form, before base64url without padding: version 1 | key id, 2 bytes | tenant, 16 | subject, 16 | category's key,
 //! 0 to 128, none for all of them | MAC, 16.
 
+mod action;
 mod headers;
 #[cfg(test)]
 mod tests;
 
+pub use action::{ActionToken, LINK_LIFETIME_DEFAULT_SECONDS, LinkAction, UnverifiedAction};
 pub use headers::{PublicUrl, PublicUrlError, unsubscribe_headers};
 
 use std::fmt;

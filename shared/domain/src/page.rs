@@ -4,6 +4,7 @@
 //! screen or a dark room; the pages work for all of them, and a test looks at each in a browser.
 //! Nothing of a name can become markup: the template library escapes what it prints, and nothing here says otherwise.
 
+mod action;
 mod form;
 mod preferences;
 mod style;
@@ -12,6 +13,7 @@ mod tests;
 mod unsubscribe;
 mod words;
 
+pub use action::{Action, ActionView, CONFIRMATION, render_action};
 pub use form::{CategoryChange, FormError, PreferenceChange, PreferenceForm};
 pub use preferences::{Sheet, SheetCategory, SheetChannel, render_preferences};
 pub use style::content_security_policy;
@@ -45,6 +47,10 @@ impl Lock {
 pub enum Notice {
     /// The link is none of ours, whatever the reason.
     NotFound,
+    /// The link has acted: it does so once.
+    LinkUsed,
+    /// The link is too old to act.
+    LinkExpired,
     /// The form was not one that our pages send.
     BadForm,
     /// The service is out.
@@ -56,6 +62,8 @@ pub fn render_notice(notice: Notice, language: Language) -> String {
     let words = language.words();
     let (heading, note) = match notice {
         Notice::NotFound => (words.not_found, words.not_found_note),
+        Notice::LinkUsed => (words.link_used, words.link_used_note),
+        Notice::LinkExpired => (words.link_expired, words.link_expired_note),
         Notice::BadForm => (words.bad_form, words.bad_form_note),
         Notice::Unavailable => (words.unavailable, words.unavailable_note),
     };

@@ -66,6 +66,11 @@ impl PublicUrl {
         format!("{}/v1/unsubscribe/{token}", self.0)
     }
 
+    /// The page on which a token's holder acts.
+    pub fn action(&self, token: &str) -> String {
+        format!("{}/v1/actions/{token}", self.0)
+    }
+
     /// The page on which a token's subject manages all preferences.
     pub fn preference_center(&self, token: &str) -> String {
         format!("{}/v1/preference-center/{token}", self.0)

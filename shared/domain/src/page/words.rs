@@ -116,6 +116,22 @@ pub(super) struct Words {
     pub(super) wrong_choice: &'static str,
     pub(super) now_locked: &'static str,
 
+    /// What is answered by a link.
+    pub(super) ask_acknowledge: &'static str,
+    pub(super) ask_resolve: &'static str,
+    pub(super) acknowledge: &'static str,
+    pub(super) resolve: &'static str,
+    pub(super) acknowledged: &'static str,
+    pub(super) acknowledged_note: &'static str,
+    pub(super) resolved: &'static str,
+    pub(super) resolved_note: &'static str,
+    pub(super) answered: &'static str,
+    pub(super) answered_note: &'static str,
+    pub(super) link_used: &'static str,
+    pub(super) link_used_note: &'static str,
+    pub(super) link_expired: &'static str,
+    pub(super) link_expired_note: &'static str,
+
     /// What is no page of anybody.
     pub(super) not_found: &'static str,
     pub(super) not_found_note: &'static str,
