@@ -136,6 +136,8 @@ pub struct Policy {
     pub acknowledgement: Acknowledgement,
     /// How long after the last step it is exhausted.
     pub last_wait_seconds: u32,
+    /// How long the links in its mails act.
+    pub link_lifetime_seconds: u32,
 }
 
 impl Policy {

@@ -12,7 +12,8 @@ use crate::render::{
 use crate::template::Parts;
 
 /// Names that every template has beside its data, and that data cannot take.
-pub const OUR_NAMES: [&str; 5] = ["recipient", "notification", "tenant", "unsubscribe_url", "preferences_url"];
+pub const OUR_NAMES: [&str; 7] =
+    ["recipient", "notification", "tenant", "unsubscribe_url", "preferences_url", "acknowledge_url", "resolve_url"];
 
 /// Whom a message is for, as templates see it.
 #[derive(Clone, Copy)]
@@ -106,6 +107,8 @@ pub fn message_context(reader: &Reader<'_>, about: &Subject<'_>) -> Value {
     context["tenant"] = json!({"name": about.tenant});
     context["unsubscribe_url"] = about.links.unsubscribe_url.clone().into();
     context["preferences_url"] = about.links.preferences_url.clone().into();
+    context["acknowledge_url"] = about.links.acknowledge_url.clone().into();
+    context["resolve_url"] = about.links.resolve_url.clone().into();
     context
 }
 
@@ -134,6 +137,7 @@ mod tests {
         FooterLinks {
             unsubscribe_url: "https://example.in/v1/unsubscribe/token-1".to_owned(),
             preferences_url: "https://example.in/v1/preference-center/token-2".to_owned(),
+            ..FooterLinks::none()
         }
     }
 

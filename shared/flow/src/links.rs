@@ -6,6 +6,7 @@
 //! A link holds for as long as its tenant is there, suspended or not: what is wished for then counts when mails go on.
 //! Whoever has no link learns nothing: every text that is no token of ours gets the same page, byte for byte.
 
+mod acting;
 mod leaving;
 mod sheet;
 
@@ -42,6 +43,8 @@ type Page = (u16, String);
 enum Refused {
     /// No token of ours, of a tenant that is there.
     NotFound,
+    /// A link of ours that does not act any more.
+    Gone(Notice),
     /// Not a form of our pages.
     Form(FormError),
     /// Something is out, or wrong with us.
@@ -199,6 +202,7 @@ impl<K: KeyService> Links<'_, K> {
         let (status, notice) = match work().await {
             Ok((status, page)) => return respond(status, page),
             Err(Refused::NotFound) => (404, Notice::NotFound),
+            Err(Refused::Gone(notice)) => (410, notice),
             Err(Refused::Form(FormError::TooLarge)) => (413, Notice::BadForm),
             Err(Refused::Form(FormError::Unreadable)) => (422, Notice::BadForm),
             Err(Refused::Failed(error)) => {

@@ -396,8 +396,7 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
         contents: &Contents,
     ) -> Result<(FooterLinks, Vec<Header>), Conclusion> {
         if !may_leave(claimed) && !names_link(claimed, contents) {
-            let unnamed = FooterLinks { unsubscribe_url: String::new(), preferences_url: String::new() };
-            return Ok((unnamed, Vec::new()));
+            return Ok((FooterLinks::none(), Vec::new()));
         }
         // Without the key the mail waits: one that cannot be left is not sent.
         let unsigned = |detail: &str| Conclusion::HandedBack(words("LinkKeysUnavailable", detail));
@@ -423,8 +422,9 @@ impl<M: MailSender + Sync, Q: Queue + Sync, B: EventBus + Sync, K: KeyService + 
             category: Some(claimed.category.clone()),
         };
         let token = ring.print(&leaving).ok_or_else(|| unsigned("no link key is in force yet"))?;
-        let links =
-            sign_links(ring, &self.public_url, &leaving).ok_or_else(|| unsigned("no link key is in force yet"))?;
+        let acting = claimed.acting.map(|acting| (claimed.notification, acting));
+        let links = sign_links(ring, &self.public_url, &leaving, acting)
+            .ok_or_else(|| unsigned("no link key is in force yet"))?;
         let headers = match may_leave(claimed) {
             true => unsubscribe_headers(&self.public_url, &token).to_vec(),
             false => Vec::new(),
@@ -538,7 +538,8 @@ fn may_leave(claimed: &ClaimedDelivery) -> bool {
 
 /// Whether its words may print one of the links that are signed. A template prints what it names, and nothing else.
 fn names_link(claimed: &ClaimedDelivery, contents: &Contents) -> bool {
-    let names = |part: &str| part.contains("unsubscribe_url") || part.contains("preferences_url");
+    let links = ["unsubscribe_url", "preferences_url", "acknowledge_url", "resolve_url"];
+    let names = |part: &str| links.iter().any(|link| part.contains(link));
     let InlineContent { subject, text, html } = &claimed.content;
     let inline = [subject.as_deref(), text.as_deref(), html.as_deref()];
     let cached = version_of(claimed).zip(contents.templates.as_ref().ok());

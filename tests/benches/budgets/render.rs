@@ -22,7 +22,11 @@ const ROUNDS: usize = 301;
 pub(crate) fn measure(table: &mut Table) -> Outcome<()> {
     progress("rendering");
     let (source, data) = (source(), data());
-    let links = FooterLinks { unsubscribe_url: address("unsubscribe"), preferences_url: address("preference-center") };
+    let links = FooterLinks {
+        unsubscribe_url: address("unsubscribe"),
+        preferences_url: address("preference-center"),
+        ..FooterLinks::none()
+    };
     let reader = Reader {
         id: Some("auditor-7"),
         name: Some("Asha Rao"),

@@ -1,5 +1,6 @@
 //! Every integration test, in one binary. Each test has a database of its own.
 
+mod action_links;
 mod admission;
 mod admission_step;
 mod api;

@@ -68,6 +68,7 @@ content AS (
            coalesce(n.locale, r.locale, t.locale) AS locale, coalesce(n.time_zone, r.time_zone, t.time_zone) AS time_zone,
            coalesce(r.roles, '{}') AS roles, r.attributes,
            coalesce(r.subject_id, harkara.address_subject(t.salt, coalesce(n.email, n.phone))) AS subject_id,
+           x.escalation_id, x.links_expire_at,
            c.unknown_policy, c.reconcile_window_seconds, t.name AS tenant_name, t.salt, t.from_address, t.from_name,
            n.template_key, v.locale AS template_locale, v.version AS template_version,
            k.class, k.name AS category_name, k.unmutable_roles, k.quiet_hours_apply, k.consent_purpose,
@@ -81,6 +82,8 @@ content AS (
     JOIN harkara.tenants t USING (tenant_id)
     JOIN harkara.categories k USING (tenant_id, category_key)
     LEFT JOIN harkara.tenant_settings s USING (tenant_id)
+    LEFT JOIN harkara.escalation_notifications x
+        ON x.tenant_id = c.tenant_id AND x.notification_id = c.notification_id AND x.links_expire_at IS NOT NULL
     LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
     LEFT JOIN LATERAL (
         SELECT tv.locale, tv.version FROM harkara.template_versions tv
@@ -151,6 +154,7 @@ SELECT
     c.data AS "data?", c.metadata AS "metadata?",
     c.attachments AS "attachments?", c.calendar AS "calendar?",
     c.accepted_at AS "accepted_at?: jiff_sqlx::Timestamp",
+    c.escalation_id AS "escalation_id?", c.links_expire_at AS "links_expire_at?: jiff_sqlx::Timestamp",
     c.tenant_name AS "tenant_name?", c.salt AS "salt?", c.from_address AS "from_address?", c.from_name AS "from_name?",
     CASE WHEN c.delivery_id IS NOT NULL THEN harkara.now() END AS "now?: jiff_sqlx::Timestamp",
     c.send_at AS "send_at?: jiff_sqlx::Timestamp", c.expires_at AS "expires_at?: jiff_sqlx::Timestamp",

@@ -1,6 +1,6 @@
 //! A claimed row, read into what the processor decides on and renders.
 
-use super::claims::{Claim, ClaimedDelivery, ClaimedRecipient, ClaimedTemplate, DeliveryKey};
+use super::claims::{Acting, Claim, ClaimedDelivery, ClaimedRecipient, ClaimedTemplate, DeliveryKey};
 use super::database::StoreError;
 use super::preferences::read_wishes;
 use crate::wire::calendar::read_calendar;
@@ -8,7 +8,7 @@ use domain::calendar::Invitation;
 use domain::category::{Class, DeliveryRules, Priority, UnknownPolicy};
 use domain::decision::{Allowance, DigestTime, DispatchFacts, NeededConsent};
 use domain::delivery::{Channel, DeliveryState};
-use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
+use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, EscalationId, NotificationId, TenantId};
 use domain::link::SubjectId;
 use domain::moment::TimeZoneName;
 use domain::notification::InlineContent;
@@ -54,6 +54,8 @@ pub(super) struct ClaimRow {
     pub(super) attachments: Option<Vec<uuid::Uuid>>,
     pub(super) calendar: Option<Value>,
     pub(super) accepted_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) escalation_id: Option<uuid::Uuid>,
+    pub(super) links_expire_at: Option<jiff_sqlx::Timestamp>,
     pub(super) tenant_name: Option<String>,
     pub(super) salt: Option<Vec<u8>>,
     pub(super) from_address: Option<String>,
@@ -146,6 +148,10 @@ impl ClaimRow {
             attachments: self.attachments.unwrap_or_default().into_iter().map(AttachmentId::from_uuid).collect(),
             invitation: read_invitation(self.calendar.as_ref())?,
             accepted_at: there(self.accepted_at, "time of acceptance")?.to_jiff(),
+            acting: self
+                .escalation_id
+                .zip(self.links_expire_at)
+                .map(|(id, at)| Acting { escalation: EscalationId::from_uuid(id), expires_at: at.to_jiff() }),
             identity: self.from_address.as_deref().map_or_else(|| "default".to_owned(), str::to_lowercase),
             tenant_name: there(self.tenant_name, "tenant name")?,
             salt: there(self.salt, "salt")?,

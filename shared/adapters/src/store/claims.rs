@@ -8,7 +8,7 @@ use domain::calendar::Invitation;
 use domain::category::DeliveryRules;
 use domain::decision::DispatchFacts;
 use domain::delivery::Channel;
-use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, NotificationId, TenantId};
+use domain::id::{AttachmentId, AttemptId, CategoryKey, DeliveryId, EscalationId, NotificationId, TenantId};
 use domain::link::SubjectId;
 use domain::notification::InlineContent;
 use domain::outcome::AttemptBudget;
@@ -53,6 +53,15 @@ pub enum Claim {
     },
 }
 
+/// What the links of a mail act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acting {
+    /// The escalation.
+    pub escalation: EscalationId,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
 /// A claimed delivery with everything that it takes to send it.
 pub struct ClaimedDelivery {
     /// Which.
@@ -93,6 +102,8 @@ pub struct ClaimedDelivery {
     pub invitation: Option<Invitation>,
     /// When the notification was accepted.
     pub accepted_at: Timestamp,
+    /// What the links in it act on, where an escalation asked for it.
+    pub acting: Option<Acting>,
     /// Whose breaker its refusals may open: the tenant's sender in lower case, or `default`.
     pub identity: String,
     /// What the tenant is called.

@@ -1,9 +1,10 @@
 //! What a delivery was rendered from, to render it once more.
 
 use super::claim_row::read_invitation;
+use super::claims::Acting;
 use super::database::{StoreError, TenantTransaction};
 use domain::calendar::Invitation;
-use domain::id::{AttachmentId, CategoryKey, DeliveryId, NotificationId};
+use domain::id::{AttachmentId, CategoryKey, DeliveryId, EscalationId, NotificationId};
 use domain::link::SubjectId;
 use domain::render::TemplateSource;
 use jiff::Timestamp;
@@ -58,6 +59,8 @@ pub struct SentContent {
     pub template_version: Option<i32>,
     /// What was rendered.
     pub source: TemplateSource,
+    /// What the links in it act on, where an escalation asked for it.
+    pub acting: Option<Acting>,
     /// The digest of what was sent.
     pub content_hash: Vec<u8>,
 }
@@ -84,6 +87,7 @@ pub async fn read_sent(
                   coalesce(r.subject_id, harkara.address_subject(t.salt, coalesce(n.email, n.phone))) AS "subject_id!",
                   r.erased_at IS NOT NULL AS "is_erased!",
                   ('*' = ANY (k.unmutable_roles) OR coalesce(k.unmutable_roles && r.roles, false)) AS "is_mandatory!",
+                  x.escalation_id AS "escalation_id?", x.links_expire_at AS "links_expire_at?: jiff_sqlx::Timestamp",
                   a.template_key, a.template_locale, a.template_version, a.content_hash AS "content_hash!",
                   v.subject AS "template_subject?", v.text_body AS "template_text?", v.html_body AS "template_html?"
            FROM harkara.attempts a
@@ -92,6 +96,7 @@ pub async fn read_sent(
            JOIN harkara.tenants t USING (tenant_id)
            JOIN harkara.categories k USING (tenant_id, category_key)
            LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
+           LEFT JOIN harkara.escalation_notifications x ON x.tenant_id = n.tenant_id AND x.notification_id = n.notification_id
            LEFT JOIN harkara.template_versions v
                ON v.tenant_id = a.tenant_id AND v.template_key = a.template_key AND v.channel = d.channel
               AND v.locale = a.template_locale AND v.version = a.template_version
@@ -134,6 +139,10 @@ pub async fn read_sent(
             text,
             html,
         },
+        acting: row
+            .escalation_id
+            .zip(row.links_expire_at)
+            .map(|(id, at)| Acting { escalation: EscalationId::from_uuid(id), expires_at: at.to_jiff() }),
         content_hash: row.content_hash,
     }))
 }

@@ -78,6 +78,8 @@ pub struct WrittenStep {
     pub unreached: Option<Unreached>,
     /// What else there is to say.
     pub note: Option<String>,
+    /// Until when the links of its notifications act.
+    pub links_expire_at: Timestamp,
 }
 
 /// Tenants of which something is due, but for `except`: some of them, in no order, so that nobody waits for another.
@@ -309,12 +311,12 @@ fn print_written(written: &Written) -> Value {
         "escalation_id": id.as_uuid(), "state": state.as_str(), "reason": reason, "next_step_at": next_step_at,
         "has_fallback": has_fallback,
     });
-    if let Some(WrittenStep { place, recipients, notifications, unreached, note }) = step {
+    if let Some(WrittenStep { place, recipients, notifications, unreached, note, links_expire_at }) = step {
         let notification = |(id, recipient): &(NotificationId, String)| json!({"notification_id": id.as_uuid(), "recipient_id": recipient});
         row["step"] = json!({
             "repeat_number": place.repeat, "level": place.level, "tier": place.tier, "recipients": recipients,
             "reached_count": notifications.len(), "reason": unreached.map(|unreached| unreached.as_str()), "note": note,
-            "notifications": notifications.iter().map(notification).collect::<Value>(),
+            "links_expire_at": links_expire_at, "notifications": notifications.iter().map(notification).collect::<Value>(),
         });
     }
     row

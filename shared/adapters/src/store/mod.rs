@@ -5,6 +5,7 @@ mod claim_row;
 mod decisions;
 mod iam_token;
 
+pub mod action_links;
 pub mod attachments;
 pub mod attempts;
 pub mod audit;

@@ -7,7 +7,7 @@ fired AS MATERIALIZED (
     SELECT w.escalation_id, s.* FROM written w
     CROSS JOIN LATERAL jsonb_to_record(w.step) AS s (
         repeat_number integer, level integer, tier integer, recipients text[], reached_count integer, reason text, note text,
-        notifications jsonb)
+        links_expire_at timestamptz, notifications jsonb)
     WHERE w.step IS NOT NULL
 ),
 steps AS (
@@ -17,8 +17,8 @@ steps AS (
 ),
 notified AS (
     INSERT INTO harkara.escalation_notifications
-        (tenant_id, notification_id, escalation_id, repeat_number, level, tier, recipient_id)
-    SELECT $1, n.notification_id, f.escalation_id, f.repeat_number, f.level, f.tier, n.recipient_id
+        (tenant_id, notification_id, escalation_id, repeat_number, level, tier, recipient_id, links_expire_at)
+    SELECT $1, n.notification_id, f.escalation_id, f.repeat_number, f.level, f.tier, n.recipient_id, f.links_expire_at
     FROM fired f
     CROSS JOIN LATERAL jsonb_to_recordset(f.notifications) AS n (notification_id uuid, recipient_id text)
 )

@@ -10,6 +10,7 @@ use domain::escalation::{
     Tier, Whom, parse_delay,
 };
 use domain::id::{CategoryKey, RecipientKey};
+use domain::link::LINK_LIFETIME_DEFAULT_SECONDS;
 use domain::moment::Window;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub fn read_definition(body: &Value) -> Result<Policy, Vec<FieldError>> {
         fields.named("acknowledgement", Acknowledgement::parse, Acknowledgement::ALL, Acknowledgement::as_str);
     let repeat = fields.object("repeat", read_repeat);
     let last_wait = fields.parsed("exhausted_after", parse_delay);
+    let link_lifetime = fields.parsed("link_lifetime", parse_delay);
     let entries = fields.list("steps");
     fields.require("steps", &entries);
     if entries.is_some_and(|entries| entries.is_empty() || entries.len() > MAX_STEPS) {
@@ -53,6 +55,7 @@ pub fn read_definition(body: &Value) -> Result<Policy, Vec<FieldError>> {
         repeat: repeat.unwrap_or_default(),
         acknowledgement: acknowledgement.unwrap_or(Acknowledgement::Any),
         last_wait_seconds: last_wait.unwrap_or(LAST_WAIT_DEFAULT_SECONDS),
+        link_lifetime_seconds: link_lifetime.unwrap_or(LINK_LIFETIME_DEFAULT_SECONDS),
     };
     let late = find_late_tiers(&policy);
     if late.is_empty() { Ok(policy) } else { Err(late) }
@@ -181,12 +184,13 @@ fn print_whom(whom: &Whom) -> String {
 
 /// A policy as it is read again.
 pub fn print_definition(policy: &Policy) -> Value {
-    let Policy { category, steps, repeat, acknowledgement, last_wait_seconds } = policy;
+    let Policy { category, steps, repeat, acknowledgement, last_wait_seconds, link_lifetime_seconds } = policy;
     let mut definition = json!({
         "category": category.as_str(),
         "steps": steps.iter().map(print_step).collect::<Value>(),
         "acknowledgement": acknowledgement.as_str(),
         "exhausted_after": print_delay(*last_wait_seconds),
+        "link_lifetime": print_delay(*link_lifetime_seconds),
     });
     if repeat.count > 0 {
         definition["repeat"] = json!({"count": repeat.count, "interval": print_delay(repeat.interval_seconds)});
@@ -244,6 +248,7 @@ mod tests {
             "repeat": {"count": 2, "interval": "PT1H"},
             "acknowledgement": "each",
             "exhausted_after": "PT2H",
+            "link_lifetime": "P1D",
         })
     }
 

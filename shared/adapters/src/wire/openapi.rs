@@ -193,6 +193,8 @@ fn describe(route: Route) -> Operation {
         Route::Unsubscribe => links::unsubscribe(),
         Route::ShowPreferenceCenter => links::show_preference_center(),
         Route::SavePreferenceCenter => links::save_preference_center(),
+        Route::ShowAction => links::show_action(),
+        Route::Act => links::act(),
         Route::GetHealth => health::get(),
         Route::GetOpenapi => health::get_openapi(),
     }

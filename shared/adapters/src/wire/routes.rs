@@ -275,6 +275,11 @@ route_table! {
     /// Stores what was chosen.
     SavePreferenceCenter = POST "/v1/preference-center/{token}", Api, Access::Public;
 
+    /// Shows what a link of an escalation's mail would do.
+    ShowAction = GET "/v1/actions/{token}", Api, Access::Public;
+    /// Does it.
+    Act = POST "/v1/actions/{token}", Api, Access::Public;
+
     /// Says whether the service can work.
     GetHealth = GET "/v1/health", Api, READ;
     /// Shows the OpenAPI document.

@@ -30,6 +30,7 @@ fn policy() -> Policy {
         repeat: Repeat { count: 1, interval_seconds: 60 * MINUTE },
         acknowledgement: Acknowledgement::Any,
         last_wait_seconds: 40 * MINUTE,
+        link_lifetime_seconds: 60 * MINUTE,
     }
 }
 

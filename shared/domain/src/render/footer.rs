@@ -11,6 +11,22 @@ pub struct FooterLinks {
     pub unsubscribe_url: String,
     /// Lets the recipient choose everything.
     pub preferences_url: String,
+    /// Acknowledges the escalation that the mail is of; empty where it is of none.
+    pub acknowledge_url: String,
+    /// Resolves it; empty where the mail is of none.
+    pub resolve_url: String,
+}
+
+impl FooterLinks {
+    /// Links that lead nowhere.
+    pub fn none() -> Self {
+        Self {
+            unsubscribe_url: String::new(),
+            preferences_url: String::new(),
+            acknowledge_url: String::new(),
+            resolve_url: String::new(),
+        }
+    }
 }
 
 /// The words of a footer in one language.
@@ -125,6 +141,7 @@ mod tests {
         FooterLinks {
             unsubscribe_url: "https://example.in/u/t?a=1&b=2".to_owned(),
             preferences_url: "https://example.in/p/t".to_owned(),
+            ..FooterLinks::none()
         }
     }
 

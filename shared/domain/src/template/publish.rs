@@ -73,6 +73,8 @@ fn check_context(variables: &Variables, choice: Examples, variant: &Variant) -> 
         links: &FooterLinks {
             unsubscribe_url: "https://example.com/unsubscribe".to_owned(),
             preferences_url: "https://example.com/preferences".to_owned(),
+            acknowledge_url: "https://example.com/acknowledge".to_owned(),
+            resolve_url: "https://example.com/resolve".to_owned(),
         },
         can_leave: true,
     };

@@ -2,11 +2,12 @@
 
 use super::templates::{read_draft, read_library};
 use super::{Answer, Api, parameter, show};
-use crate::message::{hash_with_files, print_invitation, warn_of};
+use crate::message::{hash_with_files, print_invitation, warn_of, withhold_actions};
 use crate::request::Refused;
 use adapters::ids::new_uuid;
 use adapters::store::attachments::read_attachments;
 use adapters::store::categories::read_category;
+use adapters::store::claims::Acting;
 use adapters::store::contents::{SentContent, read_sent};
 use adapters::store::database::TenantTransaction;
 use adapters::store::recipients::read_recipient;
@@ -84,7 +85,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let mandatory = |roles: &[String]| roles.iter().any(|role| role == "*" || person.roles.contains(role));
         let can_leave = !category.as_ref().is_some_and(|category| mandatory(&category.unmutable_roles));
         let category_key = category.as_ref().map_or("preview", |category| category.key.as_str());
-        let links = self.sign_links(caller.tenant, &caller.subject, person.subject, category_key).await?;
+        let links = self.sign_links(caller.tenant, &caller.subject, person.subject, category_key, None).await?;
         let about = Subject {
             notification: &NotificationId::from_uuid(new_uuid()).to_string(),
             category: category_key,
@@ -117,11 +118,12 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         }
         let mut files = read_attachments(&mut transaction, &sent.attachments).await?;
         transaction.commit().await?;
-        let message = self.render_sent(caller.tenant, &caller.subject, &sent).await?;
+        let (mut message, links) = self.render_sent(caller.tenant, &caller.subject, &sent).await?;
         let invitation = self.print_sent_invitation(&sent);
         let calendar = invitation.as_ref().map(|file| String::from_utf8_lossy(&file.content).into_owned());
         files.extend(invitation);
         let hash = hash_with_files(message.hash, &files);
+        withhold_actions(&mut message.parts, &links);
         Ok(Response::json(200, &print_content(&sent, &message.parts, &files, calendar.as_deref(), &hash)))
     }
 
@@ -143,8 +145,14 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         Some(print_invitation(invitation, &facts))
     }
 
-    async fn render_sent(&self, tenant: TenantId, actor: &str, sent: &SentContent) -> Result<Message, Refused> {
-        let links = self.sign_links(tenant, actor, sent.subject, sent.category.as_str()).await?;
+    async fn render_sent(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        sent: &SentContent,
+    ) -> Result<(Message, FooterLinks), Refused> {
+        let acting = sent.acting.map(|acting| (sent.notification, acting));
+        let links = self.sign_links(tenant, actor, sent.subject, sent.category.as_str(), acting).await?;
         let reader = Reader {
             id: sent.recipient.as_deref(),
             name: sent.name.as_deref(),
@@ -166,7 +174,8 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Problem::gone(format!("what it was made of has changed since, and makes no message any more: {error}"))
         };
         let compiled = CompiledTemplate::new(sent.source.clone()).map_err(gone)?;
-        Ok(make_message(&compiled, &reader, &about).map_err(gone)?)
+        let message = make_message(&compiled, &reader, &about).map_err(gone)?;
+        Ok((message, links))
     }
 
     async fn sign_links(
@@ -175,13 +184,14 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         actor: &str,
         subject: SubjectId,
         category: &str,
+        acting: Option<(NotificationId, Acting)>,
     ) -> Result<FooterLinks, Refused> {
         let ring = self.keys.load_or_create(&self.database, tenant, actor).await.map_err(|error| {
             tracing::error!(error = adapters::telemetry::chain(&error), "the link keys cannot be had");
             Problem::unavailable()
         })?;
         let category = domain::id::CategoryKey::parse(category).ok();
-        crate::message::sign_links(&ring, &self.public_url, &LinkToken { tenant, subject, category })
+        crate::message::sign_links(&ring, &self.public_url, &LinkToken { tenant, subject, category }, acting)
             .ok_or_else(|| Problem::unavailable().into())
     }
 }

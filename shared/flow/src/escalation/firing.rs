@@ -17,6 +17,7 @@ use domain::escalation::{
 };
 use domain::id::{NotificationId, RecipientKey};
 use domain::notification::NotificationRequest;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -187,7 +188,9 @@ fn prepare<'a>(
             }
         }));
     }
-    let step = WrittenStep { place, recipients, notifications: Vec::new(), unreached, note };
+    let lifetime = SignedDuration::from_secs(i64::from(policy.link_lifetime_seconds));
+    let links_expire_at = due.now + lifetime;
+    let step = WrittenStep { place, recipients, notifications: Vec::new(), unreached, note, links_expire_at };
     (Firing { due, policy, place, step }, requests)
 }
 

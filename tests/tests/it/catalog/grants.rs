@@ -59,6 +59,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         ORDER BY grantee::regrole::text, relname";
     let found: Vec<String> = sqlx::query_scalar(grants).fetch_all(&pool).await.expect("the catalog answers");
     let expected = [
+        "harkara_api action_link_uses: INSERT, SELECT",
         "harkara_api attachments: INSERT, SELECT",
         "harkara_api attempts: SELECT",
         "harkara_api audit_blocks: SELECT",
@@ -167,6 +168,7 @@ async fn no_login_role_can_rewrite_history(pool: PgPool) {
         "DELETE FROM harkara.notifications",
         "UPDATE harkara.notifications SET subject = 'something else'",
         "DELETE FROM harkara.dead_letters",
+        "DELETE FROM harkara.action_link_uses",
         "DELETE FROM harkara.escalations",
         "DELETE FROM harkara.escalation_steps",
         "UPDATE harkara.escalation_steps SET reached_count = 1",

@@ -13,6 +13,7 @@ use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::escalation::EscalationState;
 use domain::feedback::{Feedback, SuppressionReason};
 use domain::job::{RunOutcome, Trigger};
+use domain::link::LinkAction;
 use domain::preference::Cadence;
 use domain::template::Kind;
 use sqlx::PgPool;
@@ -50,6 +51,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
     let text = |list: &[&str]| -> Words { list.iter().map(|word| (*word).to_owned()).collect() };
     let requested = Trigger::Request { run: None, by: None };
     let expected = BTreeMap::from([
+        ("action_link_uses.link_action_is_known", words(LinkAction::ALL, LinkAction::as_str)),
         ("attempts.feedback_is_known", words(Feedback::ALL, Feedback::as_str)),
         ("attempts.outcome_is_known", words(AttemptOutcome::ALL, AttemptOutcome::as_str)),
         // What a trigger can report: TG_OP, which is Postgres's word.

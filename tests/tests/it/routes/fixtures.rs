@@ -1,8 +1,10 @@
 //! For each route: what has to be there for it, and a request that it answers.
 
+use crate::action_links::sign_action;
 use crate::links::{sign, subject_of};
 use adapters::wire::routes::Route;
 use domain::id::TenantId;
+use domain::link::LinkAction;
 use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use tests::contract::operation;
@@ -136,6 +138,18 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
                 Route::SavePreferenceCenter => "everything=1",
                 _ => "",
             });
+            ask.headers.insert("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
+            Prepared::of(ask, &[]).owned_by(&recipient)
+        }
+        Route::ShowAction | Route::Act => {
+            let recipient = put_recipient(stage, tenant, &name, route).await;
+            put_policy(stage, tenant, "critical").await;
+            let start = Ask::of(Route::StartEscalation, tenant).with_body(&json!({"policy": "critical"}));
+            let started = stage.ask(&start).await;
+            let id = started.body["escalation"]["id"].as_str().unwrap_or_else(|| panic!("{started:?}")).to_owned();
+            let token = sign_action(stage, tenant, &name, &id, LinkAction::Acknowledge).await;
+            let form = if route == Route::Act { "confirm=1" } else { "" };
+            let mut ask = ask.with_parameter("token", &token).with_text(form);
             ask.headers.insert("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
             Prepared::of(ask, &[]).owned_by(&recipient)
         }

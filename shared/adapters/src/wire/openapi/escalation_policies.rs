@@ -56,6 +56,7 @@ fn definition() -> Schema {
         optional("repeat", repeat()),
         optional("acknowledgement", acknowledgement().default("any")),
         optional("exhausted_after", last_wait().default("PT1H")),
+        optional("link_lifetime", link_lifetime().default("P3D")),
     ])
 }
 
@@ -98,6 +99,10 @@ fn acknowledgement() -> Schema {
         .describe("Whether one acknowledgement is enough, or each recipient who was reached gives one.")
 }
 
+fn link_lifetime() -> Schema {
+    Schema::named("Duration").describe("How long the links in its mails act; from PT1M to P30D.")
+}
+
 fn last_wait() -> Schema {
     Schema::named("Duration").describe("How long after the last step it is exhausted; from PT1M to P30D.")
 }
@@ -121,6 +126,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         sometimes("repeat", repeat()),
         required("acknowledgement", acknowledgement()),
         required("exhausted_after", Schema::named("Duration")),
+        required("link_lifetime", Schema::named("Duration")),
     ];
     let warning = Schema::object([required("pointer", Schema::text()), required("detail", Schema::text())]);
     let own = [

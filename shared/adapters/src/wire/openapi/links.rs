@@ -1,6 +1,6 @@
 //! The public pages, for whoever has a link from a mail.
 
-use super::schema::{Schema, sometimes};
+use super::schema::{Schema, required, sometimes};
 use super::{Answer, Operation};
 
 /// The type of their bodies.
@@ -41,4 +41,20 @@ pub(super) fn save_preference_center() -> Operation {
     Operation::new("Store what was chosen", Answer::page(200, "The form, as it is now."))
         .describe("All of it, or nothing where something is wrong.")
         .with_form(FORM, Schema::opaque().describe("The fields of the form that the page has."))
+}
+
+/// `GET /v1/actions/{token}`.
+pub(super) fn show_action() -> Operation {
+    Operation::new("Show what a link of an escalation's mail would do", Answer::page(200, "What, with a button."))
+        .describe("Changes nothing, because scanners of mails open links.")
+        .or(Answer::page(410, "It was used, or has expired."))
+}
+
+/// `POST /v1/actions/{token}`.
+pub(super) fn act() -> Operation {
+    let body = Schema::object([required("confirm", Schema::one_of(["1"]).describe("What the page's button sends."))]);
+    Operation::new("Acknowledge or resolve an escalation by a link", Answer::page(200, "It is done, or was."))
+        .describe("Once: the link does not act again.")
+        .with_form(FORM, body)
+        .or(Answer::page(410, "It was used, or has expired."))
 }

@@ -42,7 +42,7 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
         ("deadlines", "key") => (Schema::named("DeadlineKey"), "The deadline."),
         ("categories", "key") => (Schema::named("CategoryKey"), "The category."),
         ("suppressions", "address") => (Schema::named("Address"), "The address."),
-        ("unsubscribe" | "preference-center", "token") => (Schema::text(), "What the link has."),
+        ("unsubscribe" | "preference-center" | "actions", "token") => (Schema::text(), "What the link has."),
         ("escalation-policies", "key") => (Schema::named("PolicyKey"), "The policy."),
         ("escalations", "id") => (Schema::named("EscalationId"), "The escalation."),
         ("deliveries", "id") => (Schema::named("DeliveryId"), "The delivery."),

@@ -101,7 +101,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             "Variables",
             Schema::map("[A-Za-z_][A-Za-z0-9_]{0,63}", variable, MAX_VARIABLES).format("template-variables").describe(
                 "What a notification's data must have, by name. A message may use these names, `recipient`, \
-                     `notification`, `tenant`, `unsubscribe_url` and `preferences_url`, and no others.",
+                     `notification`, `tenant`, `unsubscribe_url`, `preferences_url`, `acknowledge_url` and `resolve_url`, and no others.",
             ),
         ),
         ("TemplateKind", Schema::one_of(Kind::ALL.iter().map(|kind| kind.as_str()))),

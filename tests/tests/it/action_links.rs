@@ -1,0 +1,187 @@
+//! Links that act: looking changes nothing, a click acts once and in time, and nobody else's link is anything.
+
+use crate::escalation::{begin, pass_minutes, put_policy, show, start};
+use crate::links::subject_of;
+use domain::id::{EscalationId, NotificationId, TenantId};
+use domain::link::{ActionToken, LinkAction};
+use flow::api::Api;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tests::{OTHER_TENANT, Page, Stage, TENANT, ask_page};
+
+const CONFIRM: &str = "confirm=1";
+
+/// A token as the processor signs it, for a year.
+pub(crate) async fn sign_action(
+    stage: &Stage,
+    tenant: &str,
+    recipient: &str,
+    escalation: &str,
+    action: LinkAction,
+) -> String {
+    let subject = subject_of(&stage.admin, tenant, recipient).await;
+    let tenant = TenantId::parse(tenant).expect("a tenant's id");
+    let Api { database, keys, .. } = &stage.api;
+    let ring = keys.load_or_create(database, tenant, "tester").await.expect("a key");
+    let token = ActionToken {
+        tenant,
+        escalation: EscalationId::parse(escalation).expect("an id"),
+        notification: NotificationId::from_uuid(subject.as_uuid()),
+        subject,
+        action,
+        expires_at: "2040-01-01T00:00:00Z".parse::<Timestamp>().expect("a time"),
+    };
+    ring.print_action(&token).expect("the ring is the tenant's")
+}
+
+async fn look(stage: &Stage, token: &str) -> Page {
+    ask_page(&stage.api, "GET /v1/actions/{token}", token, &[], "").await
+}
+
+async fn press(stage: &Stage, token: &str, form: &str) -> Page {
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    ask_page(&stage.api, "POST /v1/actions/{token}", token, &headers, form).await
+}
+
+/// A stage whose mails have the links, and an escalation of which ada has got hers: its id, and the tokens of both.
+async fn send_links(pool: PgPool) -> (Stage, String, [String; 2]) {
+    let stage = begin(pool).await;
+    let template = json!({
+        "variables": {"name": {"type": "string", "example": "Grace"}},
+        "subject": "An alert", "text": "Acknowledge: {{ acknowledge_url }}\nResolve: {{ resolve_url }}\n",
+        "html": "<a href=\"{{ acknowledge_url }}\">Acknowledge</a>",
+    });
+    stage.publish(TENANT, "greeting", template).await;
+    let id = start(&stage).await;
+    stage.drain().await;
+    let text = stage.mail.asked()[0].text.clone().expect("a text");
+    let token = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.rsplit('/').next().expect("a token").trim().to_owned()
+    };
+    let tokens = [token("Acknowledge: "), token("Resolve: ")];
+    (stage, id, tokens)
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn looking_changes_nothing_and_one_click_acknowledges_once(pool: PgPool) {
+    let (stage, id, [acknowledge, _]) = send_links(pool).await;
+    let before = show(&stage, &id).await;
+    for _ in 0..5 {
+        let page = look(&stage, &acknowledge).await;
+        assert!(page.status == 200 && page.body.contains("Acknowledge this alert from first?"), "{}", page.body);
+    }
+    // What is not the page's own form acts as little as a look.
+    assert_eq!(press(&stage, &acknowledge, "List-Unsubscribe=One-Click").await.status, 422);
+    assert_eq!(show(&stage, &id).await, before);
+
+    let page = press(&stage, &acknowledge, CONFIRM).await;
+    assert!(page.status == 200 && page.body.contains("Acknowledged"), "{}", page.body);
+    let shown = show(&stage, &id).await;
+    assert_eq!((&shown["state"], &shown["acknowledged"]["by"]), (&json!("acknowledged"), &json!("ada")));
+    for page in [press(&stage, &acknowledge, CONFIRM).await, look(&stage, &acknowledge).await] {
+        assert!(page.status == 410 && page.body.contains("already been used"), "{} {}", page.status, page.body);
+    }
+    pass_minutes(&stage, 60).await;
+    assert_eq!(stage.escalate().await.fired, 0, "the next step does not fire");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn of_two_clicks_at_once_one_acts(pool: PgPool) {
+    let (stage, id, [_, resolve]) = send_links(pool).await;
+    let (one, other) = tokio::join!(press(&stage, &resolve, CONFIRM), press(&stage, &resolve, CONFIRM));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 410]);
+    assert_eq!(show(&stage, &id).await["state"], "resolved");
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.action_link_uses").await, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_link_expires_and_a_shorter_life_is_the_policys_to_give(pool: PgPool) {
+    let (stage, id, [acknowledge, resolve]) = send_links(pool).await;
+    pass_minutes(&stage, 72 * 60 - 1).await;
+    assert_eq!(look(&stage, &acknowledge).await.status, 200);
+    pass_minutes(&stage, 1).await;
+    for page in [look(&stage, &acknowledge).await, press(&stage, &resolve, CONFIRM).await] {
+        assert!(page.status == 410 && page.body.contains("has expired"), "{} {}", page.status, page.body);
+    }
+    assert_eq!(show(&stage, &id).await["state"], "open");
+
+    let policy = json!({"category": "greeting", "steps": [{"recipients": ["ada"]}], "link_lifetime": "PT10M"});
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
+    start(&stage).await;
+    stage.drain().await;
+    let text = stage.mail.asked().pop().and_then(|mail| mail.text).expect("a text");
+    let token = text.lines().next().and_then(|line| line.rsplit('/').next()).expect("a token").to_owned();
+    assert_eq!(look(&stage, &token).await.status, 200);
+    pass_minutes(&stage, 10).await;
+    assert_eq!(look(&stage, &token).await.status, 410);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_is_no_link_of_an_escalation_is_not_there(pool: PgPool) {
+    let (stage, id, [acknowledge, _]) = send_links(pool).await;
+    let theirs = sign_action(&stage, OTHER_TENANT, "ada", &id, LinkAction::Resolve).await;
+    let leaving =
+        crate::links::sign(&stage, TENANT, subject_of(&stage.admin, TENANT, "ada").await, Some("greeting")).await;
+    for token in [theirs.as_str(), leaving.as_str(), &acknowledge[1..], "never-was"] {
+        for page in [look(&stage, token).await, press(&stage, token, CONFIRM).await] {
+            assert_eq!(page.status, 404, "{token}");
+        }
+    }
+    assert_eq!(show(&stage, &id).await["state"], "open");
+    // Whoever is erased holds nothing any more.
+    stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("ada"), "", "").await;
+    assert_eq!(look(&stage, &acknowledge).await.status, 404);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn no_token_is_stored_and_whoever_reads_the_mail_again_gets_none(pool: PgPool) {
+    let (stage, id, tokens) = send_links(pool.clone()).await;
+    let notification = show(&stage, &id).await["steps"][0]["notifications"][0]["id"].clone();
+    let shown = stage.show(notification.as_str().expect("an id")).await;
+    let delivery = shown["deliveries"][0]["id"].as_str().expect("an id").to_owned();
+    let content = stage.call(TENANT, "GET /v1/deliveries/{id}/content", Some(&delivery), "", "").await;
+    assert_eq!(content.status, 200, "{content:?}");
+    let text = content.body.to_string();
+    assert!(text.contains("withheld"), "{text}");
+    press(&stage, &tokens[0], CONFIRM).await;
+    let stored = "SELECT coalesce(string_agg(row::text, ' '), '') FROM (
+                      SELECT to_jsonb(n) AS row FROM harkara.notifications n
+                      UNION ALL SELECT to_jsonb(x) FROM harkara.escalation_notifications x
+                      UNION ALL SELECT to_jsonb(u) FROM harkara.action_link_uses u
+                      UNION ALL SELECT to_jsonb(a) FROM harkara.audit_log a) rows";
+    let stored: String = sqlx::query_scalar(stored).fetch_one(&pool).await.expect("read");
+    for token in &tokens {
+        assert!(!text.contains(token.as_str()) && !stored.contains(token.as_str()));
+    }
+    let who: Vec<Value> = sqlx::query_scalar(
+        "SELECT new_values FROM harkara.audit_log WHERE table_name = 'action_link_uses' AND actor LIKE 'link of %'",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("read");
+    assert_eq!(who.len(), 1);
+    assert_eq!((&who[0]["recipient_id"], &who[0]["action"]), (&json!("ada"), &json!("acknowledge")));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn whoever_comes_late_is_told_that_it_was_answered(pool: PgPool) {
+    let (stage, id, [acknowledge, resolve]) = send_links(pool).await;
+    stage.call(TENANT, "POST /v1/escalations/{id}/acknowledge", Some(&id), "", "").await;
+    let page = look(&stage, &acknowledge).await;
+    assert!(page.status == 200 && page.body.contains("Somebody has answered already"), "{}", page.body);
+    let page = press(&stage, &resolve, CONFIRM).await;
+    assert!(page.status == 200 && page.body.contains("Resolved"), "{}", page.body);
+    let shown = show(&stage, &id).await;
+    assert_eq!(shown["state"], "resolved");
+    put_policy(&stage, json!([{"recipients": ["ada"]}])).await;
+    stage.finish().await;
+}
