@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tests::{OTHER_TENANT, Stage, TENANT};
 
@@ -194,19 +195,22 @@ async fn a_request_that_races_the_close_loses_nothing(pool: PgPool) {
         let answer = stage.post(body).await;
         assert_eq!(answer.status, 202, "{answer:?}");
     };
+    let callers = AtomicUsize::new(4);
     let posts = async |from: usize| {
         for number in from..from + 20 {
             post(number).await;
         }
+        callers.fetch_sub(1, Ordering::Relaxed);
     };
+    let is_posting = || callers.load(Ordering::Relaxed) > 0;
     let close = async || {
-        for _ in 0..30 {
+        while is_posting() {
             stage.pass(Duration::from_secs(1)).await;
             stage.dispatch().await;
         }
     };
     let close_too = async || {
-        for _ in 0..60 {
+        while is_posting() {
             stage.dispatch().await;
         }
     };

@@ -231,6 +231,7 @@ async fn what_comes_to_a_closed_period_goes_into_the_next(pool: PgPool) {
     move_to(&stage, WEDNESDAY).await;
     assert_eq!(stage.close_digests().await.members, 1);
     holder.rollback().await.expect("let go");
+    assert_eq!(mails_after(&stage, 0).await[0].2, "Assignments 1: first,");
     let counts = stage.close_digests().await;
     assert_eq!((counts.digests, counts.postponed), (0, 1), "the period is closed once: {counts:?}");
     assert_eq!(stage.show(&late).await["deliveries"][0]["digest"]["due"], "2026-12-03T03:30:00Z");
