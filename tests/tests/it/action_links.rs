@@ -65,7 +65,7 @@ async fn send_links(pool: PgPool) -> (Stage, String, [String; 2]) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn looking_changes_nothing_and_one_click_acknowledges_once(pool: PgPool) {
+async fn row_48_looking_changes_nothing_and_one_click_acknowledges_once(pool: PgPool) {
     let (stage, id, [acknowledge, _]) = send_links(pool).await;
     let before = show(&stage, &id).await;
     for _ in 0..5 {
@@ -89,7 +89,7 @@ async fn looking_changes_nothing_and_one_click_acknowledges_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn of_two_clicks_at_once_one_acts(pool: PgPool) {
+async fn row_48_of_two_clicks_at_once_one_acts(pool: PgPool) {
     let (stage, id, [_, resolve]) = send_links(pool).await;
     let (one, other) = tokio::join!(press(&stage, &resolve, CONFIRM), press(&stage, &resolve, CONFIRM));
     let mut statuses = [one.status, other.status];
@@ -101,7 +101,7 @@ async fn of_two_clicks_at_once_one_acts(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_link_expires_and_a_shorter_life_is_the_policys_to_give(pool: PgPool) {
+async fn row_48_a_link_expires_and_a_shorter_life_is_the_policys_to_give(pool: PgPool) {
     let (stage, id, [acknowledge, resolve]) = send_links(pool).await;
     pass_minutes(&stage, 72 * 60 - 1).await;
     assert_eq!(look(&stage, &acknowledge).await.status, 200);
@@ -124,7 +124,7 @@ async fn a_link_expires_and_a_shorter_life_is_the_policys_to_give(pool: PgPool) 
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn what_is_no_link_of_an_escalation_is_not_there(pool: PgPool) {
+async fn row_48_what_is_no_link_of_an_escalation_is_not_there(pool: PgPool) {
     let (stage, id, [acknowledge, _]) = send_links(pool).await;
     let theirs = sign_action(&stage, OTHER_TENANT, "ada", &id, LinkAction::Resolve).await;
     let leaving =

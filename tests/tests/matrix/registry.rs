@@ -6,33 +6,20 @@ use std::path::{Path, PathBuf};
 const ROWS: std::ops::RangeInclusive<u32> = 1..=51;
 
 /// Rows about something that the product does not have yet, and how it shows that it has it.
-const WAITING: &[(u32, &str, Sign)] = &[
-    (45, "escalations", Sign::Function("escalation")),
-    (46, "webhooks", Sign::Channel("webhook")),
-    (47, "webhooks", Sign::Channel("webhook")),
-    (48, "action links", Sign::Table("tokens")),
-];
+const WAITING: &[(u32, &str, Sign)] =
+    &[(46, "webhooks", Sign::Channel("webhook")), (47, "webhooks", Sign::Channel("webhook"))];
 
 /// What tells that a row's subject is there.
 #[derive(Clone, Copy)]
 enum Sign {
-    /// A function of this name.
-    Function(&'static str),
     /// A channel of this name, in the migrations' list of them.
     Channel(&'static str),
-    /// A table whose name ends like this.
-    Table(&'static str),
 }
 
 impl Sign {
     fn is_there(self) -> bool {
         match self {
-            Self::Function(name) => root().join("functions").join(name).exists(),
             Self::Channel(name) => migrations().contains(&format!("'{name}'")),
-            Self::Table(end) => migrations()
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("CREATE TABLE harkara."))
-                .any(|rest| rest.split([' ', '(']).next().is_some_and(|name| name.ends_with(end))),
         }
     }
 }

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tests::{Stage, TENANT};
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn an_acknowledgement_before_a_step_stops_it_and_one_after_it_withdraws_it(pool: PgPool) {
+async fn row_45_an_acknowledgement_before_a_step_stops_it_and_one_after_it_withdraws_it(pool: PgPool) {
     let stage = begin(pool).await;
     let (before, after) = (start(&stage).await, start(&stage).await);
     stage.drain().await;
@@ -32,7 +32,7 @@ async fn an_acknowledgement_before_a_step_stops_it_and_one_after_it_withdraws_it
 
 /// Whichever has the row first.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn the_row_decides_who_is_first(pool: PgPool) {
+async fn row_45_the_row_decides_whether_the_acknowledgement_or_the_step_is_first(pool: PgPool) {
     let stage = begin(pool.clone()).await;
     let id = start(&stage).await;
     stage.drain().await;
