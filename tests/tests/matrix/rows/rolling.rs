@@ -127,11 +127,16 @@ async fn row_50_the_schema_keeps_every_routine_table_and_column_that_the_release
     MIGRATOR.run(&admin).await.expect("migrated");
     let (after, roles_after) = (read_surface(&admin).await, read_rights(&admin).await);
     assert!(before.len() > 50 && roles.len() > 20, "the surface was read");
-    let gone: Vec<_> = before.difference(&after).collect();
+    // What need not be given any more, the release before gives all the same.
+    let is_there = |used: &&String| after.contains(*used) || after.contains(used.trim_end_matches(MUST_BE_GIVEN));
+    let gone: Vec<_> = before.iter().filter(|used| !is_there(used)).collect();
     assert!(gone.is_empty(), "the release before uses {gone:#?}");
     let gone: Vec<_> = roles.difference(&roles_after).collect();
     assert!(gone.is_empty(), "the release before may do {gone:#?}");
 }
+
+/// How a column ends that a row must name.
+const MUST_BE_GIVEN: &str = " must be given";
 
 /// Routines by what they take and give, and columns by their type and whether a row must name them.
 async fn read_surface(admin: &PgPool) -> BTreeSet<String> {
