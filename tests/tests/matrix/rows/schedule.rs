@@ -2,6 +2,7 @@
 //!
 //! Whatever is due is caught up with once, at the next tick, however many were missed.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -112,10 +113,21 @@ const FAKETIME: [&str; 3] = [
     "/usr/local/lib/faketime/libfaketime.so.1",
 ];
 
+/// The library that moves a process's clock: the system's, or that of our tools, which is built for one architecture.
+fn find_faketime() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local/tools/lib");
+    let pythons = std::fs::read_dir(tools).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let of_tools = pythons
+        .map(|python| python.join("site-packages/libfaketime/vendor/libfaketime/src/libfaketime.so.1"))
+        .filter(|_| cfg!(target_arch = "x86_64"));
+    let found = FAKETIME.into_iter().map(PathBuf::from).chain(of_tools).find(|library| library.exists());
+    found.expect("`cargo local` installs it for x86-64; elsewhere the system's package libfaketime has it")
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn row_43_a_sandbox_whose_clock_is_a_day_off_does_what_the_others_do(admin: PgPool) {
-    let library = FAKETIME.into_iter().find(|path| std::path::Path::new(path).exists());
-    let library = library.expect("the package libfaketime is installed");
+    let library = find_faketime();
+    let library = library.to_str().expect("our paths are text");
     let mut world = World::begin(admin).await;
     for (number, skew) in ["+1d", "-1d"].into_iter().enumerate() {
         for function in ["enqueue", "processor", "dispatcher", "dead_letter", "api"] {
