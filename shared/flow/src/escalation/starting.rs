@@ -33,7 +33,7 @@ pub enum StartRefusal {
 
 /// Starts escalations, three statements for any number, and answers in their order. Of each key one is open at most; who
 /// comes second is told which. The first steps fire by the next run, or at once where the caller has
-/// [`super::fire_within`] do it in the same transaction.
+/// `fire_within` do it in the same transaction.
 pub async fn start_within(
     transaction: &mut TenantTransaction,
     asked: &[StartBody],
