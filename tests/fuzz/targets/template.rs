@@ -114,6 +114,7 @@ fn check_parts(source: &TemplateSource, rendered: &Rendered) {
         let links = FooterLinks {
             unsubscribe_url: "https://example.in/u".to_owned(),
             preferences_url: "https://example.in/p".to_owned(),
+            ..FooterLinks::none()
         };
         let footed = add_footer(rendered.clone(), &links, &formats().locale);
         let _ = find_warnings(&footed, Some(&links.unsubscribe_url));
