@@ -97,13 +97,14 @@ impl<Q: Queue + Sync> Reminder<Q> {
             let mut next = Vec::new();
             for turn in line {
                 if !has_time(deadline) {
+                    counts.leaves_work = true;
                     break;
                 }
                 next.extend(self.take_turn(turn, &mut counts).await?);
             }
             line = next;
         }
-        counts.leaves_work = !line.is_empty();
+        counts.leaves_work |= !line.is_empty();
         let ReminderCounts { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work } = counts;
         tracing::info!(
             fired,
