@@ -13,6 +13,8 @@
 //! - A rung that is late fires at the next run, and of several late ones of a deadline and recipient only the latest:
 //!   the others are skipped (`overtaken`), so that nobody is reminded of one thing three times at once.
 //! - A rung before the deadline that is so late that the deadline has passed is skipped (`missed`).
+//! - Where the deadline says by which policy, one escalation begins when it has passed, whomever it reminds. It is resolved
+//!   when the deadline is completed, deleted, or put for another time.
 
 use crate::delivery::named;
 use crate::moment::{DAY, HOUR, MAX_WINDOW, MINUTE, TimeZoneName, WindowError, parse_duration};
@@ -85,6 +87,18 @@ named! {
         /// The recipient has no address for any of the channels.
         NoAddress = "no_address",
         /// What is stored of it cannot be read.
+        Unreadable = "unreadable",
+    }
+}
+
+named! {
+    /// Why no escalation was started when a deadline had passed.
+    NotEscalated {
+        /// Its policy is not there any more.
+        UnknownPolicy = "unknown_policy",
+        /// Its policy cannot be read.
+        UnreadablePolicy = "unreadable_policy",
+        /// What is stored of the deadline cannot be read.
         Unreadable = "unreadable",
     }
 }

@@ -12,6 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// The name in a notification's data under which its escalation stands.
+pub const RESERVED: &str = "escalation";
 /// The most steps of a policy.
 pub const MAX_STEPS: usize = 20;
 /// The most tiers of a step.

@@ -4,12 +4,16 @@
 //! `creation` creates the notifications, and one statement writes what became of each rung; all of it in one transaction,
 //! so that a reminder that overlaps another, or dies, or runs late, creates each once. Only then the queue is asked; what
 //! it does not take, the dispatcher publishes.
+//! Of a deadline that has passed, an escalation begins in the same way where it says so; see `overdue`.
 //! Tenants take turns. What is wrong with one rung is that rung's, and what is wrong with a tenant that tenant's.
+
+mod overdue;
 
 use crate::creation::{Wanted, create_notifications};
 use crate::job::Done;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
+use adapters::store::overdue::list_overdue_tenants_across_tenants;
 use adapters::store::rungs::{
     KeptDeadline, RungContext, RungOutcome, TakenRung, list_due_tenants_across_tenants, read_rung_context,
     take_due_rungs, write_rungs,
@@ -19,15 +23,17 @@ use domain::deadline::{Note, Rung, RungStep, decide_rung, zone_of};
 use domain::id::{CategoryKey, NotificationId, RecipientKey, TenantId};
 use domain::notification::{NotificationRequest, Refusal};
 use domain::queue::Queue;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Rungs taken at a time: a short transaction, and fifty queue calls side by side.
 const BATCH: u32 = 500;
+/// Deadlines of which escalations begin at a time; each may be a thousand notifications.
+const OVERDUE_BATCH: u32 = 50;
 /// Nothing new is taken with less time than this left.
 const RESERVE: Duration = Duration::from_secs(10);
-/// How long a rung is set aside that the database does not store.
+/// How long a rung, or a deadline that has passed, is set aside that the database does not store.
 const SET_ASIDE: SignedDuration = SignedDuration::from_mins(10);
 /// The most rungs of a tenant that a run sets aside: where all of them fail, it is not the rungs that are wrong.
 const MOST_SET_ASIDE: usize = 10;
@@ -49,11 +55,13 @@ pub struct ReminderCounts {
     pub fired: usize,
     /// Rungs that became none, by a rule.
     pub skipped: usize,
-    /// Rungs that could not become one.
+    /// Escalations that began because a deadline had passed.
+    pub escalated: usize,
+    /// Rungs that could not become one, and deadlines of which no escalation could begin.
     pub failed: usize,
     /// Rungs that are later than they were, because a zone changed.
     pub replanned: usize,
-    /// Rungs that the database did not store, and that are tried again later.
+    /// What the database did not store, and what is tried again later.
     pub set_aside: usize,
     /// Tenants that were passed over: suspended, or in the way of themselves.
     pub tenants_passed_over: usize,
@@ -64,10 +72,11 @@ pub struct ReminderCounts {
 impl ReminderCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work: _ } = self;
+        let Self { fired, skipped, escalated, failed, replanned, set_aside, tenants_passed_over, leaves_work: _ } =
+            self;
         json!({
-            "fired": fired, "skipped": skipped, "failed": failed, "replanned": replanned, "set_aside": set_aside,
-            "tenants_passed_over": tenants_passed_over,
+            "fired": fired, "skipped": skipped, "escalated": escalated, "failed": failed, "replanned": replanned,
+            "set_aside": set_aside, "tenants_passed_over": tenants_passed_over,
         })
     }
 }
@@ -78,10 +87,30 @@ impl From<ReminderCounts> for Done {
     }
 }
 
-/// A tenant in line, and how many of its rungs are taken at a time.
+/// What a tenant stands in line with.
+#[derive(Clone, Copy)]
+enum Work {
+    /// Rungs that are due.
+    Rungs,
+    /// Deadlines that have passed, and of which escalations begin.
+    Overdue,
+}
+
+impl Work {
+    /// The most that are taken at a time.
+    const fn batch(self) -> u32 {
+        match self {
+            Self::Rungs => BATCH,
+            Self::Overdue => OVERDUE_BATCH,
+        }
+    }
+}
+
+/// A tenant in line, and how much of its work is taken at a time.
 #[derive(Clone, Copy)]
 struct Turn {
     tenant: TenantId,
+    work: Work,
     size: u32,
     set_aside: usize,
 }
@@ -90,9 +119,11 @@ impl<Q: Queue + Sync> Reminder<Q> {
     /// Works until nothing is due or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<ReminderCounts, StoreError> {
         let mut counts = ReminderCounts::default();
-        let tenants = list_due_tenants_across_tenants(&self.database).await?;
+        let overdue = list_overdue_tenants_across_tenants(&self.database).await?;
+        let due = list_due_tenants_across_tenants(&self.database).await?;
+        let turn = |work: Work| move |tenant| Turn { tenant, work, size: work.batch(), set_aside: 0 };
         let mut line: Vec<Turn> =
-            tenants.into_iter().map(|tenant| Turn { tenant, size: BATCH, set_aside: 0 }).collect();
+            overdue.into_iter().map(turn(Work::Overdue)).chain(due.into_iter().map(turn(Work::Rungs))).collect();
         while !line.is_empty() && has_time(deadline) {
             let mut next = Vec::new();
             for turn in line {
@@ -105,10 +136,20 @@ impl<Q: Queue + Sync> Reminder<Q> {
             line = next;
         }
         counts.leaves_work |= !line.is_empty();
-        let ReminderCounts { fired, skipped, failed, replanned, set_aside, tenants_passed_over, leaves_work } = counts;
+        let ReminderCounts {
+            fired,
+            skipped,
+            escalated,
+            failed,
+            replanned,
+            set_aside,
+            tenants_passed_over,
+            leaves_work,
+        } = counts;
         tracing::info!(
             fired,
             skipped,
+            escalated,
             failed,
             replanned,
             set_aside,
@@ -121,22 +162,29 @@ impl<Q: Queue + Sync> Reminder<Q> {
 
     /// Fires a batch of a tenant, and says whether and how its turn comes again.
     async fn take_turn(&self, turn: Turn, counts: &mut ReminderCounts) -> Result<Option<Turn>, StoreError> {
-        let Turn { tenant, size, set_aside } = turn;
-        match self.fire_batch(turn, counts).await {
+        let Turn { tenant, work, size, set_aside } = turn;
+        let taken = match work {
+            Work::Rungs => self.fire_batch(turn, counts).await,
+            Work::Overdue => self.escalate_batch(turn, counts).await,
+        };
+        match taken {
             Ok(taken) if taken < size as usize => Ok(None),
-            Ok(_) => Ok(Some(Turn { size: (size * 2).min(BATCH), ..turn })),
+            Ok(_) => Ok(Some(Turn { size: (size * 2).min(work.batch()), ..turn })),
             Err(StoreError::TenantInactive) => {
                 counts.tenants_passed_over += 1;
                 Ok(None)
             }
             // Whatever the database cannot store is found by taking fewer at a time, and then stands alone.
             Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if size > 1 => {
-                tracing::warn!(%tenant, size, error = chain(&error), "a batch of rungs failed; fewer are tried");
+                tracing::warn!(%tenant, size, error = chain(&error), "a batch failed; fewer are tried");
                 Ok(Some(Turn { size: size.div_ceil(8), ..turn }))
             }
             Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if set_aside < MOST_SET_ASIDE => {
-                tracing::error!(%tenant, error = chain(&error), "a rung cannot be fired, and is set aside");
-                counts.set_aside += self.set_first_aside(tenant).await?;
+                tracing::error!(%tenant, error = chain(&error), "what is due cannot be stored, and is set aside");
+                counts.set_aside += match work {
+                    Work::Rungs => self.set_first_aside(tenant).await?,
+                    Work::Overdue => self.set_first_overdue_aside(tenant).await?,
+                };
                 Ok(Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }))
             }
             // Somebody is at the same rows, or none can be stored; the next run finds them.
@@ -144,7 +192,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
                 error
                 @ (StoreError::Conflict(_) | StoreError::Busy(_) | StoreError::Failed(_) | StoreError::Corrupt(_)),
             ) => {
-                tracing::warn!(%tenant, error = chain(&error), "a tenant's rungs are left for the next run");
+                tracing::warn!(%tenant, error = chain(&error), "what a tenant has due is left for the next run");
                 counts.tenants_passed_over += 1;
                 Ok(None)
             }
@@ -256,14 +304,21 @@ fn request_of(taken: &TakenRung, deadline: &KeptDeadline) -> Option<Notification
     for (name, value) in reminder.and_then(|reminder| reminder.data.as_object()).into_iter().flatten() {
         fields.insert(name.clone(), value.clone());
     }
-    fields.entry("deadline").or_insert_with(|| taken.deadline.as_str().into());
-    fields.entry("due_at").or_insert_with(|| taken.due_at.to_string().into());
+    fill_deadline(&mut data, &taken.deadline, taken.due_at)?;
     let recipient = RecipientKey::parse(&taken.recipient).ok()?;
     Some(NotificationRequest {
         template: reminder.and_then(|reminder| reminder.template.clone()),
         metadata: json!({"deadline": taken.deadline, "rung": taken.rung}),
         ..NotificationRequest::to_recipient(category, recipient, data)
     })
+}
+
+/// Says what is due, and when it was, where the data does not say that itself. `None` where the data is no object.
+fn fill_deadline(data: &mut Value, key: &str, due_at: Timestamp) -> Option<()> {
+    let fields = data.as_object_mut()?;
+    fields.entry("deadline").or_insert_with(|| key.into());
+    fields.entry("due_at").or_insert_with(|| due_at.to_string().into());
+    Some(())
 }
 
 /// A refusal in words, without any value.

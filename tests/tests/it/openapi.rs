@@ -28,6 +28,7 @@ const LOOKED_UP: &[&str] = &[
     "/rungs/0/category",
     "/rungs/0/template",
     "/overdue/category",
+    "/overdue/escalation_policy",
     "/manager",
     "/recipients/0/manager",
     "/policy",

@@ -4,6 +4,7 @@ mod bodies;
 mod examples;
 mod firing;
 mod moving;
+mod overdue;
 mod refused;
 mod withdrawing;
 mod zones;

@@ -8,7 +8,7 @@ use super::notifications::cancel_notifications;
 use crate::wire::deadlines::{DeadlineBody, print_overdue, print_rung};
 use crate::wire::pages::KeyPage;
 use domain::deadline::{DeadlineState, Note, state_of};
-use domain::id::{DeadlineKey, NotificationId};
+use domain::id::{DeadlineKey, EscalationId, NotificationId};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -40,6 +40,10 @@ pub struct DeadlineRow {
     pub data: Value,
     /// What becomes of the past.
     pub when_past: String,
+    /// The escalation that began when it had passed. Retention may have deleted it.
+    pub escalation: Option<EscalationId>,
+    /// Why none began.
+    pub escalation_note: Option<String>,
     /// When it was completed.
     pub completed_at: Option<Timestamp>,
     /// When it was first put.
@@ -87,6 +91,8 @@ pub struct Lookup {
     pub categories: BTreeSet<String>,
     /// The templates that can be sent.
     pub templates: BTreeSet<String>,
+    /// The escalation policies that are there.
+    pub policies: BTreeSet<String>,
 }
 
 /// A rung that is to be stored.
@@ -108,16 +114,28 @@ pub struct Withdrawn {
     pub rung_count: u32,
     /// Deliveries of those that had, and that were not sent.
     pub delivery_count: u32,
+    /// What began when it had passed, for the caller to resolve.
+    pub escalation: Option<EscalationId>,
+}
+
+/// What putting a deadline leaves behind of what it was before.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// What has fired for another due time: the recipient and the rung.
+    pub fired: BTreeSet<(String, String)>,
+    /// What began when that had passed, for the caller to resolve.
+    pub escalation: Option<EscalationId>,
 }
 
 /// Reads what a deadline names. Nobody is erased and no zone changes until the transaction ends.
 pub async fn look_up(transaction: &mut TenantTransaction, body: &DeadlineBody) -> Result<Lookup, StoreError> {
     let recipients: Vec<_> = body.recipients.iter().map(|key| key.as_str().to_owned()).collect();
     let of_rungs = body.rungs.iter().filter_map(|rung| rung.category.as_ref());
-    let categories = of_rungs.chain(&body.category).chain(&body.overdue);
+    let categories = of_rungs.chain(&body.category).chain(body.overdue_category());
     let categories: Vec<_> = categories.map(|key| key.as_str().to_owned()).collect();
     let templates = body.rungs.iter().filter_map(|rung| rung.template.as_ref());
     let templates: Vec<_> = templates.map(|key| key.as_str().to_owned()).collect();
+    let policies: Vec<_> = body.overdue_policy().iter().map(|key| key.as_str().to_owned()).collect();
     let zones = sqlx::query!(
         "SELECT recipient_id, time_zone FROM harkara.recipients
          WHERE tenant_id = $1 AND recipient_id = ANY ($2) AND erased_at IS NULL
@@ -134,13 +152,16 @@ pub async fn look_up(transaction: &mut TenantTransaction, body: &DeadlineBody) -
                         WHERE c.tenant_id = $1 AND c.category_key = ANY ($2)) AS "categories!",
                   ARRAY(SELECT m.template_key FROM harkara.templates m
                         WHERE m.tenant_id = $1 AND m.template_key = ANY ($3) AND m.kind = 'message'
-                          AND (m.published_version IS NOT NULL OR m.draft IS NULL)) AS "templates!"
+                          AND (m.published_version IS NOT NULL OR m.draft IS NULL)) AS "templates!",
+                  ARRAY(SELECT p.policy_key FROM harkara.escalation_policies p
+                        WHERE p.tenant_id = $1 AND p.policy_key = ANY ($4)) AS "policies!"
            FROM harkara.tenants t
            WHERE t.tenant_id = $1
            FOR SHARE OF t"#,
         transaction.tenant.as_uuid(),
         &categories,
         &templates,
+        &policies,
     )
     .fetch_one(&mut *transaction.connection)
     .await?;
@@ -150,26 +171,37 @@ pub async fn look_up(transaction: &mut TenantTransaction, body: &DeadlineBody) -
         zones: zones.into_iter().map(|row| (row.recipient_id, row.time_zone)).collect(),
         categories: row.categories.into_iter().collect(),
         templates: row.templates.into_iter().collect(),
+        policies: row.policies.into_iter().collect(),
     })
 }
 
-/// Makes or replaces a deadline and takes away what had not been decided for its due time. Answers with what has fired for
-/// another due time: the recipient and the rung.
+/// Makes or replaces a deadline and takes away what had not been decided for its due time. What began when an earlier due
+/// time had passed is not its own any more.
 pub async fn put_deadline(
     transaction: &mut TenantTransaction,
     key: &DeadlineKey,
     body: &DeadlineBody,
-) -> Result<BTreeSet<(String, String)>, StoreError> {
+) -> Result<Replaced, StoreError> {
+    // Behind the lock: an escalation that is being started is waited for, and then is there.
+    let escalation = sqlx::query_scalar!(
+        "SELECT escalation_id FROM harkara.deadlines WHERE tenant_id = $1 AND deadline_key = $2 FOR UPDATE",
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
     let recipients: Vec<_> = body.recipients.iter().map(|key| key.as_str().to_owned()).collect();
     let rungs: Value = body.rungs.iter().map(print_rung).collect();
     sqlx::query!(
         "INSERT INTO harkara.deadlines
-             (tenant_id, deadline_key, category_key, recipients, time_zone, due_at, rungs, overdue, data, when_past)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             (tenant_id, deadline_key, category_key, recipients, time_zone, due_at, rungs, overdue, data, when_past,
+              escalates_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN $6::timestamptz END)
          ON CONFLICT (tenant_id, deadline_key) DO UPDATE
          SET category_key = excluded.category_key, recipients = excluded.recipients, time_zone = excluded.time_zone,
              due_at = excluded.due_at, rungs = excluded.rungs, overdue = excluded.overdue, data = excluded.data,
-             when_past = excluded.when_past, completed_at = NULL, updated_at = harkara.now()",
+             when_past = excluded.when_past, escalates_at = excluded.escalates_at, escalation_id = NULL,
+             escalation_note = NULL, completed_at = NULL, updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         key.as_str(),
         body.category.as_ref().map(|category| category.as_str()),
@@ -180,6 +212,7 @@ pub async fn put_deadline(
         body.overdue.as_ref().map(print_overdue),
         body.data,
         body.when_past.as_str(),
+        body.overdue_policy().is_some(),
     )
     .execute(&mut *transaction.connection)
     .await?;
@@ -203,7 +236,10 @@ pub async fn put_deadline(
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    Ok(fired.into_iter().map(|row| (row.recipient_id, row.rung_key)).collect())
+    Ok(Replaced {
+        fired: fired.into_iter().map(|row| (row.recipient_id, row.rung_key)).collect(),
+        escalation: escalation.flatten().map(EscalationId::from_uuid),
+    })
 }
 
 /// Stores rungs of a deadline; what was decided for this due time stays as it is.
@@ -243,19 +279,18 @@ pub async fn complete_deadline(
     transaction: &mut TenantTransaction,
     key: &DeadlineKey,
 ) -> Result<Option<Withdrawn>, StoreError> {
-    let found = sqlx::query!(
+    let found = sqlx::query_scalar!(
         "UPDATE harkara.deadlines
-         SET completed_at = coalesce(completed_at, harkara.now()),
+         SET completed_at = coalesce(completed_at, harkara.now()), escalates_at = NULL,
              updated_at = CASE WHEN completed_at IS NULL THEN harkara.now() ELSE updated_at END
-         WHERE tenant_id = $1 AND deadline_key = $2",
+         WHERE tenant_id = $1 AND deadline_key = $2
+         RETURNING escalation_id",
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
-    .execute(&mut *transaction.connection)
+    .fetch_optional(&mut *transaction.connection)
     .await?;
-    if found.rows_affected() == 0 {
-        return Ok(None);
-    }
+    let Some(escalation) = found else { return Ok(None) };
     let canceled = sqlx::query!(
         "UPDATE harkara.rungs
          SET state = 'canceled', note = 'completed', look_at = NULL, decided_at = harkara.now()
@@ -276,14 +311,12 @@ pub async fn complete_deadline(
     .await?;
     let withdrawn = cancel_notifications(transaction, &fired).await?;
     let rung_count = u32::try_from(canceled.rows_affected()).unwrap_or(u32::MAX);
-    Ok(Some(Withdrawn { rung_count, delivery_count: withdrawn.canceled_count }))
+    let escalation = escalation.map(EscalationId::from_uuid);
+    Ok(Some(Withdrawn { rung_count, delivery_count: withdrawn.canceled_count, escalation }))
 }
 
-/// Completes a deadline, and forgets it. False where there is none.
-pub async fn delete_deadline(transaction: &mut TenantTransaction, key: &DeadlineKey) -> Result<bool, StoreError> {
-    if complete_deadline(transaction, key).await?.is_none() {
-        return Ok(false);
-    }
+/// Forgets a deadline that has been completed.
+pub async fn delete_deadline(transaction: &mut TenantTransaction, key: &DeadlineKey) -> Result<(), StoreError> {
     sqlx::query!(
         "DELETE FROM harkara.rungs WHERE tenant_id = $1 AND deadline_key = $2",
         transaction.tenant.as_uuid(),
@@ -298,7 +331,7 @@ pub async fn delete_deadline(transaction: &mut TenantTransaction, key: &Deadline
     )
     .execute(&mut *transaction.connection)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Which deadlines; what is `None` does not matter.
@@ -336,7 +369,8 @@ async fn select_deadlines(
 ) -> Result<Vec<DeadlineRow>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT deadline_key, category_key, recipients, time_zone, due_at AS "due_at: jiff_sqlx::Timestamp", rungs,
-                  overdue, data, when_past, completed_at AS "completed_at: jiff_sqlx::Timestamp",
+                  overdue, data, when_past, escalation_id, escalation_note,
+                  completed_at AS "completed_at: jiff_sqlx::Timestamp",
                   created_at AS "created_at: jiff_sqlx::Timestamp", updated_at AS "updated_at: jiff_sqlx::Timestamp",
                   harkara.now() AS "now!: jiff_sqlx::Timestamp"
            FROM harkara.deadlines
@@ -373,6 +407,8 @@ async fn select_deadlines(
             overdue: row.overdue,
             data: row.data,
             when_past: row.when_past,
+            escalation: row.escalation_id.map(EscalationId::from_uuid),
+            escalation_note: row.escalation_note,
             completed_at,
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),

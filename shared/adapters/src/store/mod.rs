@@ -32,6 +32,7 @@ pub mod limits;
 pub mod memberships;
 pub mod migrations;
 pub mod notifications;
+pub mod overdue;
 pub mod preferences;
 pub mod recipients;
 pub mod retention;

@@ -159,7 +159,7 @@ pub async fn read_rung_context(
             category: row.category_key,
             time_zone: row.time_zone,
             rungs: rungs.map(|rung| (Rung::Reminder(rung.time).to_string(), rung)).collect(),
-            overdue: row.overdue.as_ref().and_then(read_kept_overdue),
+            overdue: row.overdue.as_ref().and_then(read_kept_overdue).and_then(|overdue| overdue.category),
             data: row.data,
         };
         (row.deadline_key, deadline)

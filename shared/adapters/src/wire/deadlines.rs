@@ -7,7 +7,8 @@ use crate::store::deadlines::{DeadlineRow, Lookup, RungRow};
 #[cfg(feature = "services")]
 use domain::deadline::FURTHEST_DUE;
 use domain::deadline::{MAX_RECIPIENTS, MAX_RUNGS, Offset, Rung, RungTime, Side, WhenPast, find_duplicates};
-use domain::id::{CategoryKey, RecipientKey, TemplateKey};
+use domain::escalation::RESERVED;
+use domain::id::{CategoryKey, PolicyKey, RecipientKey, TemplateKey};
 use domain::moment::{TimeZoneName, parse_timestamp};
 use domain::preference::{parse_time, print_time};
 use domain::render::check_context;
@@ -31,8 +32,8 @@ pub struct DeadlineBody {
     pub due_at: Timestamp,
     /// The reminders, each time once.
     pub rungs: Vec<RungBody>,
-    /// The category of what is sent when it has passed; `None` is nothing.
-    pub overdue: Option<CategoryKey>,
+    /// What happens when it has passed; `None` is nothing.
+    pub overdue: Option<Overdue>,
     /// What templates get.
     pub data: Value,
     /// What becomes of the past.
@@ -40,6 +41,15 @@ pub struct DeadlineBody {
 }
 
 domain::masked_debug!(DeadlineBody, "DeadlineBody", category, recipients, due_at);
+
+/// What happens when a deadline has passed: one of these, or both.
+#[derive(Clone, Debug)]
+pub struct Overdue {
+    /// The category of what each recipient gets.
+    pub category: Option<CategoryKey>,
+    /// The policy of the one escalation that begins.
+    pub policy: Option<PolicyKey>,
+}
 
 /// One reminder.
 #[derive(Clone)]
@@ -60,7 +70,17 @@ impl DeadlineBody {
     /// Everything that it does for each recipient.
     pub fn all_rungs(&self) -> Vec<Rung> {
         let reminders = self.rungs.iter().map(|rung| Rung::Reminder(rung.time));
-        reminders.chain(self.overdue.as_ref().map(|_| Rung::Overdue)).collect()
+        reminders.chain(self.overdue_category().map(|_| Rung::Overdue)).collect()
+    }
+
+    /// The category of what each recipient gets when it has passed.
+    pub fn overdue_category(&self) -> Option<&CategoryKey> {
+        self.overdue.as_ref()?.category.as_ref()
+    }
+
+    /// The policy of the escalation that begins when it has passed.
+    pub fn overdue_policy(&self) -> Option<&PolicyKey> {
+        self.overdue.as_ref()?.policy.as_ref()
     }
 }
 
@@ -96,6 +116,9 @@ pub fn read_deadline(body: &Value) -> Result<DeadlineBody, Problem> {
     if let Err(error) = check_context(&data) {
         fields.wrong("data", error.detail);
     }
+    if overdue.as_ref().is_some_and(|overdue| overdue.policy.is_some()) && data.get(RESERVED).is_some() {
+        fields.extend([FieldError::new(format!("/data/{RESERVED}"), "is where the escalation itself is told of")]);
+    }
     fields.finish().map_err(Problem::invalid)?;
     let due_at = due_at.ok_or_else(|| Problem::invalid(Vec::new()))?;
     let when_past = when_past.unwrap_or(WhenPast::Skip);
@@ -124,12 +147,15 @@ fn read_recipients(fields: &mut Fields<'_>) -> Vec<RecipientKey> {
     recipients
 }
 
-fn read_overdue(value: &Value, pointer: String) -> Result<CategoryKey, Vec<FieldError>> {
+fn read_overdue(value: &Value, pointer: String) -> Result<Overdue, Vec<FieldError>> {
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
     let category = fields.parsed("category", CategoryKey::parse);
-    fields.require("category", &category);
+    let policy = fields.parsed("escalation_policy", PolicyKey::parse);
+    if fields.value("category").is_none() && fields.value("escalation_policy").is_none() {
+        fields.wrong("category", "is required where there is no escalation_policy");
+    }
     fields.finish()?;
-    category.ok_or_else(Vec::new)
+    Ok(Overdue { category, policy })
 }
 
 fn read_rungs(fields: &mut Fields<'_>) -> Option<Vec<RungBody>> {
@@ -210,12 +236,20 @@ pub fn read_kept_rung(value: &Value) -> Option<RungBody> {
 }
 
 /// What happens when the deadline has passed, as it is read; also as it is kept.
-pub fn print_overdue(category: &CategoryKey) -> Value {
-    json!({"category": category.as_str()})
+pub fn print_overdue(overdue: &Overdue) -> Value {
+    let Overdue { category, policy } = overdue;
+    let mut printed = json!({});
+    if let Some(category) = category {
+        printed["category"] = category.as_str().into();
+    }
+    if let Some(policy) = policy {
+        printed["escalation_policy"] = policy.as_str().into();
+    }
+    printed
 }
 
 /// Reads it as it is kept; `None` where it is none.
-pub fn read_kept_overdue(value: &Value) -> Option<CategoryKey> {
+pub fn read_kept_overdue(value: &Value) -> Option<Overdue> {
     read_overdue(value, String::new()).ok()
 }
 
@@ -241,9 +275,13 @@ pub fn find_errors(body: &DeadlineBody, lookup: &Lookup) -> Vec<FieldError> {
         }
     };
     check_category("/category".to_owned(), &body.category);
-    check_category("/overdue/category".to_owned(), &body.overdue);
+    check_category("/overdue/category".to_owned(), &body.overdue_category().cloned());
     for (place, rung) in body.rungs.iter().enumerate() {
         check_category(format!("/rungs/{place}/category"), &rung.category);
+    }
+    if body.overdue_policy().is_some_and(|key| !lookup.policies.contains(key.as_str())) {
+        let detail = "no escalation policy has this key; create it with PUT /v1/escalation-policies/{key}";
+        errors.push(FieldError::new("/overdue/escalation_policy", detail));
     }
     for (place, rung) in body.rungs.iter().enumerate() {
         if rung.template.as_ref().is_some_and(|key| !lookup.templates.contains(key.as_str())) {
@@ -268,6 +306,8 @@ pub fn print_deadline(row: &DeadlineRow) -> Value {
         overdue,
         data,
         when_past,
+        escalation,
+        escalation_note,
         completed_at,
         created_at,
         updated_at,
@@ -275,6 +315,7 @@ pub fn print_deadline(row: &DeadlineRow) -> Value {
     json!({
         "key": key, "state": state.as_str(), "category": category, "recipients": recipients, "time_zone": time_zone,
         "due_at": due_at, "rungs": rungs, "overdue": overdue, "data": data, "when_past": when_past,
+        "escalation_id": escalation.map(|id| id.to_string()), "escalation_note": escalation_note,
         "completed_at": completed_at, "created_at": created_at, "updated_at": updated_at,
     })
 }

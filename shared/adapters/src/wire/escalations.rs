@@ -3,13 +3,12 @@
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
 use crate::store::escalations::{EscalationView, StepView};
+use domain::escalation::RESERVED;
 use domain::id::{EscalationKey, PolicyKey, RecipientKey};
 use domain::render::check_context;
 use serde_json::Value;
 use serde_json::json;
 
-/// The name in a notification's data under which its escalation stands.
-pub const RESERVED: &str = "escalation";
 /// The most data of an escalation, in bytes of JSON: each notification of each of its steps has a copy.
 pub const MAX_DATA_BYTES: usize = 64 * 1024;
 

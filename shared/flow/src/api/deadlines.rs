@@ -1,10 +1,11 @@
 //! Deadlines: put, shown, listed, completed and deleted.
 
 use super::{Answer, Api, parameter};
+use crate::escalation::{AnswerResult, resolve_within};
 use crate::request::Refused;
-use adapters::store::database::TenantTransaction;
+use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::deadlines::{
-    self as store, DeadlineFilter, DeadlineRow, Lookup, NewRung, delete_deadline, read_plan,
+    self as store, DeadlineFilter, DeadlineRow, Lookup, NewRung, Withdrawn, delete_deadline, read_plan,
 };
 use adapters::wire::deadlines::{self as bodies, DeadlineBody};
 use adapters::wire::fields::Fields;
@@ -14,17 +15,22 @@ use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::deadline::{DeadlineState, Planning, plan_rung, zone_of};
 use domain::event::EventBus;
-use domain::id::{CategoryKey, DeadlineKey};
+use domain::id::{CategoryKey, DeadlineKey, EscalationId};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+/// How the end of an escalation came, as events tell it.
+const VIA: &str = "deadline";
+
 impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
-    /// `PUT /v1/deadlines/{key}`: makes it, moves it, or opens it again.
+    /// `PUT /v1/deadlines/{key}`: makes it, moves it, or opens it again. It lies ahead then, so that what began when it had
+    /// passed is resolved.
     pub(super) async fn put_deadline(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "deadline", DeadlineKey::parse)?;
         let body = bodies::read_deadline(&request.json()?)?;
+        let subject = request.caller()?.subject.clone();
         let mut transaction = self.begin(request).await?;
         let lookup = store::look_up(&mut transaction, &body).await?;
         let errors = bodies::find_errors(&body, &lookup);
@@ -32,9 +38,10 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             transaction.roll_back().await?;
             return Err(Problem::invalid(errors).into());
         }
-        let fired = store::put_deadline(&mut transaction, &key, &body).await?;
-        let rungs = plan_rungs(&body, &lookup, &fired);
+        let replaced = store::put_deadline(&mut transaction, &key, &body).await?;
+        let rungs = plan_rungs(&body, &lookup, &replaced.fired);
         store::insert_rungs(&mut transaction, &key, body.due_at, &rungs).await?;
+        resolve(&mut transaction, replaced.escalation, &subject).await?;
         let shown = show_deadline(&mut transaction, &key).await?;
         transaction.commit().await?;
         Ok(Response::json(200, &shown))
@@ -68,8 +75,9 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let key = parameter(request, "key", "deadline", DeadlineKey::parse)?;
         let body = request.json_or_empty()?;
         Fields::of(&body, "").map_err(|error| vec![error]).and_then(Fields::finish).map_err(Problem::invalid)?;
+        let subject = request.caller()?.subject.clone();
         self.answer_once(request, request_id, &body, async |transaction| {
-            let withdrawn = store::complete_deadline(transaction, &key).await?;
+            let withdrawn = complete(transaction, &key, &subject).await?;
             let withdrawn = withdrawn.ok_or_else(|| Problem::not_found("deadline"))?;
             let shown = show_deadline(transaction, &key).await?;
             let answer = json!({
@@ -85,10 +93,39 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// `DELETE /v1/deadlines/{key}`: what was sent stays on record as notifications.
     pub(super) async fn delete_deadline(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "deadline", DeadlineKey::parse)?;
+        let subject = request.caller()?.subject.clone();
         let mut transaction = self.begin(request).await?;
-        let was_there = delete_deadline(&mut transaction, &key).await?;
+        let was_there = complete(&mut transaction, &key, &subject).await?.is_some();
+        if was_there {
+            delete_deadline(&mut transaction, &key).await?;
+        }
         transaction.commit().await?;
         if was_there { Ok(Response::empty(204)) } else { Err(Problem::not_found("deadline").into()) }
+    }
+}
+
+/// Completes a deadline, and resolves what began when it had passed: whatever was to be done is done.
+async fn complete(
+    transaction: &mut TenantTransaction,
+    key: &DeadlineKey,
+    subject: &str,
+) -> Result<Option<Withdrawn>, StoreError> {
+    let Some(withdrawn) = store::complete_deadline(transaction, key).await? else { return Ok(None) };
+    let of_escalation = resolve(transaction, withdrawn.escalation, subject).await?;
+    Ok(Some(Withdrawn { delivery_count: withdrawn.delivery_count + of_escalation, ..withdrawn }))
+}
+
+/// Answers with how many deliveries were withdrawn.
+async fn resolve(
+    transaction: &mut TenantTransaction,
+    escalation: Option<EscalationId>,
+    subject: &str,
+) -> Result<u32, StoreError> {
+    let Some(escalation) = escalation else { return Ok(0) };
+    match resolve_within(transaction, escalation, subject, VIA).await? {
+        AnswerResult::Done { canceled_count, .. } => Ok(canceled_count),
+        // Retention has deleted it.
+        AnswerResult::NotFound | AnswerResult::RecipientNeeded => Ok(0),
     }
 }
 

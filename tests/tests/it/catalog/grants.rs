@@ -107,7 +107,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker consents: SELECT",
         "harkara_worker daily_counts: INSERT, SELECT, UPDATE",
         "harkara_worker dead_letters: INSERT, SELECT",
-        "harkara_worker deadlines: SELECT",
+        "harkara_worker deadlines: SELECT, UPDATE (escalates_at, escalation_id, escalation_note)",
         "harkara_worker dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker deliveries: INSERT, SELECT, UPDATE",
         "harkara_worker digest_entries: DELETE, INSERT, SELECT, UPDATE",

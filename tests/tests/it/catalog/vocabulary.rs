@@ -8,7 +8,7 @@ use domain::category::{
     RECONCILE_WINDOW_LIMIT_SECONDS, UnknownPolicy,
 };
 use domain::collection::{CollectionKind, CollectionOutcome};
-use domain::deadline::{Note, RungState, WhenPast};
+use domain::deadline::{NotEscalated, Note, RungState, WhenPast};
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState};
 use domain::escalation::EscalationState;
 use domain::feedback::{Feedback, SuppressionReason};
@@ -63,6 +63,7 @@ async fn each_list_of_the_database_is_the_enum_of_domain(pool: PgPool) {
         ("collections.collection_kind_is_known", words(CollectionKind::ALL, CollectionKind::as_str)),
         ("collections.collection_outcome_is_known", words(CollectionOutcome::ALL, CollectionOutcome::as_str)),
         ("consents.channel_is_known", all_channels.clone()),
+        ("deadlines.escalation_note_is_known", words(NotEscalated::ALL, NotEscalated::as_str)),
         ("deadlines.when_past_is_known", words(WhenPast::ALL, WhenPast::as_str)),
         ("deliveries.channel_is_known", channels.clone()),
         ("deliveries.state_is_known", words(DeliveryState::ALL, DeliveryState::as_str)),

@@ -31,10 +31,12 @@ async fn each_mistake_is_named_by_its_place_and_nothing_is_stored(pool: PgPool) 
         (with("category", Value::Null), vec!["/rungs/0/category", "/rungs/1/category", "/rungs/2/category"]),
         (with("overdue", json!({"category": "never-was"})), vec!["/overdue/category"]),
         (with("overdue", json!({})), vec!["/overdue/category"]),
+        (with("overdue", json!({"policy": "x"})), vec!["/overdue/category", "/overdue/policy"]),
         (
-            with("overdue", json!({"category": "greeting", "escalation_policy": "x"})),
+            with("overdue", json!({"category": "greeting", "escalation_policy": "never-was"})),
             vec!["/overdue/escalation_policy"],
         ),
+        (with("overdue", json!({"escalation_policy": "no policy"})), vec!["/overdue/escalation_policy"]),
         (with("rungs", Value::Null), vec!["/rungs"]),
         (with("rungs", json!([])), vec!["/rungs"]),
         (with("data", json!({"x": "x".repeat(17_000)})), vec!["/data"]),

@@ -27,6 +27,9 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
         let body = json!({"email": format!("{recipient}@example.org"), "time_zone": "Europe/Berlin"});
         stage.put(TENANT, "/v1/recipients/{id}", recipient, body).await;
     }
+    for (key, body) in example["escalation_policies"].as_object().expect("policies") {
+        stage.put(TENANT, "/v1/escalation-policies/{key}", key, body.clone()).await;
+    }
     for (key, body) in example["deadlines"].as_object().expect("deadlines") {
         put_well(&stage, key, body).await;
     }
@@ -58,6 +61,7 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
         assert!(counts.fired > 0 && counts.skipped + counts.failed == 0, "{moment}: {counts:?}");
         stage.drain().await;
     }
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 1, "of what was not returned");
     for (key, _) in example["deadlines"].as_object().expect("deadlines") {
         let shown = get(&stage, key).await;
         let rungs = shown["plan"].as_array().expect("a plan");

@@ -63,6 +63,7 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
         | Route::GetDeadline
         | Route::CompleteDeadline
         | Route::DeleteDeadline => {
+            put_policy(stage, tenant, "critical").await;
             let example = &operation(Route::PutDeadline)["requestBody"]["content"]["application/json"]["example"];
             stage.put(tenant, "/v1/deadlines/{key}", &name, example.clone()).await;
             let ask = if route == Route::ListDeadlines { ask } else { by_key(&name) };

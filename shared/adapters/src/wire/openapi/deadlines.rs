@@ -2,7 +2,7 @@
 
 use super::schema::{Schema, optional, required, sometimes};
 use super::{Answer, Operation, page_of};
-use domain::deadline::{DeadlineState, MAX_RECIPIENTS, MAX_RUNGS, Note, RungState, WhenPast};
+use domain::deadline::{DeadlineState, MAX_RECIPIENTS, MAX_RUNGS, NotEscalated, Note, RungState, WhenPast};
 use serde_json::json;
 
 /// `GET /v1/deadlines`.
@@ -27,13 +27,17 @@ pub(super) fn put() -> Operation {
         optional("data", Schema::opaque().describe("Goes before the deadline's.")),
     ])
     .with_only_one_of(&["before", "after"]);
-    let overdue = Schema::object([required("category", Schema::named("CategoryKey"))]);
+    let overdue = Schema::object([
+        optional("category", Schema::named("CategoryKey").describe("Of what each recipient gets, once.")),
+        optional("escalation_policy", Schema::named("PolicyKey").describe("By which one escalation begins.")),
+    ])
+    .with_one_of(&["category", "escalation_policy"]);
     let body = Schema::object([
         optional("category", Schema::named("CategoryKey").describe("Of the rungs that name none.")),
         required("recipients", Schema::list(Schema::named("RecipientId")).entries(1, MAX_RECIPIENTS)),
         required("due_at", Schema::named("Time").describe("Ahead, by ten years at most.")),
         optional("rungs", Schema::list(rung).entries(1, MAX_RUNGS).describe("The reminders; no two at one time.")),
-        optional("overdue", overdue.describe("Sent to the same recipients, once, when it has passed.")),
+        optional("overdue", overdue.describe("What happens when it has passed.")),
         optional(
             "data",
             Schema::opaque().describe("For the templates, which also get `deadline` and `due_at`. At most 16 KiB."),
@@ -55,13 +59,14 @@ pub(super) fn put() -> Operation {
             {"before": "P7D", "at": "09:00", "category": "greeting", "template": "greeting", "data": {"name": "Ada"}},
             {"before": "PT2H"},
         ],
-        "overdue": {"category": "greeting"}, "data": {"name": "Ada"}, "when_past": "skip",
+        "overdue": {"category": "greeting", "escalation_policy": "critical"}, "data": {"name": "Ada"}, "when_past": "skip",
     });
     Operation::new("Put a deadline", answer())
         .describe(
             "Days are counted in each recipient's zone, hours are elapsed time. Putting it again plans anew whatever has \
              not been decided for its due time, and opens it where it was completed. Where the due time is another, what \
-             has fired fires again if its new time lies ahead.",
+             has fired fires again if its new time lies ahead. What began when an earlier due time had passed is \
+             resolved.",
         )
         .with_body(body, example)
 }
@@ -79,7 +84,10 @@ pub(super) fn complete() -> Operation {
         required("deadline", Schema::named("PlannedDeadline")),
     ]);
     Operation::new("Complete a deadline", Answer::ok("What was withdrawn.", answer))
-        .describe("Nobody is reminded of it any more. A second time nothing is left to withdraw.")
+        .describe(
+            "Nobody is reminded of it any more, and what began when it had passed is resolved. A second time nothing is left \
+             to withdraw.",
+        )
         .with_optional_body(Schema::object([]), json!({}))
 }
 
@@ -112,6 +120,11 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             sometimes("template", Schema::named("TemplateKey")),
             sometimes("data", Schema::opaque()),
         ]);
+        let overdue = Schema::object([
+            sometimes("category", Schema::named("CategoryKey")),
+            sometimes("escalation_policy", Schema::named("PolicyKey")),
+        ]);
+        let not_escalated = Schema::one_of(NotEscalated::ALL.iter().map(|note| note.as_str()));
         vec![
             required("key", Schema::named("DeadlineKey")),
             required("state", state()),
@@ -120,9 +133,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required("time_zone", Schema::named("TimeZone").or_null()),
             required("due_at", Schema::named("Time")),
             required("rungs", Schema::list(rung).at_most(MAX_RUNGS)),
-            required("overdue", Schema::object([required("category", Schema::named("CategoryKey"))]).or_null()),
+            required("overdue", overdue.or_null()),
             required("data", Schema::opaque()),
             required("when_past", Schema::one_of(WhenPast::ALL.iter().map(|when| when.as_str()))),
+            required(
+                "escalation_id",
+                Schema::named("EscalationId").or_null().describe("What began when it had passed."),
+            ),
+            required("escalation_note", not_escalated.or_null().describe("Why none began.")),
             required("completed_at", Schema::named("Time").or_null()),
             required("created_at", Schema::named("Time")),
             required("updated_at", Schema::named("Time")),
