@@ -107,7 +107,7 @@ job_table! {
         "Compares with the mail provider's own list of addresses, and reads the account's rate.",
         "The next run compares the whole list, so a missed one leaves nothing to be done.";
     Maintenance = "maintenance", Rate::days(1),
-        "Deletes what was kept long enough, and makes the months of the histories ahead.",
+        "Looks for what is stranded, deletes what was kept long enough, and makes the months of the histories ahead.",
         "The next run deletes what all that were missed would have; months are made a year ahead.";
 }
 

@@ -67,6 +67,7 @@ pub mod event;
 
 pub mod render;
 
+pub mod stranded;
 pub mod template;
 
 pub mod message;

@@ -8,6 +8,7 @@
 //!
 //! After hours without a run, an escalation fires the one step that is due, and the others at their distances from it. A step
 //! that reaches nobody is noted with its reason and told, and the next one fires at once.
+//! Each run ends with a proof of its work: every open escalation has a next step or an end; see `stranded`.
 //! What cannot be read is given up with a reason, and what cannot be stored is put off; neither stops the others.
 
 mod answering;
@@ -19,6 +20,7 @@ pub(crate) use answering::{AnswerResult, acknowledge_within, resolve_within};
 pub use starting::{StartRefusal, Started, start_within};
 
 use crate::job::Done;
+use crate::stranded::audit_escalations;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::escalation_steps::{
     hasten_failed_across_tenants, list_due_tenants_across_tenants, lock_due, lock_one_due, put_off, read_due,
@@ -66,6 +68,8 @@ pub struct EscalationCounts {
     pub canceled: usize,
     /// Escalations that could not be dealt with, and are due again later.
     pub put_off: usize,
+    /// Open escalations that have no next step.
+    pub stranded: usize,
     /// Whether more was due when the deadline was near.
     pub leaves_work: bool,
 }
@@ -79,21 +83,22 @@ impl From<EscalationCounts> for Done {
 impl EscalationCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work: _ } = self;
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work: _ } = self;
         json!({
             "fired": fired, "unreached": unreached, "notifications": notifications, "exhausted": exhausted,
-            "canceled": canceled, "put_off": put_off,
+            "canceled": canceled, "put_off": put_off, "stranded": stranded,
         })
     }
 
     fn add(&mut self, other: Self) {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work } = other;
+        let Self { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work } = other;
         self.fired += fired;
         self.unreached += unreached;
         self.notifications += notifications;
         self.exhausted += exhausted;
         self.canceled += canceled;
         self.put_off += put_off;
+        self.stranded += stranded;
         self.leaves_work |= leaves_work;
     }
 }
@@ -130,7 +135,9 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 }
             }
         }
-        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off, leaves_work } = counts;
+        counts.stranded = audit_escalations(&self.database).await?;
+        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work } =
+            counts;
         tracing::info!(
             fired,
             unreached,
@@ -138,6 +145,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
             exhausted,
             canceled,
             put_off,
+            stranded,
             leaves_work,
             "fired what was due"
         );

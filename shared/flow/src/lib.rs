@@ -32,4 +32,5 @@ mod links;
 mod message;
 mod outbox;
 mod request;
+mod stranded;
 pub mod template_cache;

@@ -1,5 +1,6 @@
 //! Keeps what is kept within its time, each day: deletes what has ended long enough ago and what has expired, makes the
-//! months of the histories ahead, and drops those that are over and empty.
+//! months of the histories ahead, and drops those that are over and empty. Before that, it looks whether anything open is
+//! stranded; see `stranded`.
 //!
 //! The cast: `store::retention` calls the owner's functions, which alone may delete history and decide what that is, a
 //! bounded part of one tenant's at a time, in one transaction each. Tenants have their turns, so that nobody's backlog
@@ -7,6 +8,7 @@
 //! over what the first holds.
 
 use crate::job::Done;
+use crate::stranded::audit_all;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::retention::{Deleted, keep_months_across_tenants, keep_retention, list_tenants_across_tenants};
 use adapters::telemetry::chain;
@@ -36,6 +38,8 @@ pub struct MaintenanceCounts {
     pub kept: u64,
     /// Months dropped.
     pub months: u64,
+    /// What is open and has no next step and no end.
+    pub stranded: usize,
     /// Tenants whose turn failed; the log says why.
     pub failed: u64,
     /// Whether there was no time for all of it.
@@ -45,9 +49,10 @@ pub struct MaintenanceCounts {
 impl MaintenanceCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { notifications, expired, kept, months, failed, is_cut_short: _ } = self;
+        let Self { notifications, expired, kept, months, stranded, failed, is_cut_short: _ } = self;
         json!({
-            "notifications": notifications, "expired": expired, "kept": kept, "months": months, "failed": failed,
+            "notifications": notifications, "expired": expired, "kept": kept, "months": months, "stranded": stranded,
+            "failed": failed,
         })
     }
 }
@@ -70,6 +75,8 @@ impl Maintenance {
     /// Works until nothing is left to delete or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<MaintenanceCounts, StoreError> {
         let mut counts = MaintenanceCounts::default();
+        // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
+        let audited = audit_all(&self.database).await;
         let mut waiting = list_tenants_across_tenants(&self.database).await?;
         while !waiting.is_empty() && !counts.is_cut_short {
             waiting = self.take_turns(waiting, deadline, &mut counts).await?;
@@ -82,8 +89,18 @@ impl Maintenance {
             }
             Err(error) => return Err(error),
         }
-        let MaintenanceCounts { notifications, expired, kept, months, failed, is_cut_short } = counts;
-        tracing::info!(notifications, expired, kept, months, failed, is_cut_short, "deleted what was kept long enough");
+        counts.stranded = audited?;
+        let MaintenanceCounts { notifications, expired, kept, months, stranded, failed, is_cut_short } = counts;
+        tracing::info!(
+            notifications,
+            expired,
+            kept,
+            months,
+            stranded,
+            failed,
+            is_cut_short,
+            "deleted what was kept long enough"
+        );
         Ok(counts)
     }
 

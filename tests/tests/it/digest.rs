@@ -11,9 +11,9 @@ use tests::{Answer, Stage, TENANT, move_time_to};
 /// A Tuesday, in the afternoon.
 const TUESDAY: &str = "2026-12-01T10:00:00Z";
 /// When Ada's day ends, who lives in Kolkata: 09:00 there.
-const WEDNESDAY: &str = "2026-12-02T03:30:00Z";
+pub(crate) const WEDNESDAY: &str = "2026-12-02T03:30:00Z";
 
-async fn move_to(stage: &Stage, moment: &str) {
+pub(crate) async fn move_to(stage: &Stage, moment: &str) {
     move_time_to(&stage.admin, moment.parse().expect("a timestamp")).await;
 }
 
@@ -22,7 +22,7 @@ async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: Value) -
 }
 
 /// A digest template, `BULK_DIGEST`, which collects `ASSIGNED` and `COMMENTED`, and Ada, who wants them daily; on a Tuesday.
-async fn begin(pool: sqlx::PgPool) -> Stage {
+pub(crate) async fn begin(pool: sqlx::PgPool) -> Stage {
     let stage = Stage::begin(pool).await;
     stage.lift_limits().await;
     move_to(&stage, TUESDAY).await;
@@ -48,11 +48,11 @@ async fn begin(pool: sqlx::PgPool) -> Stage {
     stage
 }
 
-async fn put_category(stage: &Stage, key: &str, body: Value) {
+pub(crate) async fn put_category(stage: &Stage, key: &str, body: Value) {
     stage.put(TENANT, "/v1/categories/{key}", key, body).await;
 }
 
-async fn put_recipient(stage: &Stage, id: &str, zone: &str, roles: &[&str]) {
+pub(crate) async fn put_recipient(stage: &Stage, id: &str, zone: &str, roles: &[&str]) {
     let body = json!({"email": format!("{id}@example.org"), "time_zone": zone, "roles": roles});
     stage.put(TENANT, "/v1/recipients/{id}", id, body).await;
 }
@@ -64,7 +64,7 @@ async fn prefer(stage: &Stage, recipient: &str, cadence: &str) {
 }
 
 /// Asks for a notification to a known recipient, lets it be decided about, and returns its id.
-async fn ask(stage: &Stage, category: &str, recipient: &str, name: &str) -> String {
+pub(crate) async fn ask(stage: &Stage, category: &str, recipient: &str, name: &str) -> String {
     let body = json!({"category": category, "recipient": {"id": recipient}, "data": {"name": name}});
     let answer = stage.post(body).await;
     assert_eq!(answer.status, 202, "{answer:?}");

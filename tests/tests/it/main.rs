@@ -30,6 +30,7 @@ mod recipients;
 mod reminder;
 mod routes;
 mod sql_door;
+mod stranded;
 mod suppressions;
 mod templates;
 

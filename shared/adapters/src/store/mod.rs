@@ -38,6 +38,7 @@ pub mod recipients;
 pub mod retention;
 pub mod rungs;
 pub mod settings;
+pub mod stranded;
 pub mod subjects;
 pub mod suppressions;
 pub mod templates;
