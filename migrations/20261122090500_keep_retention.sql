@@ -66,6 +66,30 @@ BEGIN
 END
 $$;
 
+-- Deletes up to so many rows of a tenant's whose time was so many days ago, the oldest first, where a condition on the row
+-- `o` holds. What another run holds is passed over. An index of the table begins with the tenant and that time.
+CREATE FUNCTION harkara.delete_expired(
+    p_tenant uuid, p_table regclass, p_time_column text, p_days integer, p_condition text, p_limit integer
+) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+DECLARE
+    deleted integer;
+BEGIN
+    EXECUTE format(
+        'DELETE FROM %1$s d
+         WHERE d.tenant_id = $1 AND d.ctid = ANY (ARRAY(
+             SELECT o.ctid FROM %1$s o
+             WHERE o.tenant_id = $1 AND o.%2$I <= harkara.now() - make_interval(days => $2) AND %3$s
+             ORDER BY o.%2$I LIMIT $3 FOR UPDATE SKIP LOCKED))',
+        p_table, p_time_column, p_condition)
+    USING p_tenant, p_days, p_limit;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END
+$$;
+
 -- Deletes a bounded part of what a tenant has kept for long enough, and of what has expired there.
 -- Ended is what has no open delivery, no event that still has to be told, and no key that still turns others away; its time
 -- is that of its last change. {"notifications", "expired", "kept", "leaves_more"}: `kept` are those that something else
@@ -79,6 +103,7 @@ DECLARE
     v_days    integer := 365;
     v_classes jsonb := '{}';
     category  record;
+    over      record;
     cutoff    timestamptz;
     chosen    uuid[] := '{}';
     one       uuid;
@@ -141,96 +166,53 @@ BEGIN
     END;
     is_full := is_full AND deleted > 0;
 
-    DELETE FROM harkara.idempotency_keys k
-    USING (
-        SELECT o.route, o.idempotency_key FROM harkara.idempotency_keys o
-        WHERE o.tenant_id = p_tenant AND o.expires_at <= harkara.now()
-        ORDER BY o.expires_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE k.tenant_id = p_tenant AND k.route = due.route AND k.idempotency_key = due.idempotency_key;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    DELETE FROM harkara.dedupe_keys k
-    USING (
-        SELECT o.dedupe_key FROM harkara.dedupe_keys o
-        WHERE o.tenant_id = p_tenant AND o.expires_at <= harkara.now()
-        ORDER BY o.expires_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE k.tenant_id = p_tenant AND k.dedupe_key = due.dedupe_key;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    -- No throttle and no cap looks further back than 30 days.
-    DELETE FROM harkara.send_slots s
-    USING (
-        SELECT o.delivery_id FROM harkara.send_slots o
-        WHERE o.tenant_id = p_tenant AND o.taken_at < harkara.now() - interval '31 days'
-        ORDER BY o.taken_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE s.tenant_id = p_tenant AND s.delivery_id = due.delivery_id;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    -- A bucket that is full again is like one that was never there.
-    DELETE FROM harkara.request_rates r
-    USING (
-        SELECT o.subject_id FROM harkara.request_rates o
-        WHERE o.tenant_id = p_tenant AND o.full_at < harkara.now() - interval '1 day'
-        LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE r.tenant_id = p_tenant AND r.subject_id = due.subject_id;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    DELETE FROM harkara.door_requests d
-    USING (
-        SELECT o.request_id FROM harkara.door_requests o
-        WHERE o.tenant_id = p_tenant AND o.refused_at < harkara.now() - make_interval(days => v_days)
-        ORDER BY o.refused_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE d.tenant_id = p_tenant AND d.request_id = due.request_id;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    -- Its members are gone by then, or were never more than those.
-    DELETE FROM harkara.collections c
-    USING (
-        SELECT o.collection_id FROM harkara.collections o
-        WHERE o.tenant_id = p_tenant AND o.closed_at < harkara.now() - make_interval(days => v_days)
-          AND NOT EXISTS (
-              SELECT FROM harkara.collection_members m
-              WHERE m.tenant_id = p_tenant AND m.collection_id = o.collection_id)
-        ORDER BY o.closed_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE c.tenant_id = p_tenant AND c.collection_id = due.collection_id;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
-
-    DELETE FROM harkara.job_runs r
-    USING (
-        SELECT o.run_id FROM harkara.job_runs o
-        WHERE o.tenant_id = p_tenant AND o.finished_at < harkara.now() - make_interval(days => least(v_days, 90))
-        ORDER BY o.finished_at LIMIT most FOR UPDATE SKIP LOCKED
-    ) due
-    WHERE r.tenant_id = p_tenant AND r.run_id = due.run_id;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    expired := expired + counted;
-    is_full := is_full OR counted >= most;
+    FOR over IN
+        SELECT * FROM (VALUES
+            ('harkara.idempotency_keys'::regclass, 'expires_at', 0, 'true'),
+            ('harkara.dedupe_keys', 'expires_at', 0, 'true'),
+            -- No throttle and no cap looks further back than 30 days.
+            ('harkara.send_slots', 'taken_at', 31, 'true'),
+            -- A bucket that is full again is like one that was never there.
+            ('harkara.request_rates', 'full_at', 1, 'true'),
+            ('harkara.door_requests', 'refused_at', v_days, 'true'),
+            -- Its members are gone by then, or were never more than those.
+            ('harkara.collections', 'closed_at', v_days, 'NOT EXISTS (
+                SELECT FROM harkara.collection_members m
+                WHERE m.tenant_id = o.tenant_id AND m.collection_id = o.collection_id)'),
+            ('harkara.job_runs', 'finished_at', least(v_days, 90), 'true')
+        ) AS expiring (table_name, time_column, days, condition)
+    LOOP
+        counted := harkara.delete_expired(p_tenant, over.table_name, over.time_column, over.days, over.condition, most);
+        expired := expired + counted;
+        is_full := is_full OR counted >= most;
+    END LOOP;
 
     RETURN jsonb_build_object('notifications', deleted, 'expired', expired, 'kept', kept, 'leaves_more', is_full);
 END
 $$;
 
+-- The months of a history, the oldest first: its partitions, by their bounds and not by their names.
+CREATE FUNCTION harkara.list_months(p_history regclass)
+RETURNS TABLE (month_name regclass, since_at timestamptz, until_at timestamptz)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+SET timezone = 'UTC'
+AS $$
+    SELECT bounds.name, bounds.since[1]::timestamptz, bounds.until[1]::timestamptz
+    FROM (
+        SELECT c.oid::regclass AS name,
+               regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\)') AS since,
+               regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)') AS until
+        FROM pg_inherits i
+        JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = p_history
+    ) bounds
+    WHERE bounds.since IS NOT NULL
+    ORDER BY 2
+$$;
+
 -- Makes the months of both histories for the coming year, and drops those months of the attempts that are over and that
--- retention has emptied; answers with how many. A month of attempts is found as a partition of its parent, by its bounds.
--- Months of the audit log stay: its chain is verified row by row, from the first.
+-- retention has emptied; answers with how many.
 CREATE FUNCTION harkara.keep_months() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -243,25 +225,16 @@ BEGIN
     CALL harkara.make_partitions('harkara.attempts', 12);
     CALL harkara.make_partitions('harkara.audit_log', 12);
     FOR month IN
-        SELECT bounds.name, bounds.since[1]::timestamptz AS since_at, bounds.until[1]::timestamptz AS until_at
-        FROM (
-            SELECT c.oid::regclass AS name,
-                   regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\)') AS since,
-                   regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)') AS until
-            FROM pg_inherits i
-            JOIN pg_class c ON c.oid = i.inhrelid
-            WHERE i.inhparent = 'harkara.attempts'::regclass
-        ) bounds
-        WHERE bounds.since IS NOT NULL AND bounds.until[1]::timestamptz < harkara.now() - interval '1 day'
-        ORDER BY 2
+        SELECT m.* FROM harkara.list_months('harkara.attempts') m
+        WHERE m.until_at < harkara.now() - interval '1 day' ORDER BY m.since_at
     LOOP
         -- Asked of the parent, whose policy shows all rows; a partition's own would show none.
         CONTINUE WHEN EXISTS (
             SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', month.name);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', month.month_name);
         CONTINUE WHEN EXISTS (
             SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
-        EXECUTE format('DROP TABLE %s', month.name);
+        EXECUTE format('DROP TABLE %s', month.month_name);
         dropped := dropped + 1;
     END LOOP;
     RETURN dropped;

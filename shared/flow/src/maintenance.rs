@@ -10,8 +10,12 @@
 use crate::job::Done;
 use crate::stranded::audit_all;
 use adapters::store::database::{Database, StoreError};
-use adapters::store::retention::{Deleted, keep_months_across_tenants, keep_retention, list_tenants_across_tenants};
+use adapters::store::retention::{
+    Deleted, DroppedMonths, keep_audit_months_across_tenants, keep_months_across_tenants, keep_retention,
+    list_tenants_across_tenants,
+};
 use adapters::telemetry::chain;
+use adapters::wire::audit::print_hash;
 use domain::id::TenantId;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -32,6 +36,10 @@ pub struct Maintenance {
 pub struct MaintenanceCounts {
     /// Notifications deleted, with all that belongs to them.
     pub notifications: u64,
+    /// Completed deadlines deleted, with their rungs.
+    pub deadlines: u64,
+    /// Ended escalations deleted, with their steps.
+    pub escalations: u64,
     /// Keys, slots, buckets and refused requests deleted.
     pub expired: u64,
     /// Notifications past their time that something else still refers to.
@@ -49,10 +57,11 @@ pub struct MaintenanceCounts {
 impl MaintenanceCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { notifications, expired, kept, months, stranded, failed, is_cut_short: _ } = self;
+        let Self { notifications, deadlines, escalations, expired, kept, months, stranded, failed, is_cut_short: _ } =
+            self;
         json!({
-            "notifications": notifications, "expired": expired, "kept": kept, "months": months, "stranded": stranded,
-            "failed": failed,
+            "notifications": notifications, "deadlines": deadlines, "escalations": escalations, "expired": expired,
+            "kept": kept, "months": months, "stranded": stranded, "failed": failed,
         })
     }
 }
@@ -65,9 +74,12 @@ impl From<MaintenanceCounts> for Done {
 
 impl MaintenanceCounts {
     fn add(&mut self, deleted: &Deleted) {
-        self.notifications += deleted.notifications;
-        self.expired += deleted.expired;
-        self.kept += deleted.kept;
+        let Deleted { notifications, deadlines, escalations, expired, kept, leaves_more: _ } = deleted;
+        self.notifications += notifications;
+        self.deadlines += deadlines;
+        self.escalations += escalations;
+        self.expired += expired;
+        self.kept += kept;
     }
 }
 
@@ -82,7 +94,7 @@ impl Maintenance {
             waiting = self.take_turns(waiting, deadline, &mut counts).await?;
         }
         // After the rows, whose months they have emptied. Others at work in the histories are not made to wait for it.
-        match keep_months_across_tenants(&self.database).await {
+        match self.keep_months().await {
             Ok(months) => counts.months = months,
             Err(error @ StoreError::Busy(_)) => {
                 tracing::warn!(error = chain(&error), "the months are left for the next run");
@@ -90,9 +102,21 @@ impl Maintenance {
             Err(error) => return Err(error),
         }
         counts.stranded = audited?;
-        let MaintenanceCounts { notifications, expired, kept, months, stranded, failed, is_cut_short } = counts;
+        let MaintenanceCounts {
+            notifications,
+            deadlines,
+            escalations,
+            expired,
+            kept,
+            months,
+            stranded,
+            failed,
+            is_cut_short,
+        } = counts;
         tracing::info!(
             notifications,
+            deadlines,
+            escalations,
             expired,
             kept,
             months,
@@ -102,6 +126,21 @@ impl Maintenance {
             "deleted what was kept long enough"
         );
         Ok(counts)
+    }
+
+    /// Makes months and drops those that are over, of both histories; answers with how many were dropped.
+    async fn keep_months(&self) -> Result<u64, StoreError> {
+        let of_attempts = keep_months_across_tenants(&self.database).await?;
+        let DroppedMonths { count, anchors_hash } = keep_audit_months_across_tenants(&self.database).await?;
+        if let Some(anchors) = anchors_hash {
+            // In another domain of trust than the database: what is missing from it, and nothing else, was dropped here.
+            tracing::info!(
+                month_count = count,
+                anchors = print_hash(&anchors),
+                "dropped {count} months of the audit log"
+            );
+        }
+        Ok(of_attempts + count)
     }
 
     /// A batch of each tenant's; answers with those that have more.

@@ -1,5 +1,6 @@
 //! The audit log as people read it, and the chain over it: whoever changes what was sealed is found out, at the block.
 
+mod dropping;
 mod tampering;
 
 use super::catalog::{API, begin_as, refusal};

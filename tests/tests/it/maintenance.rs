@@ -90,6 +90,47 @@ async fn a_class_has_its_own_time(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn completed_deadlines_and_ended_escalations_go_by_the_time_of_their_class(pool: PgPool) {
+    let stage = crate::escalation::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 30, "by_class": {"reminder": 7}})).await;
+    let reminder = json!({"class": "reminder", "template": "greeting"});
+    stage.put(TENANT, "/v1/categories/{key}", "job_done", reminder).await;
+    let due_at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
+    for (key, category) in [("job", "job_done"), ("task", "greeting"), ("overdue", "job_done")] {
+        let body = json!({
+            "category": category, "recipients": ["ada"], "due_at": due_at, "data": {"name": "Ada"},
+            "rungs": [{"before": "P1D"}],
+        });
+        stage.put(TENANT, "/v1/deadlines/{key}", key, body).await;
+    }
+    for key in ["job", "task"] {
+        stage.call(TENANT, "POST /v1/deadlines/{key}/complete", Some(key), "", "").await;
+    }
+    let ended = crate::escalation::start(&stage).await;
+    stage.drain().await;
+    stage.call(TENANT, "POST /v1/escalations/{id}/resolve", Some(&ended), "", "").await;
+    crate::escalation::start(&stage).await;
+    stage.drain().await;
+    let left = "SELECT (SELECT count(*) FROM harkara.deadlines) * 100 + (SELECT count(*) FROM harkara.rungs) * 10
+                     + (SELECT count(*) FROM harkara.escalations)";
+    assert_eq!(stage.count(left).await, 332);
+
+    for (days, deadlines, escalations, rest) in [(6, 0, 0, 332), (2, 1, 0, 222), (21, 0, 0, 222), (2, 1, 1, 111)] {
+        stage.pass(days * DAY).await;
+        let counts = stage.maintain().await;
+        assert_eq!((counts.deadlines, counts.escalations), (deadlines, escalations), "after {days} days more");
+        assert_eq!(stage.count(left).await, rest);
+    }
+    stage.pass(365 * DAY).await;
+    stage.maintain().await;
+    assert_eq!(stage.count(left).await, 111, "what nobody has completed, and what is open, stays");
+    let of_ended = "SELECT (SELECT count(*) FROM harkara.escalation_steps)
+                         + (SELECT count(*) FROM harkara.escalation_notifications)";
+    assert_eq!(stage.count(of_ended).await, 2, "those of the open one");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn nothing_open_is_deleted_however_old_it_is(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     keep_for(&stage, TENANT, json!({"default_days": 1})).await;

@@ -104,6 +104,8 @@ pub struct ChainCheck {
     pub broken: Option<(i64, String)>,
     /// Rows that are not in a block yet; `None` where the end was not reached.
     pub unsealed_count: Option<i64>,
+    /// The last block whose rows were dropped when nobody had to keep them any more; 0 where none were.
+    pub dropped_to: i64,
 }
 
 /// What a sealing came to.
@@ -226,7 +228,7 @@ pub async fn verify_chain(
 ) -> Result<ChainCheck, StoreError> {
     let row = sqlx::query!(
         r#"SELECT block_count AS "block_count!", row_count AS "row_count!", head_block, head_hash, next_block,
-                  broken_block, broken_reason, unsealed_count
+                  broken_block, broken_reason, unsealed_count, harkara.audit_dropped_to($1) AS "dropped_to!"
            FROM harkara.verify_audit($1, $2, $3)"#,
         transaction.tenant.as_uuid(),
         from_block,
@@ -241,6 +243,7 @@ pub async fn verify_chain(
         next_block: row.next_block,
         broken: row.broken_block.zip(row.broken_reason),
         unsealed_count: row.unsealed_count,
+        dropped_to: row.dropped_to,
     })
 }
 

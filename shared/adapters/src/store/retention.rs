@@ -1,4 +1,5 @@
-//! What maintenance deletes. The database decides what that is; see `harkara.keep_retention` and `harkara.keep_months`.
+//! What maintenance deletes. The database decides what that is; see `harkara.keep_retention`,
+//! `harkara.keep_deadlines`, `harkara.keep_escalations` and `harkara.keep_months`.
 
 use super::database::{Database, StoreError};
 use domain::id::TenantId;
@@ -9,6 +10,10 @@ use serde_json::Value;
 pub struct Deleted {
     /// Notifications that had ended, with all that belongs to them.
     pub notifications: u64,
+    /// Deadlines that had been completed, with their rungs.
+    pub deadlines: u64,
+    /// Escalations that had ended, with their steps.
+    pub escalations: u64,
     /// Keys, slots, buckets and refused requests whose time was over.
     pub expired: u64,
     /// Notifications that something else still refers to.
@@ -27,24 +32,67 @@ pub async fn list_tenants_across_tenants(database: &Database) -> Result<Vec<Tena
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
-/// Deletes up to `limit` of each kind of what the tenant need not keep any more.
+/// How many rungs a deadline has, as far as a batch's size goes: some recipients with some reminders each.
+const RUNGS_OF_A_DEADLINE: i32 = 10;
+
+/// Deletes up to `limit` of each kind of what the tenant need not keep any more, in a few transactions.
 pub async fn keep_retention(database: &Database, tenant: TenantId, limit: i32) -> Result<Deleted, StoreError> {
     let mut connection = database.connection().await?;
     let deleted =
         sqlx::query_scalar!(r#"SELECT harkara.keep_retention($1, $2) AS "deleted!""#, tenant.as_uuid(), limit)
             .fetch_one(&mut *connection)
             .await?;
+    let (most_deadlines, most_escalations) = (limit.div_euclid(RUNGS_OF_A_DEADLINE).max(1), limit);
+    let deadlines =
+        sqlx::query_scalar!(r#"SELECT harkara.keep_deadlines($1, $2) AS "deleted!""#, tenant.as_uuid(), most_deadlines)
+            .fetch_one(&mut *connection)
+            .await?;
+    let escalations = sqlx::query_scalar!(
+        r#"SELECT harkara.keep_escalations($1, $2) AS "deleted!""#,
+        tenant.as_uuid(),
+        most_escalations
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     connection.give_back();
-    read_deleted(&deleted).ok_or(StoreError::Corrupt("answer of keep_retention"))
+    let deleted = read_deleted(&deleted).ok_or(StoreError::Corrupt("answer of keep_retention"))?;
+    Ok(Deleted {
+        deadlines: u64::from(deadlines.unsigned_abs()),
+        escalations: u64::from(escalations.unsigned_abs()),
+        leaves_more: deleted.leaves_more || deadlines >= most_deadlines || escalations >= most_escalations,
+        ..deleted
+    })
 }
 
 fn read_deleted(answer: &Value) -> Option<Deleted> {
     Some(Deleted {
         notifications: answer["notifications"].as_u64()?,
+        deadlines: 0,
+        escalations: 0,
         expired: answer["expired"].as_u64()?,
         kept: answer["kept"].as_u64()?,
         leaves_more: answer["leaves_more"].as_bool()?,
     })
+}
+
+/// Months of the audit log that were dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedMonths {
+    /// How many.
+    pub count: u64,
+    /// A digest of the blocks at which the chains go on, for the log; `None` where none were dropped.
+    pub anchors_hash: Option<Vec<u8>>,
+}
+
+/// Drops the months of the audit log that no tenant has to keep any more.
+pub async fn keep_audit_months_across_tenants(database: &Database) -> Result<DroppedMonths, StoreError> {
+    let mut connection = database.connection().await?;
+    let row =
+        sqlx::query!(r#"SELECT dropped_count AS "dropped_count!", anchors_hash FROM harkara.keep_audit_months()"#)
+            .fetch_one(&mut *connection)
+            .await?;
+    connection.give_back();
+    Ok(DroppedMonths { count: u64::from(row.dropped_count.unsigned_abs()), anchors_hash: row.anchors_hash })
 }
 
 /// Makes the months ahead, and drops empty ones that are over; answers with how many were dropped.

@@ -79,7 +79,7 @@ pub fn change_cursor(row: &ChangeRow) -> Cursor {
 
 /// What verifying came to.
 pub fn print_check(check: &ChainCheck) -> Value {
-    let ChainCheck { block_count, row_count, head, next_block, broken, unsealed_count } = check;
+    let ChainCheck { block_count, row_count, head, next_block, broken, unsealed_count, dropped_to } = check;
     json!({
         "is_intact": broken.is_none(),
         "block_count": block_count,
@@ -88,6 +88,7 @@ pub fn print_check(check: &ChainCheck) -> Value {
         "next_block": next_block,
         "broken": broken.as_ref().map(|(block, reason)| json!({"block": block, "reason": reason})),
         "unsealed_count": unsealed_count,
+        "dropped_to_block": Some(dropped_to).filter(|block| **block > 0),
     })
 }
 

@@ -62,6 +62,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api action_link_uses: INSERT, SELECT",
         "harkara_api attachments: INSERT, SELECT",
         "harkara_api attempts: SELECT",
+        "harkara_api audit_anchors: SELECT",
         "harkara_api audit_blocks: SELECT",
         "harkara_api audit_log: SELECT",
         "harkara_api categories: INSERT, SELECT, UPDATE",

@@ -90,6 +90,11 @@ const ROWS: &[(&str, &str)] = &[
               sealed_at)
          SELECT $1::uuid, 1, 0, 0, 1, 0, 0, hash, hash, hash, harkara.now() FROM sha256('') hash",
     ),
+    (
+        "audit_anchors",
+        "INSERT INTO harkara.audit_anchors (tenant_id, block_number, block_hash, rows_until_at, dropped_at)
+         SELECT $1::uuid, 1, sha256(''), harkara.now(), harkara.now()",
+    ),
     ("tenant_limits", "INSERT INTO harkara.tenant_limits (tenant_id) VALUES ($1::uuid)"),
     (
         "request_rates",

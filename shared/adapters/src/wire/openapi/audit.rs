@@ -40,6 +40,12 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("next_block", Schema::ordinal().or_null().describe("Where to go on.")),
         required("broken", broken.or_null().describe("The first block that does not verify, and why.")),
         required("unsealed_count", Schema::count().or_null().describe("Rows that are in no block yet.")),
+        required(
+            "dropped_to_block",
+            Schema::ordinal()
+                .or_null()
+                .describe("Up to here nobody had to keep the rows any more; the blocks are left."),
+        ),
     ]);
     vec![("Change", change), ("ChainCheck", check)]
 }
