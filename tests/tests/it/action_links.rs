@@ -2,6 +2,7 @@
 
 use crate::escalation::{begin, pass_minutes, put_policy, show, start};
 use crate::links::subject_of;
+use crate::reminder::see_wait;
 use domain::id::{EscalationId, NotificationId, TenantId};
 use domain::link::{ActionToken, LinkAction};
 use flow::api::Api;
@@ -97,6 +98,24 @@ async fn row_48_of_two_clicks_at_once_one_acts(pool: PgPool) {
     assert_eq!(statuses, [200, 410]);
     assert_eq!(show(&stage, &id).await["state"], "resolved");
     assert_eq!(stage.count("SELECT count(*) FROM harkara.action_link_uses").await, 1);
+    stage.finish().await;
+}
+
+/// Each has stored its link's use, which refers to the escalation, before either has the escalation's row.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_recipients_who_click_at_once_do_not_wait_for_each_other_for_ever(pool: PgPool) {
+    let (stage, id, [adas, _]) = send_links(pool.clone()).await;
+    let bobs = sign_action(&stage, TENANT, "bob", &id, LinkAction::Acknowledge).await;
+    let mut firing = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM harkara.escalations FOR NO KEY UPDATE").execute(&mut *firing).await.expect("locked");
+    let (ada, bob, ()) = tokio::join!(press(&stage, &adas, CONFIRM), press(&stage, &bobs, CONFIRM), async {
+        see_wait(&pool, 2).await;
+        firing.commit().await.expect("committed");
+    });
+    assert_eq!((ada.status, bob.status), (200, 200), "{} {}", ada.body, bob.body);
+    let answered = [&ada, &bob].into_iter().filter(|page| page.body.contains("Somebody has answered already"));
+    assert_eq!(answered.count(), 1);
+    assert_eq!(show(&stage, &id).await["state"], "acknowledged");
     stage.finish().await;
 }
 

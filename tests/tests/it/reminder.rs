@@ -82,7 +82,7 @@ async fn finish(stage: Stage) {
 }
 
 /// Waits until so many wait for locks in this database.
-async fn see_wait(pool: &PgPool, wanted: i64) {
+pub(crate) async fn see_wait(pool: &PgPool, wanted: i64) {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let they_wait = async {

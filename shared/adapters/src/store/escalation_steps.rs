@@ -148,7 +148,7 @@ pub async fn hasten_failed_across_tenants(database: &Database, limit: u32) -> Re
                      AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier)
                      AND d.state <> ALL ($1))
              LIMIT $2
-             FOR UPDATE SKIP LOCKED
+             FOR NO KEY UPDATE SKIP LOCKED
          ) f
          WHERE e.tenant_id = f.tenant_id AND e.escalation_id = f.escalation_id",
         &failed[..],
@@ -167,7 +167,7 @@ pub async fn lock_due(transaction: &mut TenantTransaction, limit: u32) -> Result
          WHERE tenant_id = $1 AND next_step_at <= harkara.now()
          ORDER BY next_step_at
          LIMIT $2
-         FOR UPDATE SKIP LOCKED",
+         FOR NO KEY UPDATE SKIP LOCKED",
         transaction.tenant.as_uuid(),
         i64::from(limit),
     )
@@ -181,7 +181,7 @@ pub async fn lock_one_due(transaction: &mut TenantTransaction, id: EscalationId)
     let row = sqlx::query_scalar!(
         "SELECT escalation_id FROM harkara.escalations
          WHERE tenant_id = $1 AND escalation_id = $2 AND next_step_at <= harkara.now()
-         FOR UPDATE SKIP LOCKED",
+         FOR NO KEY UPDATE SKIP LOCKED",
         transaction.tenant.as_uuid(),
         id.as_uuid(),
     )

@@ -208,12 +208,16 @@ pub async fn tell(transaction: &mut TenantTransaction, events: &[Event]) -> Resu
 }
 
 /// Takes an escalation's row until the transaction ends; `None` where there is none.
+///
+/// `NO KEY`, because whoever acts by a link has stored that link's use before, which refers to the row: two who did so at
+/// once would wait for each other for ever.
 pub async fn lock_escalation(
     transaction: &mut TenantTransaction,
     id: EscalationId,
 ) -> Result<Option<LockedEscalation>, StoreError> {
     let locked = sqlx::query!(
-        "SELECT state, definition FROM harkara.escalations WHERE tenant_id = $1 AND escalation_id = $2 FOR UPDATE",
+        "SELECT state, definition FROM harkara.escalations WHERE tenant_id = $1 AND escalation_id = $2
+         FOR NO KEY UPDATE",
         transaction.tenant.as_uuid(),
         id.as_uuid(),
     )
