@@ -8,10 +8,11 @@
 //! - A rung is decided once, fired, failed or skipped, as long as the deadline is due at that time. What has fired for a
 //!   due time never fires again for it, wherever the deadline is moved meanwhile.
 //! - A rung whose time has passed when the deadline is put is skipped (`past`), unless the caller wants it sent.
-//! - When the due time moves, everything that has not fired is planned anew. What has fired fires again for the new due
-//!   time where it lies ahead, and is skipped (`fired_before`) where it does not, whatever the caller wants of the past.
-//! - A rung that is late fires at the next run, and of several late ones of a deadline and recipient only the latest:
-//!   the others are skipped (`overtaken`), so that nobody is reminded of one thing three times at once.
+//! - When the due time moves, everything that has not fired is planned anew. What has fired is skipped (`fired_before`):
+//!   nobody is reminded of one rung twice, whatever the caller wants of the past.
+//! - A rung that is late fires at the next run, and of several that are due of a deadline and recipient only the latest:
+//!   the others are skipped (`overtaken`), so that nobody is reminded of one thing three times at once. It is the same
+//!   where two of them fall on one moment.
 //! - A rung before the deadline that is so late that the deadline has passed is skipped (`missed`).
 //! - Where the deadline says by which policy, one escalation begins when it has passed, whomever it reminds. It is resolved
 //!   when the deadline is completed, deleted, or put for another time.
@@ -62,7 +63,7 @@ named! {
     Note {
         /// Its time had passed when the deadline was put.
         Past = "past",
-        /// It fired for an earlier due time, and its new time had passed when the deadline was moved.
+        /// It fired for an earlier due time.
         FiredBefore = "fired_before",
         /// Its time of the day is not before the deadline.
         AfterDue = "after_due",
@@ -158,7 +159,8 @@ pub struct Offset {
 }
 
 impl Offset {
-    /// Reads an ISO 8601 duration such as `P7D` or `PT2H`, of at most 366 days. `P1D` and `PT24H` are not the same.
+    /// Reads an ISO 8601 duration such as `P7D` or `PT2H`, of at most 366 days. `P1D` and `PT24H` are not the same where
+    /// clocks change.
     ///
     /// # Errors
     ///
@@ -170,6 +172,11 @@ impl Offset {
         }
         let number = |number: u64| u32::try_from(number).map_err(|_| WindowError::TooLong);
         Ok(Self { days: number(days)?, seconds: number(seconds)? })
+    }
+
+    /// In seconds, by days of 24 hours.
+    fn length(self) -> u64 {
+        u64::from(self.days) * DAY + u64::from(self.seconds)
     }
 
     fn span(self) -> Span {
@@ -310,10 +317,12 @@ impl Rung {
     }
 }
 
-/// The places of rungs whose time is in the list already.
+/// The places of rungs whose time is in the list already. `P1D` and `PT24H` are the same here: they are, on all days but
+/// those on which clocks change.
 pub fn find_duplicates(rungs: &[RungTime]) -> Vec<usize> {
     let mut seen = BTreeSet::new();
-    rungs.iter().enumerate().filter(|(_, rung)| !seen.insert(**rung)).map(|(place, _)| place).collect()
+    let mut is_new = |rung: &RungTime| seen.insert((rung.side, rung.offset.length(), rung.at));
+    rungs.iter().enumerate().filter(|(_, rung)| !is_new(rung)).map(|(place, _)| place).collect()
 }
 
 /// The zone that a recipient's days are counted in: its own, or else the deadline's, or else the tenant's.
@@ -342,10 +351,10 @@ pub fn plan_rung(rung: Rung, zone: &TimeZone, planning: &Planning) -> (Timestamp
     let fire_at = rung.fires_at(due, zone);
     let note = if rung.is_before() && fire_at >= due {
         Some(Note::AfterDue)
-    } else if fire_at > now {
-        None
     } else if has_fired {
         Some(Note::FiredBefore)
+    } else if fire_at > now {
+        None
     } else {
         (when_past == WhenPast::Skip).then_some(Note::Past)
     };

@@ -339,7 +339,7 @@ pub async fn delete_deadline(transaction: &mut TenantTransaction, key: &Deadline
 pub struct DeadlineFilter {
     /// As they stand now.
     pub state: Option<DeadlineState>,
-    /// Of this category, or with a rung of it.
+    /// Of this category; what their rungs are of does not matter.
     pub category: Option<String>,
 }
 

@@ -108,7 +108,9 @@ pub async fn take_due_rungs(transaction: &mut TenantTransaction, limit: u32) -> 
                       SELECT FROM harkara.rungs o
                       WHERE o.tenant_id = r.tenant_id AND o.deadline_key = r.deadline_key
                         AND o.recipient_id = r.recipient_id AND o.due_at = r.due_at AND o.rung_key <> 'overdue'
-                        AND o.fire_at > r.fire_at AND o.fire_at <= harkara.now() AND o.state IN ('planned', 'fired')
+                        AND o.fire_at <= harkara.now() AND o.state IN ('planned', 'fired')
+                        -- Of two at the same moment one counts as the later.
+                        AND (o.fire_at, o.rung_key) > (r.fire_at, r.rung_key)
                   ) AS "is_overtaken!"
            FROM harkara.rungs r
            JOIN harkara.recipients p ON p.tenant_id = r.tenant_id AND p.recipient_id = r.recipient_id

@@ -176,7 +176,9 @@ fn read_rungs(fields: &mut Fields<'_>) -> Option<Vec<RungBody>> {
     }
     let times: Vec<_> = rungs.iter().map(|rung| rung.time).collect();
     let repeated = find_duplicates(&times).into_iter();
-    fields.extend(repeated.map(|place| FieldError::new(format!("/rungs/{place}"), "is in the list already")));
+    fields.extend(repeated.map(|place| {
+        FieldError::new(format!("/rungs/{place}"), "is in the list already, perhaps in another spelling")
+    }));
     Some(rungs)
 }
 

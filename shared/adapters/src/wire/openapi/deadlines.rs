@@ -64,9 +64,8 @@ pub(super) fn put() -> Operation {
     Operation::new("Put a deadline", answer())
         .describe(
             "Days are counted in each recipient's zone, hours are elapsed time. Putting it again plans anew whatever has \
-             not been decided for its due time, and opens it where it was completed. Where the due time is another, what \
-             has fired fires again if its new time lies ahead. What began when an earlier due time had passed is \
-             resolved.",
+             not been decided for its due time, and opens it where it was completed. What has fired does not fire again, \
+             also where the due time is another. What began when an earlier due time had passed is resolved.",
         )
         .with_body(body, example)
 }
