@@ -119,9 +119,14 @@ pub struct NotificationRequest {
 impl NotificationRequest {
     /// One for one known recipient, with all else as it is where a request is silent.
     pub fn to_recipient(category: CategoryKey, recipient: RecipientKey, data: serde_json::Value) -> Self {
+        Self { recipients: vec![Recipient::Known(recipient)], ..Self::to_nobody(category, data) }
+    }
+
+    /// A request that nobody gets: planning it says what is wrong with it for whoever would.
+    pub fn to_nobody(category: CategoryKey, data: serde_json::Value) -> Self {
         Self {
             category,
-            recipients: vec![Recipient::Known(recipient)],
+            recipients: Vec::new(),
             channels: None,
             template: None,
             content: InlineContent::default(),

@@ -76,6 +76,16 @@ pub(crate) async fn create_notifications(
     Ok(created)
 }
 
+/// What is wrong with each of these requests, whomever they are for.
+pub(crate) async fn find_refusals(
+    transaction: &mut TenantTransaction,
+    requests: &[NotificationRequest],
+) -> Result<Vec<Option<Refusal>>, StoreError> {
+    let context = read_context_within(transaction, requests.iter()).await?;
+    let refusal = |request| plan_notifications(request, &context.tenant, context.now).err();
+    Ok(requests.iter().map(refusal).collect())
+}
+
 /// The data with what the template may ask for and the request leaves out; once for all recipients of a request.
 pub(crate) fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Option<Arc<Value>> {
     let mut data = request.data.clone();

@@ -19,7 +19,7 @@ use adapters::store::rungs::{
     take_due_rungs, write_rungs,
 };
 use adapters::telemetry::chain;
-use domain::deadline::{Note, Rung, RungStep, decide_rung, zone_of};
+use domain::deadline::{Note, Rung, RungStep, Side, decide_rung, zone_of};
 use domain::id::{CategoryKey, NotificationId, RecipientKey, TenantId};
 use domain::notification::{NotificationRequest, Refusal};
 use domain::queue::Queue;
@@ -306,7 +306,10 @@ fn request_of(taken: &TakenRung, deadline: &KeptDeadline) -> Option<Notification
     }
     fill_deadline(&mut data, &taken.deadline, taken.due_at)?;
     let recipient = RecipientKey::parse(&taken.recipient).ok()?;
+    // What is held until the deadline has passed is no reminder of it any more.
+    let is_before = reminder.is_some_and(|reminder| reminder.time.side() == Side::Before);
     Some(NotificationRequest {
+        expires_at: is_before.then_some(taken.due_at),
         template: reminder.and_then(|reminder| reminder.template.clone()),
         metadata: json!({"deadline": taken.deadline, "rung": taken.rung}),
         ..NotificationRequest::to_recipient(category, recipient, data)
@@ -314,7 +317,7 @@ fn request_of(taken: &TakenRung, deadline: &KeptDeadline) -> Option<Notification
 }
 
 /// Says what is due, and when it was, where the data does not say that itself. `None` where the data is no object.
-fn fill_deadline(data: &mut Value, key: &str, due_at: Timestamp) -> Option<()> {
+pub(crate) fn fill_deadline(data: &mut Value, key: &str, due_at: Timestamp) -> Option<()> {
     let fields = data.as_object_mut()?;
     fields.entry("deadline").or_insert_with(|| key.into());
     fields.entry("due_at").or_insert_with(|| due_at.to_string().into());

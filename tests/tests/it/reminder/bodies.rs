@@ -16,6 +16,7 @@ async fn each_mistake_is_named_by_its_place_and_nothing_is_stored(pool: PgPool) 
         body[name] = value;
         body
     };
+    stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "reminder"})).await;
     let hour = |n: usize| json!({"before": format!("PT{}H", n + 1)});
     for (body, pointers) in [
         (with("due_at", json!("2027-06-01T00:00:00Z")), vec!["/due_at"]),
@@ -40,7 +41,14 @@ async fn each_mistake_is_named_by_its_place_and_nothing_is_stored(pool: PgPool) 
         (with("rungs", Value::Null), vec!["/rungs"]),
         (with("rungs", json!([])), vec!["/rungs"]),
         (with("data", json!({"x": "x".repeat(17_000)})), vec!["/data"]),
+        // What no template could take, or has none.
+        (with("data", json!({})), vec!["/data/name"]),
+        (rungs(json!([{"before": "P1D"}, {"before": "P2D", "data": {"name": 7}}])), vec!["/rungs/1/data/name"]),
+        (with("category", json!("bare")), vec!["/category"]),
+        (with("overdue", json!({"category": "bare"})), vec!["/overdue/category"]),
+        (rungs(json!([{"before": "P1D", "category": "bare"}])), vec!["/rungs/0/category"]),
         (rungs(json!([{"before": "P1D"}, {"before": "P2D"}, {"before": "P1DT0H"}])), vec!["/rungs/2"]),
+        (rungs(json!([{"before": "P1D"}, {"after": "PT24H"}, {"before": "PT24H"}])), vec!["/rungs/2"]),
         (rungs((0..21).map(hour).collect()), vec!["/rungs"]),
         (rungs(json!([{}])), vec!["/rungs/0"]),
         (rungs(json!([{"before": "P1D", "after": "P1D"}])), vec!["/rungs/0"]),

@@ -96,6 +96,42 @@ async fn a_missed_run_reminds_of_the_latest_only_and_of_nothing_that_has_passed(
     finish(stage).await;
 }
 
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_reminder_before_the_deadline_expires_with_it_and_one_after_it_does_not(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    move_to(&stage, "2027-06-01T00:00:00Z").await;
+    put_well(&stage, "both", &deadline(DUE, json!([{"before": "PT2H"}, {"after": "PT2H"}]))).await;
+    for moment in ["2027-06-15T10:00:00Z", "2027-06-15T14:00:00Z"] {
+        move_to(&stage, moment).await;
+        assert_eq!(stage.remind().await.fired, 1);
+    }
+    let plan = get(&stage, "both").await["plan"].clone();
+    let mut expiries = Vec::new();
+    for rung in plan.as_array().expect("a plan") {
+        let notification = stage.show(rung["notification_id"].as_str().expect("an id")).await;
+        expiries.push(notification["expires_at"].clone());
+    }
+    assert_eq!(expiries, [json!(DUE), json!(null)]);
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 1, "what was held for four hours is no reminder any more");
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn of_two_rungs_that_fall_on_one_moment_one_fires(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    move_to(&stage, "2027-06-01T00:00:00Z").await;
+    // The deadline is at noon.
+    let mut body = deadline(DUE, json!([{"before": "P1D"}, {"before": "P1D", "at": "12:00"}]));
+    body["time_zone"] = "UTC".into();
+    put_well(&stage, "noon", &body).await;
+    move_to(&stage, "2027-06-14T12:00:00Z").await;
+    let counts = stage.remind().await;
+    assert_eq!((counts.fired, counts.skipped), (1, 1));
+    assert_eq!(plan(&stage, "noon").await, ["-P1D skipped overtaken", "-P1D@12:00 fired"]);
+    finish(stage).await;
+}
+
 /// Where a run takes fewer rungs than one deadline has late, the earlier ones are overtaken all the same.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_is_late_is_overtaken_by_what_another_batch_takes(pool: PgPool) {

@@ -11,25 +11,27 @@ async fn a_bad_rung_fails_alone_with_its_reason(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     move_to(&stage, "2027-06-01T00:00:00Z").await;
     stage.put(TENANT, "/v1/recipients/{id}", "phone-only", json!({"phone": "+4915112345678"})).await;
-    stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "reminder"})).await;
+    let bare = async |template: Option<&str>| {
+        stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "reminder", "template": template})).await;
+    };
+    bare(Some("greeting")).await;
     let rungs = json!([{"before": "P1D"}]);
     let body = deadline(DUE, rungs.clone());
     put_well(&stage, "good", &body).await;
     let mut unreached = body.clone();
     unreached["recipients"] = json!(["phone-only", "ada"]);
     put_well(&stage, "unreached", &unreached).await;
-    let mut incomplete = body.clone();
-    incomplete["data"] = json!({});
-    put_well(&stage, "incomplete", &incomplete).await;
-    let mut bare = body.clone();
-    bare["category"] = "bare".into();
-    put_well(&stage, "bare", &bare).await;
-    for key in ["gone", "garbled"] {
+    let mut of_bare = body.clone();
+    of_bare["category"] = "bare".into();
+    put_well(&stage, "bare", &of_bare).await;
+    bare(None).await;
+    for key in ["incomplete", "gone", "garbled"] {
         put_well(&stage, key, &body).await;
     }
     // What no caller of the API can do.
     for change in [
         r#"UPDATE harkara.deadlines SET rungs = '[{"before": "P1D", "category": "never-was"}]' WHERE deadline_key = 'gone'"#,
+        "UPDATE harkara.deadlines SET data = '{}' WHERE deadline_key = 'incomplete'",
         r#"UPDATE harkara.deadlines SET rungs = '[{"before": "P2D"}]' WHERE deadline_key = 'garbled'"#,
     ] {
         sqlx::query(change).execute(&stage.admin).await.expect("changed");
