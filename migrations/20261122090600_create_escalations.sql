@@ -112,8 +112,8 @@ CREATE TABLE harkara.escalation_acknowledgements (
     FOREIGN KEY (tenant_id, escalation_id) REFERENCES harkara.escalations
 );
 
--- What is to be forgotten of a recipient who is erased: whose report it was, and what the escalations said that it was in
--- and that are over. Which steps were for it stays, by its id.
+-- What is to be forgotten of a recipient who is erased: whose report it was, what the escalations said that it was in and
+-- that are not open any more, and the answers that show it. Which steps were for it stays, by its id.
 CREATE FUNCTION harkara.erase_recipient_escalations(p_recipient text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog
@@ -127,8 +127,39 @@ BEGIN
     FROM (SELECT DISTINCT n.escalation_id FROM harkara.escalation_notifications n
           WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient) own
     WHERE e.tenant_id = tenant AND e.escalation_id = own.escalation_id AND e.state <> 'open' AND e.data <> '{}';
+    -- As wire::http names the routes.
+    DELETE FROM harkara.idempotency_keys k
+    WHERE k.tenant_id = tenant AND starts_with(k.route, 'POST /v1/escalations')
+      AND k.answer #>> '{escalation,id}' IN (
+          SELECT 'esc_' || replace(n.escalation_id::text, '-', '') FROM harkara.escalation_notifications n
+          WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient);
 END
 $$;
+
+-- The others need what an open one says. It is forgotten as soon as that one is not open any more.
+CREATE FUNCTION harkara.forget_answered_escalation() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+BEGIN
+    -- Whoever is just being erased is waited for: the erasure has seen this one open and left it to us.
+    PERFORM FROM harkara.recipients r
+    WHERE r.tenant_id = NEW.tenant_id AND r.recipient_id IN (
+        SELECT n.recipient_id FROM harkara.escalation_notifications n
+        WHERE n.tenant_id = NEW.tenant_id AND n.escalation_id = NEW.escalation_id)
+    ORDER BY r.recipient_id FOR KEY SHARE;
+    IF EXISTS (SELECT FROM harkara.escalation_notifications n
+               JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
+               WHERE n.tenant_id = NEW.tenant_id AND n.escalation_id = NEW.escalation_id AND r.erased_at IS NOT NULL) THEN
+        NEW.data := '{}';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER answered_escalation_forgets_the_erased BEFORE UPDATE OF state ON harkara.escalations
+FOR EACH ROW WHEN (OLD.state = 'open' AND NEW.state <> 'open' AND OLD.data <> '{}')
+EXECUTE FUNCTION harkara.forget_answered_escalation();
 
 -- The erasure as it is by now, with this at its end. By its text, so that nothing of what others have added is lost.
 DO $$

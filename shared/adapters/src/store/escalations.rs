@@ -227,7 +227,11 @@ pub async fn lock_escalation(
     // A statement of its own, which sees what was committed while the row was waited for.
     let around = sqlx::query!(
         r#"SELECT (SELECT coalesce(array_agg(DISTINCT n.recipient_id), '{}') FROM harkara.escalation_notifications n
-                   WHERE n.tenant_id = $1 AND n.escalation_id = $2) AS "notified!",
+                   WHERE n.tenant_id = $1 AND n.escalation_id = $2
+                     -- Nobody acknowledges any more who was erased.
+                     AND NOT EXISTS (SELECT FROM harkara.recipients r
+                                     WHERE r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
+                                       AND r.erased_at IS NOT NULL)) AS "notified!",
                   (SELECT coalesce(array_agg(a.recipient_id), '{}') FROM harkara.escalation_acknowledgements a
                    WHERE a.tenant_id = $1 AND a.escalation_id = $2) AS "acknowledged!""#,
         transaction.tenant.as_uuid(),

@@ -108,6 +108,19 @@ async fn where_each_is_needed_the_steps_go_on_for_the_others(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_each_is_needed_nobody_waits_for_who_was_erased(pool: PgPool) {
+    let stage = begin(pool).await;
+    let policy = json!({"category": "greeting", "acknowledgement": "each", "steps": [{"recipients": ["ada", "bob"]}]});
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
+    let id = start(&stage).await;
+    stage.drain().await;
+    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("ada"), "", "").await.status, 204);
+    let answer = acknowledge(&stage, &id, json!({"recipient": "bob"})).await.body;
+    assert_eq!(answer["escalation"]["state"], "acknowledged");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_is_resolved_is_over_and_what_is_exhausted_can_still_be_answered(pool: PgPool) {
     let stage = begin(pool).await;
     let (early, late) = (start(&stage).await, start(&stage).await);

@@ -118,6 +118,28 @@ async fn another_tenant_has_no_part_in_it(pool: PgPool) {
     stage.finish().await;
 }
 
+/// What an open one says is for the others, until somebody answers it.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_an_open_one_said_to_somebody_who_was_erased_goes_when_it_is_answered(pool: PgPool) {
+    let stage = begin(pool).await;
+    let mut ask =
+        Ask::of(Route::StartEscalation, TENANT).with_body(&json!({"policy": "critical", "data": {"name": "canary"}}));
+    ask.headers.insert("idempotency-key".to_owned(), "once".to_owned());
+    let id = stage.ask(&ask).await.body["escalation"]["id"].as_str().expect("an id").to_owned();
+    stage.drain().await;
+    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("ada"), "", "").await.status, 204);
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.idempotency_keys").await, 0, "no answer shows it");
+    assert_eq!(show(&stage, &id).await["data"]["name"], "canary", "bob may still need it");
+    assert_eq!(acknowledge(&stage, &id, json!({})).await.status, 200);
+    assert_eq!(show(&stage, &id).await["data"], json!({}));
+    // Without anybody who was erased nothing is forgotten.
+    put_policy(&stage, json!([{"recipients": ["bob"]}])).await;
+    let id = start(&stage).await;
+    acknowledge(&stage, &id, json!({})).await;
+    assert_eq!(show(&stage, &id).await["data"]["name"], "Ada");
+    stage.finish().await;
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn whoever_is_erased_is_told_nothing_more_and_leads_to_nobody(pool: PgPool) {
     let stage = begin(pool).await;
