@@ -62,6 +62,8 @@ CREATE INDEX escalations_due ON harkara.escalations (tenant_id, next_step_at) WH
 CREATE INDEX escalations_with_fallback ON harkara.escalations (tenant_id, escalation_id) WHERE has_fallback AND next_step_at IS NOT NULL;
 CREATE INDEX escalations_by_time ON harkara.escalations (tenant_id, created_at, escalation_id);
 CREATE INDEX escalations_by_state ON harkara.escalations (tenant_id, state, created_at, escalation_id);
+CREATE INDEX escalations_by_key ON harkara.escalations (tenant_id, escalation_key, created_at, escalation_id)
+WHERE escalation_key IS NOT NULL;
 CREATE UNIQUE INDEX one_open_escalation_of_a_key ON harkara.escalations (tenant_id, escalation_key)
 WHERE state = 'open' AND escalation_key IS NOT NULL;
 

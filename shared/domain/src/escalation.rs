@@ -5,6 +5,7 @@
 //! Each delay counts from when the thing before it really fired. So a function that did not run for hours fires what is
 //! due one after the other, each at its distance from the last: no level is left out, and no two fire at once.
 
+use crate::category::Priority;
 use crate::delivery::{Channel, named};
 use crate::id::{CategoryKey, RecipientKey};
 use crate::moment::Window;
@@ -130,6 +131,8 @@ pub struct Repeat {
 pub struct Policy {
     /// The kind of its notifications.
     pub category: CategoryKey,
+    /// How urgent they are. What is critical waits for no quiet hours and no digest.
+    pub priority: Priority,
     /// Its steps, in order; at least one.
     pub steps: Vec<Step>,
     /// Whether they begin anew.

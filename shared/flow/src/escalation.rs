@@ -17,6 +17,7 @@ mod starting;
 mod telling;
 
 pub(crate) use answering::{AnswerResult, acknowledge_within, resolve_within};
+pub(crate) use firing::{fill_data, meant};
 pub use starting::{StartRefusal, Started, start_within};
 
 use crate::job::Done;

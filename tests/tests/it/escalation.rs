@@ -5,6 +5,7 @@ mod firing;
 mod policies;
 mod starting;
 mod trouble;
+mod wishes;
 
 use serde_json::{Value, json};
 use std::time::Duration;

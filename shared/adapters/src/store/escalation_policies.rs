@@ -56,6 +56,19 @@ pub async fn find_named(transaction: &mut TenantTransaction, asked: &Named) -> R
     })
 }
 
+/// Whether any of these recipients has an address for a channel that can be sent.
+pub async fn has_address(transaction: &mut TenantTransaction, recipients: &[String]) -> Result<bool, StoreError> {
+    let has_address = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM harkara.recipients r
+                          WHERE r.tenant_id = $1 AND r.recipient_id = ANY ($2) AND r.email IS NOT NULL) AS "has_address!""#,
+        transaction.tenant.as_uuid(),
+        recipients,
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    Ok(has_address)
+}
+
 /// Makes or replaces a policy. What runs by it goes on as it began.
 pub async fn put_policy(
     transaction: &mut TenantTransaction,

@@ -338,6 +338,8 @@ pub async fn cancel_unsent(
 pub struct EscalationFilter {
     /// This one only.
     pub id: Option<EscalationId>,
+    /// About this, ended or not.
+    pub key: Option<EscalationKey>,
     /// In this state.
     pub state: Option<EscalationState>,
 }
@@ -358,12 +360,14 @@ pub async fn list_escalations(
            WHERE tenant_id = $1
              AND ($2::uuid IS NULL OR escalation_id = $2)
              AND ($3::text IS NULL OR state = $3)
-             AND ($4::timestamptz IS NULL OR (created_at, escalation_id) < ($4, $5::uuid))
+             AND ($4::text IS NULL OR escalation_key = $4)
+             AND ($5::timestamptz IS NULL OR (created_at, escalation_id) < ($5, $6::uuid))
            ORDER BY created_at DESC, escalation_id DESC
-           LIMIT $6"#,
+           LIMIT $7"#,
         transaction.tenant.as_uuid(),
         filter.id.map(|id| id.as_uuid()),
         filter.state.map(|state| state.as_str()),
+        filter.key.as_ref().map(|key| key.as_str()),
         page.after.map(|cursor| cursor.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
@@ -403,7 +407,7 @@ pub async fn read_escalation(
     transaction: &mut TenantTransaction,
     id: EscalationId,
 ) -> Result<Option<EscalationView>, StoreError> {
-    let filter = EscalationFilter { id: Some(id), state: None };
+    let filter = EscalationFilter { id: Some(id), ..Default::default() };
     Ok(list_escalations(transaction, &filter, &Page { after: None, size: 1 }).await?.pop())
 }
 

@@ -4,6 +4,7 @@ use super::fields::{FieldError, Fields};
 use super::problem::Problem;
 use super::recipients::parse_role;
 use crate::store::escalation_policies::PolicyRow;
+use domain::category::Priority;
 use domain::delivery::Channel;
 use domain::escalation::{
     Acknowledgement, LAST_WAIT_DEFAULT_SECONDS, MAX_NAMED, MAX_REPEATS, MAX_STEPS, MAX_TIERS, Policy, Repeat, Step,
@@ -22,7 +23,21 @@ const ROLE: &str = "role:";
 
 /// Reads the body of `PUT /v1/escalation-policies/{key}`.
 pub fn read_policy(body: &Value) -> Result<Policy, Problem> {
-    read_definition(body).map_err(Problem::invalid)
+    let policy = read_definition(body).map_err(Problem::invalid)?;
+    let silent = find_silent_steps(&policy);
+    if silent.is_empty() { Ok(policy) } else { Err(Problem::invalid(silent)) }
+}
+
+/// Steps that reach nobody, because none of their channels can be sent by now.
+fn find_silent_steps(policy: &Policy) -> Vec<FieldError> {
+    let is_silent = |step: &Step| {
+        let mut channels = step.tiers.iter().flat_map(|tier| &tier.channels);
+        !channels.any(|channel| Channel::SENDABLE.contains(channel))
+    };
+    let sendable = Channel::SENDABLE.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(", ");
+    let detail = format!("reach nobody: one of them must have a channel that can be sent, which is {sendable}");
+    let steps = policy.steps.iter().enumerate().filter(|(_, step)| is_silent(step));
+    steps.map(|(place, _)| FieldError::new(format!("/steps/{place}/tiers"), &*detail)).collect()
 }
 
 /// Reads a policy: as it is put, and as it was stored with one that runs.
@@ -30,6 +45,7 @@ pub fn read_definition(body: &Value) -> Result<Policy, Vec<FieldError>> {
     let mut fields = Fields::of(body, "").map_err(|error| vec![error])?;
     let category = fields.parsed("category", CategoryKey::parse);
     fields.require("category", &category);
+    let priority = fields.named("priority", Priority::parse, Priority::ALL, Priority::as_str);
     let acknowledgement =
         fields.named("acknowledgement", Acknowledgement::parse, Acknowledgement::ALL, Acknowledgement::as_str);
     let repeat = fields.object("repeat", read_repeat);
@@ -51,6 +67,7 @@ pub fn read_definition(body: &Value) -> Result<Policy, Vec<FieldError>> {
     let category = category.ok_or_else(Vec::new)?;
     let policy = Policy {
         category,
+        priority: priority.unwrap_or(Priority::High),
         steps,
         repeat: repeat.unwrap_or_default(),
         acknowledgement: acknowledgement.unwrap_or(Acknowledgement::Any),
@@ -184,9 +201,11 @@ fn print_whom(whom: &Whom) -> String {
 
 /// A policy as it is read again.
 pub fn print_definition(policy: &Policy) -> Value {
-    let Policy { category, steps, repeat, acknowledgement, last_wait_seconds, link_lifetime_seconds } = policy;
+    let Policy { category, priority, steps, repeat, acknowledgement, last_wait_seconds, link_lifetime_seconds } =
+        policy;
     let mut definition = json!({
         "category": category.as_str(),
+        "priority": priority.as_str(),
         "steps": steps.iter().map(print_step).collect::<Value>(),
         "acknowledgement": acknowledgement.as_str(),
         "exhausted_after": print_delay(*last_wait_seconds),
@@ -240,6 +259,7 @@ mod tests {
     fn example() -> Value {
         json!({
             "category": "CRITICAL",
+            "priority": "critical",
             "steps": [
                 {"recipients": ["ada", "role:Head of audit"],
                  "tiers": [{"channels": ["email", "push"]}, {"channels": ["sms"], "after": "PT10M"}]},
@@ -263,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_could_never_be_done_is_named_by_its_pointer() {
-        let table: [(&str, Value, &[&str]); 16] = [
+        let table: [(&str, Value, &[&str]); 17] = [
             ("/steps", json!([]), &["/steps"]),
             ("/steps/0/recipients", json!([]), &["/steps/0/recipients"]),
             ("/steps/0/recipients", json!(["ada", "ada"]), &["/steps/0/recipients/1"]),
@@ -280,6 +300,7 @@ mod tests {
             ("/steps/0/tiers/1/channels", json!(["pigeon"]), &["/steps/0/tiers/1/channels/0"]),
             ("/repeat/count", json!(11), &["/repeat/count"]),
             ("/acknowledgement", json!("most"), &["/acknowledgement"]),
+            ("/priority", json!("urgent"), &["/priority"]),
         ];
         for (pointer, value, expected) in table {
             let mut body = example();

@@ -232,7 +232,7 @@ route_table! {
     /// Removes an escalation policy.
     DeleteEscalationPolicy = DELETE "/v1/escalation-policies/{key}", Api, MANAGE;
     /// Lists escalations.
-    ListEscalations = GET "/v1/escalations" ["state", "after", "page_size"], Api, READ;
+    ListEscalations = GET "/v1/escalations" ["state", "key", "after", "page_size"], Api, READ;
     /// Starts an escalation.
     StartEscalation = POST "/v1/escalations", Api, WRITE;
     /// Shows an escalation.

@@ -26,6 +26,7 @@ fn step(delay: u32, tiers: &[u32]) -> Step {
 fn policy() -> Policy {
     Policy {
         category: CategoryKey::parse("CRITICAL").expect("a key"),
+        priority: Priority::High,
         steps: vec![step(0, &[0, 10, 10]), step(30, &[0])],
         repeat: Repeat { count: 1, interval_seconds: 60 * MINUTE },
         acknowledgement: Acknowledgement::Any,

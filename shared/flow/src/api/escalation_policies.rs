@@ -1,9 +1,12 @@
 //! Escalation policies: put, shown, listed and removed.
 
 use super::{Answer, Api, parameter, show};
+use crate::creation::find_refusals;
+use crate::escalation::meant;
 use crate::request::Refused;
-use adapters::store::database::TenantTransaction;
+use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::escalation_policies::{self as store, Named, PolicyRow};
+use adapters::store::escalation_steps::find_meant;
 use adapters::wire::escalation_policies as bodies;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
@@ -13,12 +16,13 @@ use adapters::wire::views;
 use domain::escalation::{Policy, Whom};
 use domain::event::EventBus;
 use domain::id::PolicyKey;
+use domain::notification::{NotificationRequest, Refusal};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
 
 impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
-    /// A role that nobody has is no error, because people come and go: the answer warns of it.
+    /// A role that nobody has is no error where the step reaches others, because people come and go: the answer warns of it.
     pub(super) async fn put_escalation_policy(&self, request: &Request) -> Answer {
         let key = parameter(request, "key", "escalation policy", PolicyKey::parse)?;
         let policy = bodies::read_policy(&request.json()?)?;
@@ -70,7 +74,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     }
 }
 
-/// What a policy names that is not there: errors, and for roles that nobody has, warnings.
+/// What a policy names that is not there, and whom its steps reach: errors, and warnings where others of the step are reached.
 async fn check_named(
     transaction: &mut TenantTransaction,
     policy: &Policy,
@@ -109,5 +113,50 @@ async fn check_named(
             }
         }
     }
+    if errors.is_empty() {
+        errors = find_unreached(transaction, policy).await?;
+        errors.extend(find_empty(transaction, policy).await?);
+    }
     Ok((errors, warnings))
+}
+
+/// The categories of which nothing can be sent, because they have no template.
+async fn find_empty(transaction: &mut TenantTransaction, policy: &Policy) -> Result<Vec<FieldError>, StoreError> {
+    let steps = policy.steps.iter().enumerate();
+    let own = steps.filter_map(|(place, step)| Some((format!("/steps/{place}/category"), step.category.as_ref()?)));
+    let shared = policy.steps.iter().any(|step| step.category.is_none());
+    let shared = shared.then(|| ("/category".to_owned(), &policy.category));
+    let (pointers, requests): (Vec<_>, Vec<_>) = shared
+        .into_iter()
+        .chain(own)
+        .map(|(pointer, category)| (pointer, NotificationRequest::to_nobody(category.clone(), json!({}))))
+        .unzip();
+    let refusals = find_refusals(transaction, &requests).await?;
+    // Whether the data suits is known when one starts.
+    let is_wrong = |refusal: &Refusal| !matches!(refusal, Refusal::WrongData(_));
+    let wrong = pointers.into_iter().zip(refusals).filter_map(|(pointer, refusal)| {
+        let refusal = refusal.filter(is_wrong)?;
+        Some(FieldError::new(pointer, format_args!("reaches nobody: {refusal}")))
+    });
+    Ok(wrong.collect())
+}
+
+/// The steps that would reach nobody, if they fired now one after the other.
+async fn find_unreached(transaction: &mut TenantTransaction, policy: &Policy) -> Result<Vec<FieldError>, StoreError> {
+    let mut errors = Vec::new();
+    let mut before: Vec<String> = Vec::new();
+    for (place, step) in policy.steps.iter().enumerate() {
+        let asked: Vec<_> = step.whom.iter().map(|whom| (place, meant(whom, &before))).collect();
+        let meant = find_meant(transaction, &asked).await?.remove(&place).unwrap_or_default();
+        let detail = if meant.is_empty() {
+            "reaches nobody: nobody has these roles, or is the manager of those before"
+        } else if !store::has_address(transaction, &meant).await? {
+            "reaches nobody: none of them has an address for a channel that can be sent"
+        } else {
+            before = meant;
+            continue;
+        };
+        errors.push(FieldError::new(format!("/steps/{place}/recipients"), detail));
+    }
+    Ok(errors)
 }

@@ -1,23 +1,29 @@
 //! Escalations: started, shown, listed, acknowledged and resolved.
 
 use super::{Answer, Api, parameter, show};
-use crate::escalation::{AnswerResult, StartRefusal, acknowledge_within, fire_within, resolve_within, start_within};
+use crate::creation::find_refusals;
+use crate::escalation::{
+    AnswerResult, StartRefusal, acknowledge_within, fill_data, fire_within, resolve_within, start_within,
+};
 use crate::request::Refused;
 use adapters::store::database::TenantTransaction;
 use adapters::store::escalations::{self as store, EscalationFilter, EscalationView};
 use adapters::store::recipients::read_recipient;
+use adapters::wire::escalation_policies::read_definition;
 use adapters::wire::escalations as bodies;
 use adapters::wire::fields::{FieldError, Fields};
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
-use domain::escalation::EscalationState;
+use domain::escalation::{EscalationState, Place};
 use domain::event::EventBus;
-use domain::id::EscalationId;
+use domain::id::{CategoryKey, EscalationId, EscalationKey};
+use domain::notification::{NotificationRequest, Refusal};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How an answer came, as events tell it.
 const VIA: &str = "api";
@@ -46,6 +52,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             };
             let mut publications = Vec::new();
             if started.is_new {
+                check_data(transaction, started.id).await?;
                 publications = fire_within(transaction, &actor, &[started.id]).await?.publications;
             }
             let shown = find(transaction, started.id).await?;
@@ -57,10 +64,11 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn list_escalations(&self, request: &Request) -> Answer {
         let mut query = Query::of(&request.query);
         let state = query.parsed("state", |text| EscalationState::parse(text).ok_or("is not a state of an escalation"));
+        let key = query.parsed("key", EscalationKey::parse);
         let page = query.page();
         query.finish()?;
         let mut transaction = self.begin(request).await?;
-        let filter = EscalationFilter { id: None, state };
+        let filter = EscalationFilter { id: None, key, state };
         let rows = store::list_escalations(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
         let cursor = |row: &EscalationView| Cursor { at: row.created_at, id: row.id.as_uuid() };
@@ -105,6 +113,27 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         })
         .await
     }
+}
+
+/// Holds an escalation's data against the templates of all its steps: what one of them cannot take is the caller's mistake
+/// now, and would be a step that reaches nobody later.
+async fn check_data(transaction: &mut TenantTransaction, id: EscalationId) -> Result<(), Refused> {
+    let Some(view) = store::read_escalation(transaction, id).await? else { return Ok(()) };
+    let Ok(policy) = read_definition(&view.definition) else { return Ok(()) };
+    let categories: BTreeSet<_> = policy.steps.iter().map(|step| policy.category_of(step)).collect();
+    let data = fill_data(&view.data, id, &view.policy, view.created_at, Place::FIRST);
+    let request = |category: &CategoryKey| NotificationRequest::to_nobody(category.clone(), data.clone());
+    let requests: Vec<_> = categories.into_iter().map(request).collect();
+    let mut errors = BTreeMap::new();
+    for refusal in find_refusals(transaction, &requests).await? {
+        if let Some(Refusal::WrongData(wrong)) = refusal {
+            errors.extend(wrong);
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::invalid(errors.into_iter().map(|(pointer, detail)| FieldError::new(pointer, detail)).collect()).into())
 }
 
 async fn print_result(

@@ -14,9 +14,9 @@ use domain::escalation::{
     EscalationState, Fired, MAX_REACHED, Place, Policy, RESERVED, Reach, Turn, Unreached, Whom, has_fallback,
     leave_out, plan_next, turn_after,
 };
-use domain::id::{NotificationId, RecipientKey};
+use domain::id::{EscalationId, NotificationId, RecipientKey};
 use domain::notification::NotificationRequest;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -126,7 +126,7 @@ async fn find_recipients(
             continue;
         }
         let whom = policy.at(*place).map_or(&[][..], |(step, _)| &step.whom);
-        asked.extend(whom.iter().map(|whom| (at, meant(whom, due))));
+        asked.extend(whom.iter().map(|whom| (at, meant(whom, &due.previous_recipients))));
     }
     if !asked.is_empty() {
         known.extend(find_meant(transaction, &asked).await?);
@@ -134,11 +134,12 @@ async fn find_recipients(
     Ok(known)
 }
 
-fn meant(whom: &Whom, due: &DueEscalation) -> Meant {
+/// Whom a step means, where the one before it meant `before`.
+pub(crate) fn meant(whom: &Whom, before: &[String]) -> Meant {
     match whom {
         Whom::Recipient(key) => Meant::Recipient(key.as_str().to_owned()),
         Whom::Role(role) => Meant::Role(role.clone()),
-        Whom::Manager => Meant::ManagersOf(due.previous_recipients.clone()),
+        Whom::Manager => Meant::ManagersOf(before.to_vec()),
     }
 }
 
@@ -169,18 +170,18 @@ fn prepare<'a>(
         () => None,
     };
     let mut requests = Vec::new();
+    let data = fill_data(&due.data, due.id, &due.policy, due.started_at, place);
     if unreached.is_none()
         && let Some((step, _)) = policy.at(place)
     {
         let keys = left.into_iter().filter_map(|id| RecipientKey::parse(id).ok());
         requests.extend(keys.map(|recipient| {
-            let request =
-                NotificationRequest::to_recipient(policy.category_of(step).clone(), recipient, fill_data(due, place));
+            let request = NotificationRequest::to_recipient(policy.category_of(step).clone(), recipient, data.clone());
             Wanted {
                 id: NotificationId::from_uuid(new_uuid()),
                 request: NotificationRequest {
                     channels: Some(channels.clone()),
-                    priority: Priority::High,
+                    priority: policy.priority,
                     metadata: json!({"escalation_id": due.id.to_string(), "level": place.level}),
                     ..request
                 },
@@ -194,11 +195,10 @@ fn prepare<'a>(
 }
 
 /// The escalation's data, and where it stands.
-fn fill_data(due: &DueEscalation, place: Place) -> Value {
-    let mut data = due.data.clone();
+pub(crate) fn fill_data(data: &Value, id: EscalationId, policy: &str, started_at: Timestamp, place: Place) -> Value {
+    let mut data = data.clone();
     data[RESERVED] = json!({
-        "id": due.id.to_string(), "level": place.level, "repeat": place.repeat, "policy": due.policy,
-        "started_at": due.started_at,
+        "id": id.to_string(), "level": place.level, "repeat": place.repeat, "policy": policy, "started_at": started_at,
     });
     data
 }

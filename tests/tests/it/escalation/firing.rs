@@ -106,10 +106,13 @@ async fn after_three_hours_without_a_run_levels_come_one_by_one_at_their_distanc
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_step_that_reaches_nobody_is_told_and_the_next_fires_at_once(pool: PgPool) {
     let stage = begin(pool).await;
+    let cleo = |roles: &[&str]| json!({"email": "cleo@example.org", "roles": roles});
+    stage.put(TENANT, "/v1/recipients/{id}", "cleo", cleo(&["CAE"])).await;
     let nobody = json!({"delay": "PT10M", "recipients": ["role:CAE"]});
     let next = json!({"delay": "PT1H", "recipients": ["bob"]});
     put_policy(&stage, json!([{"recipients": ["ada"]}, nobody, next])).await;
     let id = start(&stage).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "cleo", cleo(&[])).await;
     pass_minutes(&stage, 10).await;
     let counts = stage.escalate().await;
     assert_eq!((counts.unreached, counts.fired), (1, 1), "in one run");

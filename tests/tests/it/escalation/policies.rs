@@ -78,7 +78,26 @@ async fn a_policy_that_could_never_do_its_work_is_refused_and_the_old_one_stays(
                        "tiers": [{"channels": ["email"]}, {"channels": ["sms"], "after": "PT1H"}]})),
             "/steps/0/tiers/1/after",
         ),
+        // Steps that reach nobody: without anybody meant, a channel, an address, or words.
+        (one(json!({"recipients": ["role:CAE"]})), "/steps/0/recipients"),
+        (
+            json!({"category": "greeting", "steps": [
+                {"recipients": ["ada"]}, {"delay": "PT5M", "recipients": ["manager"]},
+                {"delay": "PT5M", "recipients": ["manager"]},
+            ]}),
+            "/steps/2/recipients",
+        ),
+        (
+            one(json!({"recipients": ["ada"],
+                       "tiers": [{"channels": ["sms"]}, {"channels": ["push", "voice"], "after": "PT5M"}]})),
+            "/steps/0/tiers",
+        ),
+        (one(json!({"recipients": ["mute"]})), "/steps/0/recipients"),
+        (one(json!({"recipients": ["ada"], "category": "bare"})), "/steps/0/category"),
+        (json!({"category": "bare", "steps": steps(1)}), "/category"),
     ];
+    stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "security"})).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "mute", json!({"name": "Mute"})).await;
     let before = stage.call(TENANT, "GET /v1/escalation-policies/{key}", Some("critical"), "", "").await.body;
     for (body, pointer) in table {
         let answer = put(&stage, &body).await;

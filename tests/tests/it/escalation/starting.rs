@@ -31,6 +31,13 @@ async fn of_each_key_one_is_open_at_a_time(pool: PgPool) {
     assert_eq!(acknowledge(&stage, &id(&one), json!({})).await.status, 200);
     let next = ask_to_start(&stage, Some("obs-42")).await;
     assert_ne!(id(&next), id(&one), "the first is not open any more");
+    let of_key = async |key: &str| {
+        let found = stage.call(TENANT, "GET /v1/escalations", None, &format!("key={key}"), "").await.body;
+        let entries = found["escalations"].as_array().expect("a list").iter();
+        entries.map(|entry| entry["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_key("obs-42").await, [id(&next), id(&one)], "both are found by their key, the newest first");
+    assert!(of_key("obs-4").await.is_empty());
     assert_eq!(told(&stage).await.iter().filter(|name| *name == "escalation.started").count(), 2);
     stage.drain().await;
     stage.finish().await;
@@ -45,7 +52,8 @@ async fn the_same_request_starts_one_and_a_bad_one_none(pool: PgPool) {
     let (first, again) = (stage.ask(&ask).await, stage.ask(&ask).await);
     assert_eq!(first.body, again.body);
     assert_eq!(again.headers["idempotent-replayed"], "true");
-    let table: [(Value, &str); 4] = [
+    let table: [(Value, &str); 5] = [
+        (json!({"policy": "critical", "data": {"name": 7}}), "/data/name"),
         (json!({"policy": "nonsense"}), "/policy"),
         (json!({}), "/policy"),
         (json!({"policy": "critical", "key": " "}), "/key"),

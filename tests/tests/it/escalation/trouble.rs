@@ -49,9 +49,11 @@ async fn one_that_cannot_be_stored_is_put_off_and_told(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_category_that_lost_its_template_is_a_step_that_reaches_nobody(pool: PgPool) {
     let stage = begin(pool).await;
-    stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "security"})).await;
+    let category = |template: Option<&str>| json!({"class": "security", "template": template});
+    stage.put(TENANT, "/v1/categories/{key}", "bare", category(Some("greeting"))).await;
     let bare = json!({"recipients": ["ada"], "category": "bare"});
     put_policy(&stage, json!([bare, {"delay": "PT30M", "recipients": ["bob"]}])).await;
+    stage.put(TENANT, "/v1/categories/{key}", "bare", category(None)).await;
     let id = start(&stage).await;
     assert_eq!(stage.escalate().await.fired, 1, "the next one, at once");
     let shown = show(&stage, &id).await;

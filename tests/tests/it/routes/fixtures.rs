@@ -145,7 +145,7 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
         Route::ShowAction | Route::Act => {
             let recipient = put_recipient(stage, tenant, &name, route).await;
             put_policy(stage, tenant, "critical").await;
-            let start = Ask::of(Route::StartEscalation, tenant).with_body(&json!({"policy": "critical"}));
+            let start = Ask::of(Route::StartEscalation, tenant).with_body(&start_body());
             let started = stage.ask(&start).await;
             let id = started.body["escalation"]["id"].as_str().unwrap_or_else(|| panic!("{started:?}")).to_owned();
             let token = sign_action(stage, tenant, &name, &id, LinkAction::Acknowledge).await;
@@ -173,7 +173,7 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
         }
         Route::ListEscalations | Route::GetEscalation | Route::AcknowledgeEscalation | Route::ResolveEscalation => {
             put_policy(stage, tenant, "critical").await;
-            let start = Ask::of(Route::StartEscalation, tenant).with_body(&json!({"policy": "critical"}));
+            let start = Ask::of(Route::StartEscalation, tenant).with_body(&start_body());
             let started = stage.ask(&start).await;
             let id = started.body["escalation"]["id"].as_str().unwrap_or_else(|| panic!("{started:?}")).to_owned();
             let ask = if route == Route::ListEscalations { ask } else { by_id(&id) };
@@ -210,6 +210,10 @@ async fn put_recipient(stage: &Stage, tenant: &str, id: &str, route: Route) -> R
 async fn put_policy(stage: &Stage, tenant: &str, key: &str) {
     let policy = json!({"category": "greeting", "steps": [{"delay": "PT1H", "recipients": ["ada"]}]});
     stage.put(tenant, "/v1/escalation-policies/{key}", key, policy).await;
+}
+
+fn start_body() -> Value {
+    json!({"policy": "critical", "data": {"name": "Ada"}})
 }
 
 /// A notification of the tenant.

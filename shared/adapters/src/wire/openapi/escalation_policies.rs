@@ -23,17 +23,18 @@ pub(super) fn put() -> Operation {
                 "delay": "PT5M", "category": "greeting", "recipients": ["ada"],
                 "tiers": [{"channels": ["email"]}, {"channels": ["sms"], "after": "PT2M"}],
             },
-            {"delay": "PT30M", "recipients": ["role:CAE", "manager"]},
+            {"delay": "PT30M", "recipients": ["role:CAE", "manager", "ada"]},
         ],
+        "priority": "critical",
         "repeat": {"count": 2, "interval": "PT1H"},
         "acknowledgement": "any",
         "exhausted_after": "PT1H",
     });
     Operation::new(
         "Put an escalation policy",
-        Answer::ok("The policy, and what of it reaches nobody now.", Schema::named("EscalationPolicy")),
+        Answer::ok("The policy, and which of its roles nobody has now.", Schema::named("EscalationPolicy")),
     )
-    .describe("Replaces the whole of it. Escalations that run keep the policy that they began with. A recipient or category that is not there is an error; a role that nobody has is a warning, because people come and go.")
+    .describe("Replaces the whole of it. Escalations that run keep the policy that they began with. A recipient or category that is not there is an error, and so is a step that reaches nobody; a role that nobody has is a warning where the step reaches others, because people come and go.")
     .with_body(definition(), example)
 }
 
@@ -52,6 +53,7 @@ pub(super) fn delete() -> Operation {
 fn definition() -> Schema {
     Schema::object([
         required("category", Schema::named("CategoryKey").describe("The kind of its notifications.")),
+        optional("priority", priority().default("high")),
         required("steps", Schema::list(step()).entries(1, MAX_STEPS)),
         optional("repeat", repeat()),
         optional("acknowledgement", acknowledgement().default("any")),
@@ -94,6 +96,11 @@ fn repeat() -> Schema {
     ])
 }
 
+fn priority() -> Schema {
+    Schema::named("Priority")
+        .describe("Of its notifications: `critical` ones wait neither for quiet hours nor for a digest.")
+}
+
 fn acknowledgement() -> Schema {
     Schema::one_of(Acknowledgement::ALL.iter().map(|wanted| wanted.as_str()))
         .describe("Whether one acknowledgement is enough, or each recipient who was reached gives one.")
@@ -122,6 +129,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     ]);
     let fields = [
         required("category", Schema::named("CategoryKey")),
+        required("priority", priority()),
         required("steps", Schema::list(Schema::named("EscalationStep")).at_least(1)),
         sometimes("repeat", repeat()),
         required("acknowledgement", acknowledgement()),
@@ -132,7 +140,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     let own = [
         required("key", Schema::named("PolicyKey")),
         required("updated_at", Schema::named("Time")),
-        sometimes("warnings", Schema::list(warning).describe("What of it reaches nobody now.")),
+        sometimes("warnings", Schema::list(warning).describe("Roles that nobody has now.")),
     ];
     vec![("EscalationStep", shown_step), ("EscalationPolicy", Schema::object(fields.into_iter().chain(own)))]
 }

@@ -75,6 +75,7 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "table" => (Schema::text(), "Of rows of this table."),
         "operation" => (Schema::one_of(["insert", "update", "delete"]), "Of this kind."),
         "actor" => (Schema::text(), "By this subject of a token."),
+        "key" if route == Route::ListEscalations => (Schema::named("EscalationKey"), "Of this key, ended or not."),
         "key" => (Schema::text(), "Of the row with this in its key: an id as it is printed, or a key."),
         "from_block" => (Schema::ordinal(), "From this block on; else from the first."),
         "reason" => (Schema::text().length(1, 64), "Of this reason."),
