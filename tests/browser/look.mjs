@@ -192,6 +192,20 @@ for (const scripts of [true, false]) {
     await page.close();
   });
 
+  await promise(`somebody acknowledges with one press, and no second one does anything, ${how}`, async () => {
+    const link = walk.acknowledge[scripts ? 0 : 1];
+    const { page } = await open(link, { scripts });
+    expect((await text(page, "[role=status]")) === "", "nothing has happened yet");
+    await page.goto(link);
+    expect((await text(page, "[role=status]")) === "", "and looking again is nothing, too");
+    await press(page, "button[type=submit]");
+    expect((await text(page, "[role=status]")) !== "" && (await page.$("button")) === null, await page.content());
+    if (screenshots && scripts) await page.screenshot({ path: join(screenshots, "acknowledged.png"), fullPage: true });
+    const again = await page.goto(link);
+    expect(again.status() === 410 && (await page.$("button")) === null, `status ${again.status()}`);
+    await page.close();
+  });
+
   await promise(`a time that is missing is told beside its field, and nothing is saved, ${how}`, async () => {
     const { page } = await open(walk.preferences, { scripts });
     const before = await page.$eval("#quiet_until", (it) => it.value);

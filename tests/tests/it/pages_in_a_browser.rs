@@ -3,6 +3,7 @@
 //! `cargo local test` installs the browser and names it in `HARKARA_BROWSER`; `tests/browser/look.mjs` drives it.
 //! A server on this machine does what API Gateway does and hands each request to the flow, on a real Postgres.
 
+use crate::action_links::sign_action;
 use crate::links::{sign, subject_of};
 use crate::project::root;
 use adapters::envelope::Envelope;
@@ -11,6 +12,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::Response;
+use domain::link::LinkAction;
 use flow::api::Api;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -45,6 +47,13 @@ async fn hand_over(State(api): State<Arc<TestApi>>, request: Request) -> Respons
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo local test`"))
+}
+
+/// An escalation that has not fired anything yet.
+async fn start_escalation(stage: &Stage) -> String {
+    let start = json!({"policy": "critical", "data": {"name": "Ada"}}).to_string();
+    let answer = stage.call(TENANT, "POST /v1/escalations", None, "", &start).await;
+    answer.body["escalation"]["id"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
 }
 
 /// Runs the look at the pages and returns what it says of each promise.
@@ -108,6 +117,18 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
     let token = async |subject, category| sign(&stage, TENANT, subject, category).await;
     let (leave, leave_all) = (token(ada, Some("news")).await, token(ada, None).await);
     let locked = token(ada, Some("weekly_digest")).await;
+    let policy = json!({"category": "greeting", "steps": [{"delay": "PT1H", "recipients": ["ada", "asha"]}]});
+    put("/v1/escalation-policies/{key}", "critical", policy).await;
+    let action = async |recipient, action| {
+        let escalation = start_escalation(&stage).await;
+        sign_action(&stage, TENANT, recipient, &escalation, action).await
+    };
+    let acknowledge = action("ada", LinkAction::Acknowledge).await;
+    let resolve = action("asha", LinkAction::Resolve).await;
+    let used = action("ada", LinkAction::Resolve).await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(ask_page(&stage.api, "POST /v1/actions/{token}", &used, &form, "confirm=1").await.status, 200);
+    let walks = [action("ada", LinkAction::Acknowledge).await, action("ada", LinkAction::Acknowledge).await];
     let (hindi, other) = (token(asha, Some("news")).await, token(asha, None).await);
     let page = |name: &str, page: &str, token: &str, lang: &str, status: u16| json!({"name": name, "url": link(page, token), "lang": lang, "status": status});
     let wanted = json!({
@@ -119,8 +140,14 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
             page("not-found", "unsubscribe", "forged", "en", 404),
             page("unsubscribe-hindi", "unsubscribe", &hindi, "hi", 200),
             page("preferences-hindi", "preference-center", &other, "hi", 200),
+            page("acknowledge", "actions", &acknowledge, "en", 200),
+            page("resolve-hindi", "actions", &resolve, "hi", 200),
+            page("link-used", "actions", &used, "en", 410),
         ],
-        "walk": {"unsubscribe": link("unsubscribe", &leave), "preferences": link("preference-center", &leave)},
+        "walk": {
+            "unsubscribe": link("unsubscribe", &leave), "preferences": link("preference-center", &leave),
+            "acknowledge": walks.map(|token| link("actions", &token)),
+        },
     });
     let said = look(&wanted).await;
     server.abort();
@@ -130,6 +157,6 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
         .filter_map(|(promise, broken)| broken.as_ref().map(|broken| format!("{promise}\n    {broken}")))
         .collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
-    // 7 pages with two schemes, two widths, one look and one walk with the keyboard; 3 ways through them, twice.
-    assert_eq!(said.len(), 7 * 6 + 3 * 2, "{said:?}");
+    // 10 pages with two schemes, two widths, one look and one walk with the keyboard; 4 ways through them, twice.
+    assert_eq!(said.len(), 10 * 6 + 4 * 2, "{said:?}");
 }
