@@ -97,7 +97,7 @@ async fn a_policy_that_could_never_do_its_work_is_refused_and_the_old_one_stays(
         (json!({"category": "bare", "steps": steps(1)}), "/category"),
     ];
     stage.put(TENANT, "/v1/categories/{key}", "bare", json!({"class": "security"})).await;
-    stage.put(TENANT, "/v1/recipients/{id}", "mute", json!({"name": "Mute"})).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "mute", json!({"phone": "+4915112345678"})).await;
     let before = stage.call(TENANT, "GET /v1/escalation-policies/{key}", Some("critical"), "", "").await.body;
     for (body, pointer) in table {
         let answer = put(&stage, &body).await;

@@ -145,6 +145,7 @@ async fn what_an_open_one_said_to_somebody_who_was_erased_goes_when_it_is_answer
     let id = start(&stage).await;
     acknowledge(&stage, &id, json!({})).await;
     assert_eq!(show(&stage, &id).await["data"]["name"], "Ada");
+    stage.drain().await;
     stage.finish().await;
 }
 
