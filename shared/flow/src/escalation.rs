@@ -171,8 +171,8 @@ impl<Q: Queue + Sync> Escalation<Q> {
             // One of them, or one of their recipients, is in the way of all.
             Err(error) => {
                 tracing::warn!(tenant_id = %tenant, error = chain(&error), "escalations are dealt with one by one");
-                self.fire_one_by_one(tenant, deadline, counts).await?;
-                Ok(false)
+                // Nothing of these is due any more, but perhaps more is behind them.
+                self.fire_one_by_one(tenant, deadline, counts).await
             }
         }
     }
@@ -189,15 +189,17 @@ impl<Q: Queue + Sync> Escalation<Q> {
         Ok(Some(batch))
     }
 
+    /// Fires a batch of a tenant, each in a transaction of its own. False where nothing could be taken.
     async fn fire_one_by_one(
         &self,
         tenant: TenantId,
         deadline: Instant,
         counts: &mut EscalationCounts,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.database.begin(tenant, ACTOR).await?;
         let ids = lock_due(&mut transaction, BATCH).await?;
         transaction.roll_back().await?;
+        let has_taken = !ids.is_empty();
         for id in ids {
             if !has_time(deadline) {
                 break;
@@ -224,7 +226,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 }
             }
         }
-        Ok(())
+        Ok(has_taken)
     }
 
     async fn fire_one(&self, tenant: TenantId, id: EscalationId) -> Result<FiredBatch, StoreError> {

@@ -46,6 +46,26 @@ async fn one_that_cannot_be_stored_is_put_off_and_told(pool: PgPool) {
     stage.finish().await;
 }
 
+/// More are due than are taken at a time, and one of the first cannot be stored.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn those_behind_a_bad_batch_fire_in_the_same_run(pool: PgPool) {
+    let stage = begin(pool).await;
+    stage.lift_limits().await;
+    let bad = start(&stage).await;
+    for _ in 0..60 {
+        start(&stage).await;
+    }
+    let spoil = "INSERT INTO harkara.escalation_steps
+                     (tenant_id, escalation_id, repeat_number, level, tier, recipients, reached_count)
+                 VALUES ($1::uuid, $2::uuid, 0, 2, 1, '{}', 1)";
+    let bare = bad.trim_start_matches("esc_").to_owned();
+    sqlx::query(spoil).bind(TENANT).bind(bare).execute(&stage.admin).await.expect("spoilt");
+    pass_minutes(&stage, 30).await;
+    let counts = stage.escalate().await;
+    assert_eq!((counts.fired, counts.put_off), (60, 1));
+    stage.leave_work();
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_category_that_lost_its_template_is_a_step_that_reaches_nobody(pool: PgPool) {
     let stage = begin(pool).await;
