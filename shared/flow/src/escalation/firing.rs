@@ -8,7 +8,6 @@ use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::escalation_steps::{DueEscalation, Meant, Written, WrittenStep, find_meant, write_steps};
 use adapters::store::escalations::tell;
 use adapters::wire::escalation_policies::read_definition;
-use domain::category::Priority;
 use domain::delivery::Channel;
 use domain::escalation::{
     EscalationState, Fired, MAX_REACHED, Place, Policy, RESERVED, Reach, Turn, Unreached, Whom, has_fallback,
