@@ -10,6 +10,7 @@ use crate::collections::close_collections;
 use crate::door::accept_requests;
 use crate::job::Done;
 use crate::outbox::publish_events;
+use crate::time_left::has_time;
 use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
 use adapters::store::database::{Database, StoreError};
@@ -25,14 +26,12 @@ use domain::event::EventBus;
 use domain::link::PublicUrl;
 use domain::queue::{DeadMessage, DeliveryMessage, Publication, Queue};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Deliveries taken at a time: a short transaction, and fifty queue calls side by side.
 const BATCH: u32 = 500;
 /// Rows of the audit log that one statement seals: about a second of the database's time.
 const SEALED_ROWS: i32 = 50_000;
-/// Nothing new is taken with less time than this left.
-const RESERVE: Duration = Duration::from_secs(10);
 
 /// The flow with what it needs.
 pub struct Dispatcher<Q, B> {
@@ -67,6 +66,8 @@ pub struct DispatchCounts {
     pub requests: usize,
     /// Requests of the SQL door that were refused.
     pub requests_refused: usize,
+    /// The longest that a request of the SQL door has waited since its domain's transaction began, in milliseconds.
+    pub requests_longest_wait_ms: u64,
     /// Whether more was due when the deadline was near.
     pub leaves_work: bool,
 }
@@ -80,7 +81,7 @@ impl DispatchCounts {
         json!({
             "published": published, "not_taken": not_taken, "leases_ended": leases_ended, "ended": ended,
             "buried": buried, "events": events, "closed": closed, "requests": requests,
-            "requests_refused": requests_refused,
+            "requests_refused": requests_refused, "requests_longest_wait_ms": self.requests_longest_wait_ms,
         })
     }
 }
@@ -153,6 +154,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             closed,
             requests,
             requests_refused,
+            requests_longest_wait_ms,
             leaves_work,
         } = counts;
         tracing::info!(
@@ -165,6 +167,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             closed,
             requests,
             requests_refused,
+            requests_longest_wait_ms,
             leaves_work,
             "dispatched what was due"
         );
@@ -177,6 +180,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         let turn = accept_requests(&self.database, &self.queue).await?;
         counts.requests += turn.accepted;
         counts.requests_refused += turn.refused;
+        counts.requests_longest_wait_ms = counts.requests_longest_wait_ms.max(turn.longest_wait_ms);
         Ok(turn.leaves_more)
     }
 
@@ -249,10 +253,6 @@ fn log_heads(sealing: &Sealing) {
             "sealed {row_count} rows of the audit log"
         );
     }
-}
-
-fn has_time(deadline: Instant) -> bool {
-    deadline.saturating_duration_since(Instant::now()) > RESERVE
 }
 
 fn sort_steps(taken: &[TakenDelivery], steps: &[DueStep]) -> Sorted {

@@ -39,6 +39,8 @@ pub(crate) struct DoorTurn {
     pub(crate) accepted: usize,
     /// Requests that were refused.
     pub(crate) refused: usize,
+    /// The longest that one of them has waited, in milliseconds.
+    pub(crate) longest_wait_ms: u64,
     /// Whether there may be more that can be done now.
     pub(crate) leaves_more: bool,
 }
@@ -52,6 +54,7 @@ pub(crate) async fn accept_requests(database: &Database, queue: &impl Queue) -> 
             Ok(done) => {
                 turn.accepted += done.accepted;
                 turn.refused += done.refused;
+                turn.longest_wait_ms = turn.longest_wait_ms.max(done.longest_wait_ms);
                 turn.leaves_more |= done.leaves_more;
             }
             Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => return Err(error),
@@ -153,14 +156,21 @@ async fn accept_batch(
     let publications: Vec<Publication> = new.flat_map(|accepted| list_publications(tenant, accepted)).collect();
     // What the queue does not take is due again later, as with `enqueue`.
     let not_taken = queue.publish(&publications).await;
+    let longest_wait_ms = requests.iter().map(|request| request.waited_ms).max().unwrap_or(0);
     tracing::info!(
         tenant_id = %tenant,
         accepted_count = done.len(),
         refused_count = refused.len(),
         published_count = publications.len() - not_taken.0.len(),
+        longest_wait_ms,
         "accepted requests of tenant {tenant} from the SQL door"
     );
-    Ok(Ok(DoorTurn { accepted: done.len(), refused: refused.len(), leaves_more: requests.len() >= limit as usize }))
+    Ok(Ok(DoorTurn {
+        accepted: done.len(),
+        refused: refused.len(),
+        longest_wait_ms,
+        leaves_more: requests.len() >= limit as usize,
+    }))
 }
 
 /// The requests as one body that asks for all of them; each has its id already.

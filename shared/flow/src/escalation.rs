@@ -22,6 +22,7 @@ pub use starting::{StartRefusal, Started, start_within};
 
 use crate::job::Done;
 use crate::stranded::audit_escalations;
+use crate::time_left::has_time;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::escalation_steps::{
     hasten_failed_across_tenants, list_due_tenants_across_tenants, lock_due, lock_one_due, put_off, read_due,
@@ -31,7 +32,7 @@ use domain::id::{EscalationId, TenantId};
 use domain::queue::{Publication, Queue};
 use firing::fire;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Escalations of one transaction; each may be a thousand notifications.
 const BATCH: u32 = 50;
@@ -41,8 +42,6 @@ const TENANTS: u32 = 100;
 const HASTENED: u32 = 1000;
 /// How long what cannot be stored is put off, in seconds.
 const PUT_OFF_SECONDS: u32 = 300;
-/// Nothing new is taken with less time than this left.
-const RESERVE: Duration = Duration::from_secs(10);
 /// Whom the audit log names.
 const ACTOR: &str = "escalation";
 
@@ -248,8 +247,4 @@ pub(crate) async fn fire_within(
 ) -> Result<FiredBatch, StoreError> {
     let due = read_due(transaction, ids).await?;
     fire(transaction, actor, &due).await
-}
-
-fn has_time(deadline: Instant) -> bool {
-    deadline.saturating_duration_since(Instant::now()) > RESERVE
 }

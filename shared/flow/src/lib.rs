@@ -34,3 +34,4 @@ mod outbox;
 mod request;
 mod stranded;
 pub mod template_cache;
+mod time_left;

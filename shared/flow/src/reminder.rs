@@ -11,6 +11,7 @@ mod overdue;
 
 use crate::creation::{Wanted, create_notifications};
 use crate::job::Done;
+use crate::time_left::has_time;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::overdue::list_overdue_tenants_across_tenants;
@@ -25,14 +26,12 @@ use domain::notification::{NotificationRequest, Refusal};
 use domain::queue::Queue;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Rungs taken at a time: a short transaction, and fifty queue calls side by side.
 const BATCH: u32 = 500;
 /// Deadlines of which escalations begin at a time; each may be a thousand notifications.
 const OVERDUE_BATCH: u32 = 50;
-/// Nothing new is taken with less time than this left.
-const RESERVE: Duration = Duration::from_secs(10);
 /// How long a rung, or a deadline that has passed, is set aside that the database does not store.
 const SET_ASIDE: SignedDuration = SignedDuration::from_mins(10);
 /// The most rungs of a tenant that a run sets aside: where all of them fail, it is not the rungs that are wrong.
@@ -332,8 +331,4 @@ fn say(refusal: &Refusal) -> String {
         }
         other => other.to_string(),
     }
-}
-
-fn has_time(deadline: Instant) -> bool {
-    deadline.saturating_duration_since(Instant::now()) > RESERVE
 }

@@ -126,8 +126,12 @@ async fn a_committed_request_leaves_with_the_next_run_of_the_dispatcher(pool: Pg
     let stage = begin(pool).await;
     let id = ask(&stage, &to_ada(), None).await;
     assert_eq!(stage.queue.waiting().len(), 0);
+    stage.pass(std::time::Duration::from_secs(40)).await;
     let counts = stage.dispatch().await;
     assert_eq!((counts.requests, stage.queue.waiting().len()), (1, 1));
+    // How long that was, each run says.
+    assert!((40_000..60_000).contains(&counts.requests_longest_wait_ms), "{counts:?}");
+    assert_eq!(counts.print()["requests_longest_wait_ms"], counts.requests_longest_wait_ms);
     assert_eq!(count_waiting(&stage).await, 0);
     stage.drain().await;
     assert_eq!(stage.outcome(&id).await.0, "sent");

@@ -2,6 +2,7 @@
 //! that wait in them, and write what came of them.
 
 use super::database::{Database, StoreError, TenantTransaction};
+use super::due_tenants::list_due_tenants;
 use domain::address::{EmailAddress, PhoneNumber};
 use domain::category::Priority;
 use domain::collection::{CollectionKind, CollectionOutcome, MAX_ITEM_BYTES, MAX_ITEMS};
@@ -57,30 +58,8 @@ pub struct Closed {
 /// The active tenants that have due collections, up to `limit` of them, across tenants. Which ones, is left to chance
 /// where there are more, so that nobody waits for another's backlog.
 pub async fn find_due_across_tenants(database: &Database, limit: u32) -> Result<Vec<TenantId>, StoreError> {
-    let mut connection = database.connection().await?;
-    let tenants = sqlx::query_scalar!(
-        r#"-- Steps from tenant to tenant through the index, however many collections each has.
-           WITH RECURSIVE open AS (
-               (SELECT c.tenant_id FROM harkara.collections c WHERE c.due_at IS NOT NULL ORDER BY c.tenant_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT c.tenant_id FROM harkara.collections c
-                       WHERE c.due_at IS NOT NULL AND c.tenant_id > o.tenant_id ORDER BY c.tenant_id LIMIT 1)
-               FROM open o WHERE o.tenant_id IS NOT NULL
-           )
-           SELECT o.tenant_id AS "tenant_id!" FROM open o
-           JOIN harkara.tenants t ON t.tenant_id = o.tenant_id AND t.state = 'active'
-           CROSS JOIN LATERAL (
-               SELECT FROM harkara.collections c WHERE c.tenant_id = o.tenant_id AND c.due_at <= harkara.now()
-               ORDER BY c.due_at LIMIT 1
-           ) due
-           ORDER BY random()
-           LIMIT $1"#,
-        i64::from(limit),
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    connection.give_back();
-    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+    Ok(list_due_tenants!(
+        database, "harkara.collections", waits: "w.due_at IS NOT NULL", due: "due_at", except: [], limit: i64::from(limit)))
 }
 
 /// Locks up to `limit` due collections, the longest due first; those that another dispatcher has are passed over.

@@ -1,6 +1,7 @@
 //! What came through the SQL door: requests that a domain stored with `harkara.enqueue` in its own transaction.
 
 use super::database::{Database, StoreError, TenantTransaction};
+use super::due_tenants::list_due_tenants;
 use domain::id::{EventId, NotificationId, TenantId};
 use serde_json::Value;
 
@@ -10,6 +11,8 @@ pub struct DoorRequest {
     pub id: NotificationId,
     /// What was asked for, as text: one that cannot be read is that one's trouble.
     pub request: String,
+    /// For how long it has waited, in milliseconds, since its domain's transaction began.
+    pub waited_ms: u64,
 }
 
 domain::masked_debug!(DoorRequest, "DoorRequest", id);
@@ -29,38 +32,19 @@ domain::masked_debug!(RefusedRequest, "RefusedRequest", id);
 /// Tenants with requests that are due, and how many requests of each make about `limit` together, so that nobody waits for
 /// another's backlog. Suspended tenants are left out: their requests wait until they may send again.
 pub async fn list_doors_across_tenants(database: &Database, limit: u32) -> Result<(Vec<TenantId>, u32), StoreError> {
-    let mut connection = database.connection().await?;
-    let tenants = sqlx::query_scalar!(
-        r#"-- Steps from tenant to tenant through the index, however many requests each has.
-           WITH RECURSIVE open AS (
-               (SELECT d.tenant_id FROM harkara.door_requests d WHERE d.due_at IS NOT NULL ORDER BY d.tenant_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT d.tenant_id FROM harkara.door_requests d
-                       WHERE d.due_at IS NOT NULL AND d.tenant_id > o.tenant_id ORDER BY d.tenant_id LIMIT 1)
-               FROM open o WHERE o.tenant_id IS NOT NULL
-           )
-           SELECT o.tenant_id AS "tenant_id!" FROM open o
-           JOIN harkara.tenants t ON t.tenant_id = o.tenant_id AND t.state = 'active'
-           CROSS JOIN LATERAL (
-               SELECT FROM harkara.door_requests d WHERE d.tenant_id = o.tenant_id AND d.due_at <= harkara.now()
-               ORDER BY d.due_at LIMIT 1
-           ) due
-           ORDER BY random()
-           LIMIT $1"#,
-        i64::from(limit),
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    connection.give_back();
+    let tenants = list_due_tenants!(
+        database, "harkara.door_requests", waits: "w.due_at IS NOT NULL", due: "due_at", except: [], limit: i64::from(limit));
     let share = limit.div_ceil(u32::try_from(tenants.len()).unwrap_or(u32::MAX).max(1));
-    Ok((tenants.into_iter().map(TenantId::from_uuid).collect(), share))
+    Ok((tenants, share))
 }
 
 /// Takes up to `limit` of the tenant's requests, the longest due first. What another dispatcher has taken, or the domain is
 /// about to withdraw, is passed over.
 pub async fn take_requests(transaction: &mut TenantTransaction, limit: u32) -> Result<Vec<DoorRequest>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT request_id, request::text AS "request!" FROM harkara.door_requests
+        r#"SELECT request_id, request::text AS "request!",
+                  greatest(0, extract(epoch FROM harkara.clock() - created_at) * 1000)::bigint AS "waited_ms!"
+           FROM harkara.door_requests
            WHERE tenant_id = $1 AND due_at <= harkara.now()
            ORDER BY due_at, request_id
            LIMIT $2
@@ -70,8 +54,11 @@ pub async fn take_requests(transaction: &mut TenantTransaction, limit: u32) -> R
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    let requests =
-        rows.into_iter().map(|row| DoorRequest { id: NotificationId::from_uuid(row.request_id), request: row.request });
+    let requests = rows.into_iter().map(|row| DoorRequest {
+        id: NotificationId::from_uuid(row.request_id),
+        request: row.request,
+        waited_ms: row.waited_ms.unsigned_abs(),
+    });
     Ok(requests.collect())
 }
 

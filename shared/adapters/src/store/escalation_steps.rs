@@ -1,6 +1,7 @@
 //! The statements of `escalation`: find what is due, lock it, learn whom a step means, and write what was fired.
 
 use super::database::{Database, StoreError, TenantTransaction};
+use super::due_tenants::list_due_tenants;
 use domain::delivery::DeliveryState;
 use domain::escalation::{EscalationState, MAX_REACHED, Place, Unreached};
 use domain::id::{EscalationId, NotificationId, TenantId};
@@ -88,34 +89,9 @@ pub async fn list_due_tenants_across_tenants(
     except: &[TenantId],
     limit: u32,
 ) -> Result<Vec<TenantId>, StoreError> {
-    let except: Vec<_> = except.iter().map(|tenant| tenant.as_uuid()).collect();
-    let mut connection = database.connection().await?;
-    let rows = sqlx::query_scalar!(
-        r#"-- Steps from tenant to tenant through the index, however many escalations each has.
-           WITH RECURSIVE open AS (
-               (SELECT e.tenant_id FROM harkara.escalations e WHERE e.next_step_at IS NOT NULL ORDER BY e.tenant_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT e.tenant_id FROM harkara.escalations e
-                       WHERE e.next_step_at IS NOT NULL AND e.tenant_id > o.tenant_id ORDER BY e.tenant_id LIMIT 1)
-               FROM open o WHERE o.tenant_id IS NOT NULL
-           )
-           SELECT o.tenant_id AS "tenant_id!" FROM open o
-           JOIN harkara.tenants t ON t.tenant_id = o.tenant_id AND t.state = 'active'
-           CROSS JOIN LATERAL (
-               SELECT FROM harkara.escalations e
-               WHERE e.tenant_id = o.tenant_id AND e.next_step_at <= harkara.now()
-               ORDER BY e.next_step_at LIMIT 1
-           ) due
-           WHERE o.tenant_id <> ALL ($1)
-           ORDER BY random()
-           LIMIT $2"#,
-        &except,
-        i64::from(limit),
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    connection.give_back();
-    Ok(rows.into_iter().map(TenantId::from_uuid).collect())
+    Ok(list_due_tenants!(
+        database, "harkara.escalations", waits: "w.next_step_at IS NOT NULL", due: "next_step_at", except: except,
+        limit: i64::from(limit)))
 }
 
 /// Makes escalations due at once of which the last tier has failed with everybody and another one is left; a bounded number.

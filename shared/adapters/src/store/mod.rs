@@ -20,6 +20,7 @@ pub mod deadlines;
 pub mod digests;
 pub mod door;
 pub mod due_deliveries;
+mod due_tenants;
 pub mod enqueue;
 pub mod escalation_policies;
 pub mod escalation_steps;

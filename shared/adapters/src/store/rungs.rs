@@ -1,6 +1,7 @@
 //! The reminder's statements: whose rungs are due, take a batch of one tenant, write what becomes of it.
 
 use super::database::{Database, StoreError, TenantTransaction};
+use super::due_tenants::list_due_tenants;
 use crate::ids::new_uuid;
 use crate::wire::deadlines::{RungBody, read_kept_overdue, read_kept_rung};
 use domain::deadline::{Note, Rung, RungState};
@@ -75,28 +76,8 @@ pub enum RungOutcome {
 
 /// The tenants that have rungs to look at, in no order.
 pub async fn list_due_tenants_across_tenants(database: &Database) -> Result<Vec<TenantId>, StoreError> {
-    let mut connection = database.connection().await?;
-    let tenants = sqlx::query_scalar!(
-        r#"-- Steps from tenant to tenant through the index, however many rungs each has.
-           WITH RECURSIVE open AS (
-               (SELECT r.tenant_id FROM harkara.rungs r WHERE r.look_at IS NOT NULL ORDER BY r.tenant_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT r.tenant_id FROM harkara.rungs r
-                       WHERE r.look_at IS NOT NULL AND r.tenant_id > o.tenant_id ORDER BY r.tenant_id LIMIT 1)
-               FROM open o WHERE o.tenant_id IS NOT NULL
-           )
-           SELECT o.tenant_id AS "tenant_id!" FROM open o
-           -- One look into the index for each; a semi-join would read the whole backlog.
-           CROSS JOIN LATERAL (
-               SELECT FROM harkara.rungs r WHERE r.tenant_id = o.tenant_id AND r.look_at <= harkara.now()
-               ORDER BY r.look_at LIMIT 1
-           ) due
-           ORDER BY random()"#,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    connection.give_back();
-    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+    Ok(list_due_tenants!(
+        database, "harkara.rungs", waits: "w.look_at IS NOT NULL", due: "look_at", except: [], limit: i64::MAX))
 }
 
 /// Takes up to `limit` rungs of the tenant, the longest due first, and keeps their recipients from being erased until it
