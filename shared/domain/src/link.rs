@@ -10,11 +10,13 @@
 //! 0 to 128, none for all of them | MAC, 16.
 
 mod action;
+mod collected;
 mod headers;
 #[cfg(test)]
 mod tests;
 
 pub use action::{ActionToken, LINK_LIFETIME_DEFAULT_SECONDS, LinkAction, UnverifiedAction};
+pub use collected::CollectedLink;
 pub use headers::{PublicUrl, PublicUrlError, unsubscribe_headers};
 
 use std::fmt;

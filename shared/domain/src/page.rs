@@ -5,6 +5,7 @@
 //! Nothing of a name can become markup: the template library escapes what it prints, and nothing here says otherwise.
 
 mod action;
+mod collected;
 mod form;
 mod preferences;
 mod style;
@@ -14,6 +15,7 @@ mod unsubscribe;
 mod words;
 
 pub use action::{Action, ActionView, CONFIRMATION, render_action};
+pub use collected::{Collected, CollectedItem, render_collected};
 pub use form::{CategoryChange, FormError, PreferenceChange, PreferenceForm};
 pub use preferences::{Sheet, SheetCategory, SheetChannel, render_preferences};
 pub use style::content_security_policy;

@@ -154,6 +154,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Route::Unsubscribe => Ok(self.links().unsubscribe(request).await),
             Route::ShowPreferenceCenter => Ok(self.links().show_preference_center(request).await),
             Route::SavePreferenceCenter => Ok(self.links().save_preference_center(request).await),
+            Route::ShowCollected => Ok(self.links().show_collected(request).await),
             Route::ShowAction => Ok(self.links().show_action(request).await),
             Route::Act => Ok(self.links().act(request).await),
             Route::GetHealth => self.get_health(request).await,

@@ -7,6 +7,7 @@
 //! Where no message can be made, the members leave by themselves: nothing that was collected is lost.
 
 use crate::creation::{Wanted, create_notifications};
+use crate::message::make_link;
 use adapters::ids::new_uuid;
 use adapters::store::collections::{
     Closed, Contents, DueCollection, find_due_across_tenants, lock_collection, lock_due_collections, lock_members,
@@ -139,11 +140,13 @@ impl<Q: Queue> Closer<'_, Q> {
         let makes_message = |due: &&DueCollection| decide_close(due.waiting, due.told) == CollectionOutcome::Message;
         let ids: Vec<Uuid> = due.iter().filter(makes_message).map(|due| due.id).collect();
         let contents = if ids.is_empty() { Vec::new() } else { read_contents(transaction, &ids).await? };
+        let tenant = transaction.tenant();
         let due_by_id: HashMap<Uuid, &DueCollection> = due.iter().map(|due| (due.id, due)).collect();
         let made: Vec<(Uuid, Wanted)> = contents
             .into_iter()
             .filter_map(|contents| {
-                Some((contents.collection, self.write_message(due_by_id.get(&contents.collection)?, contents)))
+                let due = due_by_id.get(&contents.collection)?;
+                Some((contents.collection, self.write_message(tenant, due, contents)))
             })
             .collect();
         let (collections, wanted): (Vec<Uuid>, Vec<Wanted>) = made.into_iter().unzip();
@@ -174,10 +177,10 @@ impl<Q: Queue> Closer<'_, Q> {
         Ok((due.iter().map(close).collect(), created.publications))
     }
 
-    fn write_message(&self, due: &DueCollection, contents: Contents) -> Wanted {
+    fn write_message(&self, tenant: TenantId, due: &DueCollection, contents: Contents) -> Wanted {
         let Contents { collection: _, last: mut request, first, items } = contents;
         let id = NotificationId::from_uuid(new_uuid());
-        let more_link = format!("{}/v1/notifications?message={id}", self.public_url);
+        let more_link = self.public_url.collected(&make_link(tenant, id));
         let told = Told { count: due.told, last: request.data, first, items };
         request.data = message_data(due.kind, told, &more_link);
         Wanted { id, request }

@@ -7,6 +7,7 @@
 //! Whoever has no link learns nothing: every text that is no token of ours gets the same page, byte for byte.
 
 mod acting;
+mod collected;
 mod leaving;
 mod sheet;
 

@@ -5,8 +5,8 @@ use domain::attachment::{Attachment, ContentType, FileName};
 use domain::calendar::{INVITATION_FILE, Invitation, InvitationFacts};
 use domain::category::Class;
 use domain::header::Subject;
-use domain::id::NotificationId;
-use domain::link::{ActionToken, LinkAction, LinkKeyRing, LinkToken, PublicUrl};
+use domain::id::{NotificationId, TenantId};
+use domain::link::{ActionToken, CollectedLink, LinkAction, LinkKeyRing, LinkToken, PublicUrl};
 use domain::message::Message;
 use domain::render::{FooterLinks, Rendered, Warning, find_warnings};
 use sha2::{Digest, Sha256};
@@ -59,6 +59,11 @@ pub(crate) fn sign_links(
         acknowledge_url: act(LinkAction::Acknowledge)?,
         resolve_url: act(LinkAction::Resolve)?,
     })
+}
+
+/// A new link to everything that a message tells of.
+pub(crate) fn make_link(tenant: TenantId, message: NotificationId) -> CollectedLink {
+    CollectedLink::new(tenant, message, rand::random())
 }
 
 /// What stands in the place of a token that is not shown.

@@ -11,6 +11,7 @@ pub mod attempts;
 pub mod audit;
 pub mod categories;
 pub mod claims;
+pub mod collected_pages;
 pub mod collections;
 pub mod consents;
 pub mod contents;

@@ -193,6 +193,7 @@ fn describe(route: Route) -> Operation {
         Route::Unsubscribe => links::unsubscribe(),
         Route::ShowPreferenceCenter => links::show_preference_center(),
         Route::SavePreferenceCenter => links::save_preference_center(),
+        Route::ShowCollected => links::show_collected(),
         Route::ShowAction => links::show_action(),
         Route::Act => links::act(),
         Route::GetHealth => health::get(),

@@ -275,6 +275,9 @@ route_table! {
     /// Stores what was chosen.
     SavePreferenceCenter = POST "/v1/preference-center/{token}", Api, Access::Public;
 
+    /// Shows everything that a batch's or a digest's mail told of.
+    ShowCollected = GET "/v1/collected/{token}" ["page"], Api, Access::Public;
+
     /// Shows what a link of an escalation's mail would do.
     ShowAction = GET "/v1/actions/{token}", Api, Access::Public;
     /// Does it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::CollectedLink;
 use crate::header::{Header, HeaderName, HeaderValue};
 
 /// The longest base URL, in bytes: with the longest token it leaves a header below SES's limit.
@@ -69,6 +70,11 @@ impl PublicUrl {
     /// The page on which a token's holder acts.
     pub fn action(&self, token: &str) -> String {
         format!("{}/v1/actions/{token}", self.0)
+    }
+
+    /// The page with everything that a message tells of.
+    pub fn collected(&self, link: &CollectedLink) -> String {
+        format!("{}/v1/collected/{link}", self.0)
     }
 
     /// The page on which a token's subject manages all preferences.

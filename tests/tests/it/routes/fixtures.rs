@@ -3,8 +3,8 @@
 use crate::action_links::sign_action;
 use crate::links::{sign, subject_of};
 use adapters::wire::routes::Route;
-use domain::id::TenantId;
-use domain::link::LinkAction;
+use domain::id::{NotificationId, TenantId};
+use domain::link::{CollectedLink, LinkAction};
 use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use tests::contract::operation;
@@ -142,6 +142,12 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             ask.headers.insert("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
             Prepared::of(ask, &[]).owned_by(&recipient)
         }
+        Route::ShowCollected => {
+            let recipient = put_recipient(stage, tenant, &name, route).await;
+            let id = accept(stage, tenant, json!({"id": name})).await;
+            let token = link_of(stage, tenant, &id).await;
+            Prepared::of(ask.with_parameter("token", &token), &[]).owned_by(&recipient)
+        }
         Route::ShowAction | Route::Act => {
             let recipient = put_recipient(stage, tenant, &name, route).await;
             put_policy(stage, tenant, "critical").await;
@@ -236,4 +242,17 @@ async fn bury(stage: &Stage, tenant: &str) -> String {
     let letter = letters.iter().find(|letter| letter["notification_id"] == notification.as_str());
     let id = letter.unwrap_or_else(|| panic!("{notification} is among {letters:?}"))["id"].as_str();
     id.expect("an id").to_owned()
+}
+
+/// Gives a notification the link that a batch's message has.
+async fn link_of(stage: &Stage, tenant: &str, id: &str) -> String {
+    let (tenant, id) = (TenantId::parse(tenant).expect("an id"), NotificationId::parse(id).expect("an id"));
+    let link = CollectedLink::new(tenant, id, [7; 16]).to_string();
+    sqlx::query("UPDATE harkara.notifications SET data = data || jsonb_build_object('more_link', $1::text) WHERE notification_id = $2")
+        .bind(format!("https://notices.harkara.test/v1/collected/{link}"))
+        .bind(id.as_uuid())
+        .execute(&stage.admin)
+        .await
+        .expect("it has a link");
+    link
 }

@@ -67,7 +67,10 @@ pub(super) fn put() -> Operation {
                         .default(false)
                         .describe("Whether also with nothing in it; `unmutable_roles` always."),
                 ),
-                optional("more_url", url().describe("Where recipients find what it has no room for.")),
+                optional(
+                    "more_url",
+                    url().describe("Where recipients find what it has no room for; else a page of this service's own."),
+                ),
             ])
             .describe("For class `digest`."),
         ),

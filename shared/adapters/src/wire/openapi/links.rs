@@ -43,6 +43,12 @@ pub(super) fn save_preference_center() -> Operation {
         .with_form(FORM, Schema::opaque().describe("The fields of the form that the page has."))
 }
 
+/// `GET /v1/collected/{token}`.
+pub(super) fn show_collected() -> Operation {
+    Operation::new("Show what a batch's or a digest's mail told of", Answer::page(200, "Each with its subject, its time and its text."))
+        .describe("Where `more_link` and `more_url` in its data lead. It ends with that data: when the recipient is erased, or it is kept no longer.")
+}
+
 /// `GET /v1/actions/{token}`.
 pub(super) fn show_action() -> Operation {
     Operation::new("Show what a link of an escalation's mail would do", Answer::page(200, "What, with a button."))

@@ -171,8 +171,8 @@ fn notification_request() -> Schema {
             "batch",
             batch.describe(
                 "Leaves with the others of its key, category and recipient as one message. Its template gets the data of \
-                 the last, and `items` (the data of each, of at most 100), `count`, `more_count` and `more_link`. One alone \
-                 leaves as it is.",
+                 the last, and `items` (the data of each, of at most 100), `count`, `more_count` and `more_link`, which \
+                 leads to a page with all of them. One alone leaves as it is.",
             ),
         ),
         optional(

@@ -42,7 +42,9 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
         ("deadlines", "key") => (Schema::named("DeadlineKey"), "The deadline."),
         ("categories", "key") => (Schema::named("CategoryKey"), "The category."),
         ("suppressions", "address") => (Schema::named("Address"), "The address."),
-        ("unsubscribe" | "preference-center" | "actions", "token") => (Schema::text(), "What the link has."),
+        ("unsubscribe" | "preference-center" | "actions" | "collected", "token") => {
+            (Schema::text(), "What the link has.")
+        }
         ("escalation-policies", "key") => (Schema::named("PolicyKey"), "The policy."),
         ("escalations", "id") => (Schema::named("EscalationId"), "The escalation."),
         ("deliveries", "id") => (Schema::named("DeliveryId"), "The delivery."),
@@ -71,6 +73,7 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "message" => {
             (Schema::named("NotificationId"), "That left in this message, as members of its batch or debounce.")
         }
+        "page" => (Schema::ordinal(), "This page; else the first."),
         "role" => (Schema::text(), "With this role."),
         "table" => (Schema::text(), "Of rows of this table."),
         "operation" => (Schema::one_of(["insert", "update", "delete"]), "Of this kind."),
