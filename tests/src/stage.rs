@@ -137,7 +137,7 @@ impl Stage {
                 public_url: public_url(),
                 templates: TemplateCache::default(),
             },
-            digest: Digest { database: worker_role.clone(), queue: queue.clone() },
+            digest: Digest { database: worker_role.clone(), queue: queue.clone(), public_url: public_url() },
             reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
             dispatcher: Dispatcher {
                 database: worker_role.clone(),

@@ -2,6 +2,7 @@
 
 use adapters::aws::AwsConfig;
 use adapters::clock::instant_of;
+use adapters::public_url::public_url_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::digest::Digest;
@@ -20,6 +21,7 @@ async fn main() -> Result<(), Error> {
     let flow = &Digest {
         database: Database::new(DatabaseConfig::from_env()?),
         queue: SqsQueue::new(aws, QueueConfig::from_env()?),
+        public_url: public_url_from_env()?,
     };
     let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {

@@ -26,6 +26,8 @@ pub struct DispatchFacts {
     pub send_at: Timestamp,
     /// When it is too late.
     pub expires_at: Option<Timestamp>,
+    /// The end of the period whose digest it waits for by now.
+    pub waits_until: Option<Timestamp>,
     /// The channel.
     pub channel: Channel,
     /// What the category is for.
@@ -273,7 +275,9 @@ fn decide(facts: &DispatchFacts, findings: &mut Vec<Finding>) -> Verdict {
     let is_urgent = facts.priority == Priority::Critical || facts.class == Class::Security;
     let zone = facts.zone.zone();
     if cadence.value != Cadence::Immediate && !is_urgent && facts.class != Class::Digest {
-        let due = cadence_due(cadence.value, facts.send_at, &zone, facts.digest);
+        // Whoever changes one cadence for another while a digest waits gets what waits with the next one, and not one by one.
+        let from = facts.waits_until.filter(|end| *end > facts.now).map_or(facts.send_at, |_| facts.now);
+        let due = cadence_due(cadence.value, from, &zone, facts.digest);
         findings.push(Finding::Cadence { cadence: cadence.value, origin: cadence.origin, due });
         if due > facts.now {
             return hold(facts, findings, Reason::CadenceNotDue, due);

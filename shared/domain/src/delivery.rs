@@ -98,7 +98,8 @@ named! {
         Failed = "failed",
         /// Attempts used up; its message is in the dead-letter queue, and a redrive queues it again.
         Dead = "dead",
-        /// Left within another message: a batch, a digest or a later debounce.
+        /// Left within another message: a batch, a digest or a later debounce. Where that ends without being sent, the
+        /// database queues it again, to go by itself.
         Absorbed = "absorbed",
     }
 }
@@ -111,7 +112,7 @@ impl DeliveryState {
 
     /// Whether `next` may follow this state. Ends absorb, except that feedback may learn more of a mail that went out:
     /// that it was refused after all, that it was reported, or that what looked like a bounce arrived.
-    /// Only a redrive leads out of `dead`.
+    /// Only a redrive leads out of `dead`, and out of `absorbed` only that the message it left in surely was not sent.
     ///
     /// Feedback may come before the attempt is recorded, and while another one is waited for: the mail is out.
     pub const fn may_become(self, next: Self) -> bool {
@@ -156,8 +157,8 @@ impl DeliveryState {
             Sent => matches!(next, Delivered | Bounced | Complained | Failed),
             Delivered => matches!(next, Bounced | Complained),
             Bounced => matches!(next, Delivered | Complained),
-            Dead => matches!(next, Queued),
-            Complained | Skipped | Canceled | Expired | Failed | Absorbed => false,
+            Dead | Absorbed => matches!(next, Queued),
+            Complained | Skipped | Canceled | Expired | Failed => false,
         }
     }
 }
@@ -276,14 +277,15 @@ mod tests {
     }
 
     #[test]
-    fn every_end_but_dead_absorbs_or_only_gets_worse() {
+    fn every_end_but_dead_and_absorbed_stays_or_only_gets_worse() {
         for &state in DeliveryState::ALL.iter().filter(|state| !state.is_open()) {
             for &next in DeliveryState::ALL.iter().filter(|next| state.may_become(**next)) {
                 let feedback = next > state && next <= DeliveryState::Complained;
                 let refused = state == DeliveryState::Sent && next == DeliveryState::Failed;
                 // A soft bounce is a guess of the provider, and an arrival the fact.
                 let arrived = state == DeliveryState::Bounced && next == DeliveryState::Delivered;
-                let redrive = state == DeliveryState::Dead && next == DeliveryState::Queued;
+                let again = matches!(state, DeliveryState::Dead | DeliveryState::Absorbed);
+                let redrive = again && next == DeliveryState::Queued;
                 assert!(feedback || refused || arrived || redrive, "{state} may not become {next}");
             }
         }
@@ -322,14 +324,14 @@ mod tests {
                     continue;
                 }
                 prop_assert_ne!(state, next, "a step changes something");
-                prop_assert!(state.is_open() || !next.is_open() || (state, next) == (Dead, Queued), "{state} to {next}");
+                prop_assert!(state.is_open() || !next.is_open() || matches!((state, next), (Dead | Absorbed, Queued)), "{state} to {next}");
                 prop_assert!(next != Sending || matches!(state, Queued | Held), "claimed while {state}");
                 prop_assert!(next != Unknown || state == Sending, "unknown without an attempt");
                 if OUTCOMES.contains(&state) {
                     prop_assert!(OUTCOMES.contains(&next) || (state, next) == (Sent, Failed), "{state} to {next}");
                     prop_assert!(next != Sent, "the weakest of them comes back after {state}");
                 }
-                if [Complained, Skipped, Canceled, Expired, Failed, Absorbed].contains(&state) {
+                if [Complained, Skipped, Canceled, Expired, Failed].contains(&state) {
                     prop_assert!(false, "{state} does not absorb {next}");
                 }
                 state = next;

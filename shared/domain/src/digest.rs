@@ -97,7 +97,7 @@ pub enum Standing {
 pub enum Closing {
     /// One digest with everything that waits leaves, for the period with this end.
     Send(Timestamp),
-    /// The period is closed already: what waits goes into the next, which ends then.
+    /// The period is closed already, or ends later where the recipient is now: what waits goes into one that ends then.
     Postpone(Timestamp),
     /// The period is closed already, and what waits is not to wait any longer: each delivery goes by itself.
     Release,
@@ -109,8 +109,14 @@ pub enum Closing {
 pub fn close_period(open: &OpenDigest, now: Timestamp, digest: DigestTime) -> Closing {
     let waiting = || open.members.iter().filter(|member| member.standing == Standing::Waiting);
     let round = open.round.filter(|round| round.send_empty || waiting().next().is_some());
-    let ends = waiting().map(|member| member.period_end).chain(round.map(|round| round.period_end));
-    let Some(period_end) = ends.max() else { return Closing::Nothing };
+    let last = waiting().max_by_key(|member| member.period_end);
+    let ends = [last.map(|member| member.period_end), round.map(|round| round.period_end)];
+    let Some(period_end) = ends.into_iter().flatten().max() else { return Closing::Nothing };
+    if let (None, Some(member)) = (round, last)
+        && let Some(later) = end_here(member, &open.zone, now, digest)
+    {
+        return Closing::Postpone(later);
+    }
     if open.closed_to.is_none_or(|closed_to| closed_to < period_end) {
         return Closing::Send(period_end);
     }
@@ -120,6 +126,15 @@ pub fn close_period(open: &OpenDigest, now: Timestamp, digest: DigestTime) -> Cl
         Some(_) => Closing::Release,
         None => Closing::Nothing,
     }
+}
+
+/// When the period of what waits ends where the recipient is now, if that is still to come within about a day: the end was
+/// worked out for the zone, and the time of day, that held when it began to wait. Of a week that has just ended there, the
+/// next end is too far away, and what waits leaves when it was to leave.
+fn end_here(member: &Member, zone: &TimeZone, now: Timestamp, digest: DigestTime) -> Option<Timestamp> {
+    let before = member.period_end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(member.period_end);
+    let here = cadence_due(member.cadence, before, zone, digest);
+    (here > now && here.duration_since(member.period_end) <= WIDEST_MOVE).then_some(here)
 }
 
 /// The latest period that has ended by now, counted from one that was due at `due`.
@@ -236,6 +251,48 @@ mod tests {
         let missed = ["2026-11-20T03:30:00Z", "2026-11-21T03:30:00Z", "2026-11-22T03:30:00Z"];
         let open = open(missed.map(|end| member(end, Standing::Waiting)).to_vec());
         assert_eq!(close(&open), Closing::Send(at("2026-11-22T03:30:00Z")));
+    }
+
+    #[test]
+    fn a_digest_leaves_at_its_time_where_the_recipient_is_by_then() {
+        let mut open = open(vec![member("2026-11-22T03:30:00Z", Standing::Waiting)]);
+        let at_home = close(&open);
+        assert_eq!(at_home, Closing::Send(at("2026-11-22T03:30:00Z")));
+        // To the west it is not nine o'clock yet.
+        open.zone = zone("America/New_York");
+        assert_eq!(close(&open), Closing::Postpone(at("2026-11-22T14:00:00Z")));
+        let then = close_period(&open, at("2026-11-22T14:00:00Z"), DigestTime::default());
+        assert!(matches!(then, Closing::Send(_)), "{then:?}");
+        // The tenant's own time may change, too.
+        let evening = DigestTime { time: jiff::civil::time(18, 0, 0, 0), weekday: 1 };
+        open.zone = zone("Asia/Kolkata");
+        assert_eq!(close_period(&open, at(NOW), evening), Closing::Postpone(at("2026-11-22T12:30:00Z")));
+        // To the east a Monday has begun before: nobody waits a week for the next.
+        let mut weekly = member("2026-11-16T14:00:00Z", Standing::Waiting);
+        weekly.cadence = Cadence::Weekly;
+        open.members = vec![weekly];
+        let now = at("2026-11-16T14:00:00Z");
+        assert_eq!(close_period(&open, now, DigestTime::default()), Closing::Send(now));
+    }
+
+    #[test]
+    fn an_end_is_its_own_end_in_its_own_zone_also_where_clocks_change() {
+        for zone_name in ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Africa/Cairo"] {
+            let zone = zone(zone_name);
+            for (time, cadence) in [(0, 0), (2, 30), (9, 0), (23, 59)]
+                .into_iter()
+                .flat_map(|time| [Cadence::Hourly, Cadence::Daily, Cadence::Weekly].map(|cadence| (time, cadence)))
+            {
+                let digest = DigestTime { time: jiff::civil::time(time.0, time.1, 0, 0), weekday: 7 };
+                let mut end = cadence_due(cadence, at("2027-03-20T00:00:00Z"), &zone, digest);
+                for _ in 0..400 {
+                    let mut member = member("2027-03-20T00:00:00Z", Standing::Waiting);
+                    (member.cadence, member.period_end) = (cadence, end);
+                    assert_eq!(end_here(&member, &zone, end, digest), None, "{zone_name} {cadence} {end}");
+                    end = cadence_due(cadence, end, &zone, digest);
+                }
+            }
+        }
     }
 
     #[test]

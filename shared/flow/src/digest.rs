@@ -5,33 +5,36 @@
 //! marks what left with them. Categories with a rhythm of their own are closed zone by zone: by rounds.
 //!
 //! A period is closed once, because the database keeps one digest for it. A crash rolls a batch back, and the next run
-//! takes it again. Should none run, the dispatcher sends each delivery by itself a day after its period's end.
+//! takes it again. Should none run, the dispatcher sends each delivery by itself a day after its period's end; and where a
+//! digest ends without being sent, what it holds goes by itself (`harkara.let_members_go`).
 
-use crate::creation::{Created, Wanted, create_notifications};
+mod closing;
+mod rounds;
+
 use crate::job::Done;
-use adapters::ids::new_uuid;
+use crate::time_left::has_time;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
-use adapters::store::digests::{self as store, ClosedDigest, DigestContext, DueRound, Fate};
+use adapters::store::digest_rounds::read_due_round;
+use adapters::store::digests::{self as store, DigestContext, Fate};
 use adapters::telemetry::chain;
-use domain::decision::cadence_due;
-use domain::digest::{
-    Closing, DigestKey, MAX_ITEMS, Member, OpenDigest, Round, Section, Standing, close_period, is_same_period,
-    latest_period_end, list_sections,
-};
-use domain::id::{DeliveryId, NotificationId, TenantId};
-use domain::notification::NotificationRequest;
-use domain::queue::{Publication, Queue};
-use jiff::Timestamp;
+use closing::{close_all, release_all};
+use domain::digest::OpenDigest;
+use domain::id::{DeliveryId, TenantId};
+use domain::link::PublicUrl;
+use domain::queue::Queue;
+use rounds::{open_round, pass_over, plan_rounds};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Recipients whose digests one transaction closes.
 const BATCH: u32 = 500;
 /// Rounds that one transaction plans; more than there are zones.
 const PLANNED: u32 = 1000;
-/// Nothing new is begun with less time than this left.
-const RESERVE: Duration = Duration::from_secs(10);
+/// Deliveries that one transaction has decided about anew.
+const REVIEWED: u32 = 1000;
+/// Digests of a tenant that one run sets aside because the database does not store them: more are no accident.
+const MOST_SET_ASIDE: usize = 10;
 /// Who the audit log names.
 const ACTOR: &str = "digest";
 
@@ -41,6 +44,8 @@ pub struct Digest<Q> {
     pub database: Database,
     /// The deliveries queue.
     pub queue: Q,
+    /// Where the API is reached, for links in digests.
+    pub public_url: PublicUrl,
 }
 
 /// What a run did.
@@ -58,6 +63,10 @@ pub struct DigestCounts {
     pub released: usize,
     /// Digests that could not be made.
     pub refused: usize,
+    /// Digests that the database did not store: what was to leave with them goes by itself.
+    pub set_aside: usize,
+    /// Deliveries that are decided about anew, because the tenant has changed what their waiting rests on.
+    pub reviewed: usize,
     /// Transactions.
     pub batches: usize,
     /// Tenants of which not everything could be closed.
@@ -69,12 +78,38 @@ pub struct DigestCounts {
 impl DigestCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { digests, members, expired, postponed, released, refused, batches, failed_tenants, leaves_work: _ } =
-            self;
+        let Self {
+            digests,
+            members,
+            expired,
+            postponed,
+            released,
+            refused,
+            set_aside,
+            reviewed,
+            batches,
+            failed_tenants,
+            leaves_work: _,
+        } = self;
         json!({
             "digests": digests, "members": members, "expired": expired, "postponed": postponed, "released": released,
-            "refused": refused, "batches": batches, "failed_tenants": failed_tenants,
+            "refused": refused, "set_aside": set_aside, "reviewed": reviewed, "batches": batches,
+            "failed_tenants": failed_tenants,
         })
+    }
+}
+
+impl DigestCounts {
+    fn count(&mut self, fates: &[(DeliveryId, Fate)]) {
+        for (_, fate) in fates {
+            match fate {
+                Fate::Absorbed(_) => self.members += 1,
+                Fate::Expired => self.expired += 1,
+                Fate::Postponed(_) => self.postponed += 1,
+                Fate::Released => self.released += 1,
+                Fate::Gone => {}
+            }
+        }
     }
 }
 
@@ -84,269 +119,116 @@ impl From<DigestCounts> for Done {
     }
 }
 
-/// Whether a tenant may have more to close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    MoreToDo,
-    Done,
-}
-
-/// What is to be written of a batch.
-#[derive(Default)]
-struct Batch {
-    closed: Vec<ClosedDigest>,
-    wanted: Vec<Wanted>,
-    fates: Vec<(DeliveryId, Fate)>,
+/// A tenant in line.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    tenant: TenantId,
+    /// How many of its recipients are taken at a time.
+    size: u32,
+    set_aside: usize,
 }
 
 impl<Q: Queue + Sync> Digest<Q> {
     /// Works until nothing is due or the deadline is near. Tenants take turns, a batch each; one that fails is passed over.
     pub async fn run(&self, deadline: Instant) -> Result<DigestCounts, StoreError> {
         let mut counts = DigestCounts::default();
-        let mut tenants: VecDeque<TenantId> = store::list_tenants_across_tenants(&self.database).await?.into();
+        let tenants = store::list_tenants_across_tenants(&self.database).await?;
+        let mut line: VecDeque<Turn> =
+            tenants.into_iter().map(|tenant| Turn { tenant, size: BATCH, set_aside: 0 }).collect();
         while has_time(deadline) {
-            let Some(tenant) = tenants.pop_front() else { break };
-            match self.close_batch(tenant, &mut counts).await {
-                Ok(Turn::MoreToDo) => tenants.push_back(tenant),
-                // What is suspended waits until it is not.
-                Ok(Turn::Done) | Err(StoreError::TenantInactive) => {}
-                Err(error) => {
-                    counts.failed_tenants += 1;
-                    tracing::error!(tenant_id = %tenant, error = chain(&error), "digests of {tenant} were not closed");
-                }
-            }
+            let Some(turn) = line.pop_front() else { break };
+            line.extend(self.take_turn(turn, &mut counts).await);
         }
-        counts.leaves_work = !tenants.is_empty();
-        let DigestCounts {
-            digests,
-            members,
-            expired,
-            postponed,
-            released,
-            refused,
-            batches,
-            failed_tenants,
-            leaves_work,
-        } = counts;
-        tracing::info!(
-            digests,
-            members,
-            expired,
-            postponed,
-            released,
-            refused,
-            batches,
-            failed_tenants,
-            leaves_work,
-            "closed what was due"
-        );
+        counts.leaves_work = !line.is_empty();
+        tracing::info!(counts = %counts.print(), leaves_work = counts.leaves_work, "closed what was due");
         Ok(counts)
     }
 
-    /// Closes up to a batch of a tenant's digests, and publishes their messages after the commit.
-    async fn close_batch(&self, tenant: TenantId, counts: &mut DigestCounts) -> Result<Turn, StoreError> {
-        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+    /// Closes a batch of a tenant, and says whether and how its turn comes again.
+    async fn take_turn(&self, turn: Turn, counts: &mut DigestCounts) -> Option<Turn> {
+        let Turn { tenant, size, set_aside } = turn;
+        let failed = match self.close_batch(turn, counts).await {
+            Ok(leaves_more) => return leaves_more.then_some(Turn { size: (size * 2).min(BATCH), ..turn }),
+            // What is suspended waits until it is not.
+            Err(StoreError::TenantInactive) => return None,
+            Err(error) => error,
+        };
+        let is_ours = matches!(failed, StoreError::Failed(_) | StoreError::Corrupt(_));
+        // Whatever the database cannot store is found by taking fewer at a time, and then stands alone.
+        if is_ours && size > 1 {
+            tracing::warn!(tenant_id = %tenant, size, error = chain(&failed), "a batch of digests failed; fewer are tried");
+            return Some(Turn { size: size.div_ceil(8), ..turn });
+        }
+        if is_ours && set_aside < MOST_SET_ASIDE {
+            tracing::error!(tenant_id = %tenant, error = chain(&failed), "a digest cannot be closed, and is set aside");
+            match self.set_first_aside(tenant, counts).await {
+                Ok(()) => return Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }),
+                Err(error) => tracing::error!(tenant_id = %tenant, error = chain(&error), "it was not set aside"),
+            }
+        }
+        counts.failed_tenants += 1;
+        tracing::error!(tenant_id = %tenant, error = chain(&failed), "digests of {tenant} were not closed");
+        None
+    }
+
+    /// Closes the digests of up to so many of a tenant's recipients, publishes their messages after the commit, and says
+    /// whether there may be more.
+    async fn close_batch(&self, turn: Turn, counts: &mut DigestCounts) -> Result<bool, StoreError> {
+        let mut transaction = self.database.begin(turn.tenant, ACTOR).await?;
         let Some(context) = store::try_lock(&mut transaction).await? else {
             transaction.roll_back().await?;
-            return Ok(Turn::Done);
+            return Ok(false);
         };
+        let reviewed = store::review_waiting(&mut transaction, REVIEWED).await?;
         plan_rounds(&mut transaction, &context).await?;
-        let mut open = Vec::new();
-        let mut turn = Turn::Done;
-        if let Some(round) = store::read_due_round(&mut transaction).await? {
-            open = open_round(&mut transaction, &context, &round).await?;
-            turn = Turn::MoreToDo;
-        } else {
-            let due = store::read_due_digests(&mut transaction, BATCH).await?;
-            if !due.is_empty() {
-                open = due;
-                store::read_members(&mut transaction, &mut open).await?;
-                // What somebody else has in hand is not asked for again in this run.
-                turn = if open.iter().any(|open| !open.members.is_empty()) { Turn::MoreToDo } else { Turn::Done };
-            }
-        }
-        let publications = close_all(&mut transaction, &context, &open, counts).await?;
+        let (open, may_have_more) = open_next(&mut transaction, &context, turn.size).await?;
+        // The counts of what is rolled back do not count.
+        let mut done = *counts;
+        let publications = close_all(&mut transaction, &context, &open, &self.public_url, &mut done).await?;
         transaction.commit().await?;
-        counts.batches += 1;
+        done.batches += 1;
+        done.reviewed += reviewed as usize;
+        *counts = done;
         // What the queue does not take, the dispatcher publishes later.
         self.queue.publish(&publications).await;
-        Ok(turn)
+        Ok(may_have_more || reviewed == REVIEWED)
     }
-}
 
-async fn plan_rounds(transaction: &mut TenantTransaction, context: &DigestContext) -> Result<(), StoreError> {
-    let unplanned = store::read_unplanned(transaction, PLANNED).await?;
-    if unplanned.is_empty() {
-        return Ok(());
-    }
-    let planned: Vec<_> = unplanned
-        .into_iter()
-        .map(|round| {
-            let due = cadence_due(round.cadence, context.now, &round.zone, context.time);
-            (round, due)
-        })
-        .collect();
-    store::plan_rounds(transaction, &planned).await
-}
-
-/// The digests of a round's next recipients, and the round moved on behind them.
-async fn open_round(
-    transaction: &mut TenantTransaction,
-    context: &DigestContext,
-    round: &DueRound,
-) -> Result<Vec<OpenDigest>, StoreError> {
-    let (now, time) = (context.now, context.time);
-    // Of periods that were missed, the latest counts. Once it is begun it stays the same to its end.
-    let period_end = match round.after {
-        Some(_) => round.due,
-        None => latest_period_end(round.cadence, round.due, now, &round.zone, time),
-    };
-    let recipients = store::read_round_recipients(transaction, round, BATCH).await?;
-    let is_last = recipients.len() < BATCH as usize;
-    let last = recipients.last().map(|recipient| recipient.key.clone());
-    let mut open = Vec::new();
-    for recipient in recipients {
-        if recipient.regular_to.is_some_and(|last| is_same_period(round.cadence, last, period_end)) {
-            continue;
-        }
-        open.extend(round.channels.iter().map(|channel| OpenDigest {
-            key: DigestKey { recipient: recipient.key.clone(), category: round.category.clone(), channel: *channel },
-            zone: round.zone.clone(),
-            closed_to: recipient.closed_to,
-            round: Some(Round { period_end, send_empty: round.send_empty || recipient.is_mandatory }),
-            members: Vec::new(),
-        }));
-    }
-    let asked = open.len();
-    store::read_members(transaction, &mut open).await?;
-    let is_cut = open.len() < asked;
-    let after = if is_cut { open.last().map(|open| open.key.recipient.clone()) } else { last };
-    if is_last && !is_cut {
-        let next = cadence_due(round.cadence, now.max(period_end), &round.zone, time);
-        store::move_round(transaction, round, next, None).await?;
-    } else {
-        store::move_round(transaction, round, period_end, after.as_ref()).await?;
-    }
-    Ok(open)
-}
-
-/// Decides about each digest, creates those that leave, and writes what became of what waited.
-async fn close_all(
-    transaction: &mut TenantTransaction,
-    context: &DigestContext,
-    open: &[OpenDigest],
-    counts: &mut DigestCounts,
-) -> Result<Vec<Publication>, StoreError> {
-    if open.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut categories: Vec<String> = open.iter().map(|open| open.key.category.as_str().to_owned()).collect();
-    categories.sort();
-    categories.dedup();
-    let more_urls: HashMap<_, _> = store::read_more_urls(transaction, &categories).await?.into_iter().collect();
-    let mut batch = Batch::default();
-    for open in open {
-        let closing = close_period(open, context.now, context.time);
-        let fate = match closing {
-            Closing::Send(period_end) => {
-                let url = more_urls.get(open.key.category.as_str()).map(String::as_str);
-                Fate::Absorbed(batch.add(open, period_end, url))
-            }
-            Closing::Postpone(next) => Fate::Postponed(next),
-            Closing::Release | Closing::Nothing => Fate::Released,
+    /// Lets what waits for the digest that comes first go by itself, so that it does not stand before the others.
+    async fn set_first_aside(&self, tenant: TenantId, counts: &mut DigestCounts) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin(tenant, ACTOR).await?;
+        let Some(context) = store::try_lock(&mut transaction).await? else {
+            return transaction.roll_back().await;
         };
-        batch.fates.extend(open.members.iter().map(|member| (member.delivery, fate_of(member, fate))));
-    }
-    let Created { publications, refused } = create_notifications(transaction, ACTOR, &batch.wanted).await?;
-    counts.refused += refused.len();
-    let lost: HashSet<NotificationId> = refused.iter().map(|(place, _)| batch.closed[*place].notification).collect();
-    // One line for a batch: what is wrong with a category is wrong with all its digests.
-    if let Some((place, refusal)) = refused.first() {
-        tracing::warn!(
-            tenant_id = %transaction.tenant(),
-            category = batch.closed[*place].key.category.as_str(),
-            "{} digests could not be made; the first one: {refusal}",
-            refused.len()
-        );
-    }
-    // Without its digest, each goes by itself.
-    if !lost.is_empty() {
-        batch.closed.retain(|closed| !lost.contains(&closed.notification));
-        for (_, fate) in &mut batch.fates {
-            if matches!(fate, Fate::Absorbed(notification) if lost.contains(notification)) {
-                *fate = Fate::Released;
-            }
+        let mut done = *counts;
+        if let Some(round) = read_due_round(&mut transaction).await? {
+            pass_over(&mut transaction, &context, &round).await?;
+        } else {
+            let mut open = store::read_due_digests(&mut transaction, 1).await?;
+            store::read_members(&mut transaction, &mut open).await?;
+            release_all(&mut transaction, &open, &mut done).await?;
         }
-    }
-    let Batch { closed, fates, .. } = batch;
-    if !closed.is_empty() || !fates.is_empty() {
-        store::write_digests(transaction, &closed, &fates).await?;
-    }
-    counts.digests += closed.len();
-    for (_, fate) in &fates {
-        match fate {
-            Fate::Absorbed(_) => counts.members += 1,
-            Fate::Expired => counts.expired += 1,
-            Fate::Postponed(_) => counts.postponed += 1,
-            Fate::Released => counts.released += 1,
-            Fate::Gone => {}
-        }
-    }
-    Ok(publications)
-}
-
-impl Batch {
-    /// Adds a digest that leaves, and returns the id of its notification.
-    fn add(&mut self, open: &OpenDigest, period_end: Timestamp, more_url: Option<&str>) -> NotificationId {
-        let DigestKey { recipient, category, channel } = &open.key;
-        let notification = NotificationId::from_uuid(new_uuid());
-        let sections = list_sections(&open.members);
-        let member_count = sections.iter().map(|section| section.count).sum();
-        let data = print_sections(&sections, period_end, more_url);
-        let mut request = NotificationRequest::to_recipient(category.clone(), recipient.clone(), data);
-        request.channels = Some(vec![*channel]);
-        self.wanted.push(Wanted { id: notification, request });
-        self.closed.push(ClosedDigest {
-            notification,
-            key: open.key.clone(),
-            period_end,
-            is_regular: open.round.is_some(),
-            member_count,
-        });
-        notification
+        transaction.commit().await?;
+        done.set_aside += 1;
+        *counts = done;
+        Ok(())
     }
 }
 
-fn fate_of(member: &Member, fate: Fate) -> Fate {
-    match member.standing {
-        Standing::Waiting => fate,
-        Standing::Expired => Fate::Expired,
-        Standing::Gone => Fate::Gone,
+/// What is to be closed next, a round before anything else, and whether there may be more.
+async fn open_next(
+    transaction: &mut TenantTransaction,
+    context: &DigestContext,
+    size: u32,
+) -> Result<(Vec<OpenDigest>, bool), StoreError> {
+    if let Some(round) = read_due_round(transaction).await? {
+        return Ok((open_round(transaction, context, &round, size).await?, true));
     }
-}
-
-/// What the digest's template is given.
-fn print_sections(sections: &[Section], period_end: Timestamp, more_url: Option<&str>) -> Value {
-    let count: usize = sections.iter().map(|section| section.count).sum();
-    let shown: usize = sections.iter().map(|section| section.items.len()).sum();
-    debug_assert!(shown <= MAX_ITEMS, "a digest shows {MAX_ITEMS} items at most");
-    let print = |section: &Section| {
-        let Section { category, name, count, items } = section;
-        json!({"category": category, "name": name, "count": count, "more_count": count - items.len(), "items": items})
-    };
-    let mut data = json!({
-        "period_end": period_end,
-        "count": count,
-        "more_count": count - shown,
-        "sections": sections.iter().map(print).collect::<Value>(),
-    });
-    // A template that declares an address takes none that is null.
-    if let Some(url) = more_url {
-        data["more_url"] = url.into();
+    let mut open = store::read_due_digests(transaction, size).await?;
+    if !open.is_empty() {
+        store::read_members(transaction, &mut open).await?;
     }
-    data
-}
-
-fn has_time(deadline: Instant) -> bool {
-    deadline.saturating_duration_since(Instant::now()) > RESERVE
+    // What somebody else has in hand is not asked for again in this run.
+    let may_have_more = open.iter().any(|open| !open.members.is_empty());
+    Ok((open, may_have_more))
 }

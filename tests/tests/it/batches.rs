@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tests::{OTHER_TENANT, Stage, TENANT};
+use tests::{OTHER_TENANT, Page, Stage, TENANT, ask_page};
 
 /// The stage with a category whose template tells of one observation, of several, and of what changed.
 pub(crate) async fn begin(pool: PgPool) -> Stage {
@@ -86,9 +86,12 @@ async fn two_hundred_assignments_to_one_auditor_are_one_mail(pool: PgPool) {
     let shown = stage.show(&message).await;
     assert_eq!((&shown["members"]["as"], &shown["members"]["count"]), (&json!("batch"), &json!(200)));
     assert_eq!(shown["members"]["ids"].as_array().expect("ids").len(), 100);
-    let link = format!("and 100 more: https://notices.harkara.test/v1/notifications?message={message}");
-    assert!(texts(&stage)[0].contains(&link), "{}", texts(&stage)[0]);
-    // What the link leads to are all of them, page by page.
+    assert!(
+        texts(&stage)[0].contains("and 100 more: https://notices.harkara.test/v1/collected/"),
+        "{}",
+        texts(&stage)[0]
+    );
+    // For programs, all of them, page by page.
     let mut seen = BTreeSet::new();
     let mut after = String::new();
     loop {
@@ -114,6 +117,79 @@ async fn two_hundred_assignments_to_one_auditor_are_one_mail(pool: PgPool) {
     let one = seen.first().expect("a member");
     assert!(explain(one).await.contains(&format!("It left in notification {message}.")));
     assert!(explain(&message).await.contains("It is the message of 200 notifications"));
+    stage.finish().await;
+}
+
+/// The token of the link in a mail.
+pub(crate) fn link_of(text: &str) -> String {
+    let (_, rest) = text.split_once("/v1/collected/").unwrap_or_else(|| panic!("no link: {text}"));
+    rest.chars().take_while(|sign| sign.is_ascii_alphanumeric() || "-_".contains(*sign)).collect()
+}
+
+pub(crate) async fn open_link(stage: &Stage, token: &str) -> Page {
+    ask_page(&stage.api, "GET /v1/collected/{token}", token, &[], "").await
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn whoever_has_the_mail_reads_what_it_had_no_room_for(pool: PgPool) {
+    let stage = begin(pool).await;
+    let ids = async |range: std::ops::Range<u32>| {
+        let many: Vec<Value> = range.map(|number| member(format!("<no. {number}>"))).collect();
+        assert_eq!(stage.post(json!({"notifications": many})).await.status, 202);
+    };
+    ids(0..100).await;
+    ids(100..102).await;
+    assert_eq!(close_after(&stage, 5).await, 1);
+    let token = link_of(&texts(&stage)[0]);
+    let first = open_link(&stage, &token).await;
+    assert_eq!(first.status, 200);
+    for expected in
+        ["102 in all", "Observation &lt;no. 0&gt;", "one: &lt;no. 0&gt;", "Observation &lt;no. 24&gt;", "?page=2"]
+    {
+        assert!(first.body.contains(expected), "{expected}: {}", first.body);
+    }
+    assert!(!first.body.contains("no. 25"), "a page has 25");
+    assert_eq!(first.headers["cache-control"], "no-store");
+
+    // The link shows this mail's, and nobody can make another.
+    let (head, tail) = token.split_at(60);
+    let forged = format!("{head}{}", tail.chars().rev().collect::<String>());
+    for wrong in [forged.as_str(), "x", &token[1..]] {
+        assert_eq!(open_link(&stage, wrong).await.status, 404, "{wrong}");
+    }
+    // It ends with what it is of.
+    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("ada"), "", "").await.status, 204);
+    assert_eq!(open_link(&stage, &token).await.status, 404);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn members_of_a_message_that_does_not_render_leave_one_by_one(pool: PgPool) {
+    let stage = begin(pool).await;
+    let optional = |kind: &str| json!({"type": kind, "required": false});
+    let template = json!({
+        "variables": {
+            "observation": {"type": "string", "example": "42"}, "items": optional("list"), "count": optional("integer"),
+            "more_count": optional("integer"), "more_link": optional("url"),
+        },
+        "subject": "Observation {{ observation }}",
+        "text": "{% if count %}{% for item in items %}{{ item.note }}{% endfor %}{% else %}one: {{ observation }}{% endif %}",
+    });
+    stage.publish(TENANT, "observations", template).await;
+    let ids = [stage.post(member(1)).await.id(), stage.post(member(2)).await.id()];
+    assert_eq!(close_after(&stage, 5).await, 1);
+    assert_eq!(stage.mail.asked().len(), 0);
+    let shown = stage.show(&ids[0]).await;
+    let message = shown["collected"]["message"].as_str().unwrap_or_else(|| panic!("no message: {shown}")).to_owned();
+    assert_eq!(stage.outcome(&message).await.1.as_deref(), Some("render_failed"));
+    stage.dispatch().await;
+    stage.drain().await;
+    let mut texts = texts(&stage);
+    texts.sort();
+    assert!(texts.len() == 2 && texts[0].starts_with("one: 1") && texts[1].starts_with("one: 2"), "{texts:?}");
+    for id in &ids {
+        assert_eq!(stage.outcome(id).await.0, "sent");
+    }
     stage.finish().await;
 }
 

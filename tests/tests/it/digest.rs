@@ -1,7 +1,9 @@
 //! What recipients want to hear of by the hour, day or week leaves as one message for each of them: once for each period,
 //! whatever overlaps, repeats or is missed.
 
+mod anew;
 mod bounds;
+mod let_go;
 mod members;
 mod rounds;
 

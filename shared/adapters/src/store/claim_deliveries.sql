@@ -63,7 +63,7 @@ content AS (
     SELECT c.tenant_id, c.delivery_id, c.notification_id, c.channel, c.attempt_count, c.uncounted_attempt_count,
            c.max_attempts, c.attempt_id,
            n.category_key, n.recipient_id, n.subject, n.text_body, n.html_body, n.data, n.metadata, n.sandbox,
-           n.attachments, n.calendar, n.created_at AS accepted_at, n.priority, n.send_at, n.expires_at,
+           n.attachments, n.calendar, n.created_at AS accepted_at, n.priority, n.send_at, n.expires_at, g.due_at AS waits_until,
            coalesce(n.email, r.email) AS email, coalesce(n.name, r.name) AS name,
            coalesce(n.locale, r.locale, t.locale) AS locale, coalesce(n.time_zone, r.time_zone, t.time_zone) AS time_zone,
            coalesce(r.roles, '{}') AS roles, r.attributes,
@@ -84,6 +84,8 @@ content AS (
     LEFT JOIN harkara.tenant_settings s USING (tenant_id)
     LEFT JOIN harkara.escalation_notifications x
         ON x.tenant_id = c.tenant_id AND x.notification_id = c.notification_id AND x.links_expire_at IS NOT NULL
+    LEFT JOIN harkara.digest_entries g
+        ON g.tenant_id = c.tenant_id AND g.delivery_id = c.delivery_id AND g.digest_notification_id IS NULL
     LEFT JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
     LEFT JOIN LATERAL (
         SELECT tv.locale, tv.version FROM harkara.template_versions tv
@@ -158,6 +160,7 @@ SELECT
     c.tenant_name AS "tenant_name?", c.salt AS "salt?", c.from_address AS "from_address?", c.from_name AS "from_name?",
     CASE WHEN c.delivery_id IS NOT NULL THEN harkara.now() END AS "now?: jiff_sqlx::Timestamp",
     c.send_at AS "send_at?: jiff_sqlx::Timestamp", c.expires_at AS "expires_at?: jiff_sqlx::Timestamp",
+    c.waits_until AS "waits_until?: jiff_sqlx::Timestamp",
     c.class AS "class?", c.priority AS "priority?", c.unmutable_roles AS "unmutable_roles?",
     c.quiet_hours_apply AS "quiet_hours_apply?",
     c.digest_time AS "digest_time?: jiff_sqlx::Time", c.digest_weekday AS "digest_weekday?",

@@ -18,6 +18,7 @@ pub mod contents;
 pub mod database;
 pub mod dead_letters;
 pub mod deadlines;
+pub mod digest_rounds;
 pub mod digests;
 pub mod door;
 pub mod due_deliveries;

@@ -4,15 +4,18 @@ asked AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[])
         WITH ORDINALITY AS a (recipient_id, category_key, channel, place)
 ),
--- What waits for them and is due: only so much of each, and of all together.
+-- What waits for them and is due: only so much of each, and of all together. What is to be decided about anew is left
+-- alone until that has happened.
 picked AS (
-    SELECT a.place, e.delivery_id, e.due_at, e.cadence
+    SELECT a.place, e.delivery_id, e.due_at, e.cadence, e.decided_at
     FROM asked a
+    LEFT JOIN harkara.tenant_settings s ON s.tenant_id = $1
     CROSS JOIN LATERAL (
-        SELECT e.delivery_id, e.due_at, e.cadence
+        SELECT e.delivery_id, e.due_at, e.cadence, e.decided_at
         FROM harkara.digest_entries e
         WHERE e.tenant_id = $1 AND e.recipient_id = a.recipient_id AND e.category_key = a.category_key
           AND e.channel = a.channel AND e.digest_notification_id IS NULL AND e.due_at <= harkara.now()
+          AND (e.decided_at < s.held_review_at) IS NOT TRUE
         ORDER BY e.due_at
         LIMIT $5
     ) e
@@ -25,6 +28,7 @@ locked AS MATERIALIZED (
            d.state = 'held' AND d.reason = 'cadence_not_due' AS is_waiting
     FROM picked p
     JOIN harkara.deliveries d ON d.tenant_id = $1 AND d.delivery_id = p.delivery_id
+    WHERE p.decided_at IS NOT NULL OR d.state <> 'held' OR d.reason <> 'cadence_not_due'
     ORDER BY p.delivery_id
     FOR UPDATE OF d SKIP LOCKED
 ),

@@ -50,10 +50,10 @@ entered AS (
     SELECT w.tenant_id, w.delivery_id, w.recipient_id, w.channel, w.category_key, w.cadence, w.period_end
     FROM collected w
     JOIN updated u USING (tenant_id, delivery_id)
-    -- It was decided about anew.
+    -- It was decided about anew, or the digest that it was in did not leave.
     ON CONFLICT (tenant_id, delivery_id) DO UPDATE
-        SET category_key = excluded.category_key, cadence = excluded.cadence, due_at = excluded.due_at
-        WHERE e.digest_notification_id IS NULL
+        SET category_key = excluded.category_key, cadence = excluded.cadence, due_at = excluded.due_at,
+            digest_notification_id = NULL, decided_at = harkara.now()
 ),
 -- The attempt's own end is kept in any case: it happened.
 closed AS (

@@ -22,6 +22,7 @@ fn facts() -> DispatchFacts {
         now: at("2026-11-21T08:00:00Z"),
         send_at: at("2026-11-21T08:00:00Z"),
         expires_at: None,
+        waits_until: None,
         channel: Channel::Email,
         class: Class::Reminder,
         priority: Priority::Normal,
@@ -118,6 +119,17 @@ fn what_is_urgent_or_without_quiet_hours_is_sent_at_night() {
     ] {
         assert_eq!(decide_dispatch(&facts).verdict, Verdict::Send);
     }
+}
+
+#[test]
+fn another_cadence_counts_from_when_it_is_said_for_what_waits_for_a_digest() {
+    // It came on Friday; on Saturday at eight, a weekly one would be due on Monday.
+    let facts = DispatchFacts { send_at: at("2026-11-20T08:00:00Z"), preference: wanted(Cadence::Daily), ..facts() };
+    assert_eq!(decide_dispatch(&facts).verdict, Verdict::Send, "its day is over");
+    let waits = DispatchFacts { waits_until: Some(at("2026-11-23T03:30:00Z")), ..facts.clone() };
+    assert!(matches!(decide_dispatch(&waits).verdict, Verdict::Hold(Reason::CadenceNotDue, _)), "with the next digest");
+    let late = DispatchFacts { waits_until: Some(facts.now), ..facts };
+    assert_eq!(decide_dispatch(&late).verdict, Verdict::Send, "nothing waits for ever");
 }
 
 #[test]

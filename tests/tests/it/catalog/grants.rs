@@ -75,7 +75,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api deliveries: INSERT, SELECT, UPDATE (due_at, finished_at, not_before, publish_count, reason, \
          reason_detail, state, uncounted_attempt_count, updated_at)",
-        "harkara_api digest_entries: SELECT",
+        "harkara_api digest_entries: SELECT, UPDATE (decided_at)",
         "harkara_api digests: SELECT",
         "harkara_api escalation_acknowledgements: INSERT, SELECT",
         "harkara_api escalation_notifications: INSERT, SELECT",

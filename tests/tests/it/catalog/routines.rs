@@ -26,6 +26,7 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
         (
             "harkara_api",
             "accept_notifications address_lock address_subject audit_dropped_to audit_genesis audit_sealed_to clock collect_members count_accepted current_actor \
+            "accept_notifications address_lock address_subject ask_for_review audit_genesis audit_sealed_to clock collect_members count_accepted current_actor \
              current_tenant describe_delivery enter_recipient enter_tenant erase_recipient hash_audit_block \
              hash_audit_row keep_attachments listed_since may_become now read_enqueue_context read_job_runs sees_all_recipients set_tenant take_request \
              verify_audit visible_recipients",

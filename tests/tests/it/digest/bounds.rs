@@ -1,6 +1,7 @@
 //! How much a digest holds, what it costs, and what is refused.
 
 use super::*;
+use crate::batches::{link_of, open_link};
 use sqlx::PgPool;
 
 /// Adds notifications to known recipients that wait for `BULK_DIGEST` since the time it is.
@@ -60,6 +61,20 @@ async fn what_a_digest_has_no_room_for_is_counted_and_linked(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_the_tenant_has_no_place_for_the_rest_there_is_one(pool: PgPool) {
+    let stage = begin(pool).await;
+    seed(&stage, 60, "ada").await;
+    move_to(&stage, WEDNESDAY).await;
+    assert_eq!(stage.close_digests().await.members, 60);
+    let text = mails_after(&stage, 0).await[0].2.clone();
+    assert!(text.contains("and 10 more at https://notices.harkara.test/v1/collected/"), "{text}");
+    let page = open_link(&stage, &link_of(&text)).await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("60 in all") && page.body.contains("Hello item "), "{}", page.body);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn items_have_room_for_so_many_bytes_and_a_digest_takes_so_many_along(pool: PgPool) {
     let stage = begin(pool).await;
     let long = json!({"category": "ASSIGNED", "recipient": {"id": "ada"}, "data": {"name": "long", "note": "x".repeat(20_000)}});
@@ -73,9 +88,10 @@ async fn items_have_room_for_so_many_bytes_and_a_digest_takes_so_many_along(pool
     assert!(text.starts_with("Assignments 2: long, and 1 more"), "{text}");
 
     seed(&stage, 1005, "ada").await;
+    move_to(&stage, "2026-12-03T03:30:00Z").await;
     let counts = stage.close_digests().await;
     assert_eq!((counts.digests, counts.members, counts.postponed), (1, 1000, 5), "{counts:?}");
-    move_to(&stage, "2026-12-03T03:30:00Z").await;
+    move_to(&stage, "2026-12-04T03:30:00Z").await;
     assert_eq!(stage.close_digests().await.members, 5);
     stage.drain().await;
     stage.finish().await;
@@ -86,7 +102,7 @@ async fn a_thousand_recipients_cost_a_few_transactions_of_few_statements(pool: P
     let stage = begin(pool).await;
     sqlx::query(READERS).bind(TENANT).bind(1000).execute(&stage.admin).await.expect("seeded");
     seed(&stage, 3, "reader-%").await;
-    stage.pass(std::time::Duration::from_secs(1)).await;
+    move_to(&stage, WEDNESDAY).await;
     let counts = stage.close_digests().await;
     assert_eq!((counts.digests, counts.members, counts.refused), (1000, 3000, 0), "{counts:?}");
     assert!(counts.batches <= 3, "{counts:?}");

@@ -54,7 +54,11 @@ async fn two_digests_at_the_same_instant_send_everything_once(pool: PgPool) {
         ask(&stage, "COMMENTED", &id, "two").await;
     }
     move_to(&stage, WEDNESDAY).await;
-    let other = flow::digest::Digest { database: stage.digest.database.clone(), queue: stage.queue.clone() };
+    let other = flow::digest::Digest {
+        database: stage.digest.database.clone(),
+        queue: stage.queue.clone(),
+        public_url: stage.digest.public_url.clone(),
+    };
     let deadline = Instant::now() + Duration::from_secs(60);
     let (one, two) = tokio::join!(stage.digest.run(deadline), other.run(deadline));
     let (one, two) = (one.expect("closed"), two.expect("closed"));

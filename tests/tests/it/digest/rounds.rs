@@ -148,7 +148,11 @@ async fn two_runs_close_a_round_once_and_other_times_hold_from_the_next_period_o
     }
     stage.close_digests().await;
     move_to(&stage, "2026-12-07T03:30:00Z").await;
-    let other = flow::digest::Digest { database: stage.digest.database.clone(), queue: stage.queue.clone() };
+    let other = flow::digest::Digest {
+        database: stage.digest.database.clone(),
+        queue: stage.queue.clone(),
+        public_url: stage.digest.public_url.clone(),
+    };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let (one, two) = tokio::join!(stage.digest.run(deadline), other.run(deadline));
     assert_eq!(one.expect("closed").digests + two.expect("closed").digests, 30);

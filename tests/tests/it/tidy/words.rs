@@ -62,14 +62,11 @@ const RULES: &[Rule] = &[
             // Only the wall clock notices that a sandbox was frozen, and its connections with it.
             "shared/adapters/src/ses.rs",
             // How much of the invocation is left; no time of the business.
-            "shared/flow/src/dispatcher.rs",
-            "shared/flow/src/digest.rs",
-            "shared/flow/src/escalation.rs",
             "shared/flow/src/feedback.rs",
             "shared/flow/src/job.rs",
             "shared/flow/src/maintenance.rs",
             "shared/flow/src/processor.rs",
-            "shared/flow/src/reminder.rs",
+            "shared/flow/src/time_left.rs",
             // Measure, wait for servers, and sign tokens for the local stack.
             "infra/local/",
             "tests/",
@@ -99,6 +96,7 @@ const RULES: &[Rule] = &[
             "shared/adapters/src/store/database.rs",
             // What the SQL functions of enqueue take and answer.
             "shared/adapters/src/store/enqueue.rs",
+            "shared/adapters/src/store/enqueue/",
         ],
         why: "outside formats have types of their own in adapters::wire, and domain's are parsed from them",
     },

@@ -1,0 +1,90 @@
+//! The digests that a category's own rhythm closes: by rounds through the recipients of a zone.
+
+use super::PLANNED;
+use adapters::store::database::{StoreError, TenantTransaction};
+use adapters::store::digest_rounds::{self as store, DueRound};
+use adapters::store::digests::{DigestContext, read_members};
+use domain::decision::cadence_due;
+use domain::digest::{DigestKey, OpenDigest, Round, is_same_period, latest_period_end};
+use jiff::Timestamp;
+
+pub(super) async fn plan_rounds(
+    transaction: &mut TenantTransaction,
+    context: &DigestContext,
+) -> Result<(), StoreError> {
+    let unplanned = store::read_unplanned(transaction, PLANNED).await?;
+    if unplanned.is_empty() {
+        return Ok(());
+    }
+    let planned: Vec<_> = unplanned
+        .into_iter()
+        .map(|round| {
+            let due = cadence_due(round.cadence, context.now, &round.zone, context.time);
+            (round, due)
+        })
+        .collect();
+    store::plan_rounds(transaction, &planned).await
+}
+
+/// The digests of a round's next recipients, and the round moved on behind them.
+pub(super) async fn open_round(
+    transaction: &mut TenantTransaction,
+    context: &DigestContext,
+    round: &DueRound,
+    size: u32,
+) -> Result<Vec<OpenDigest>, StoreError> {
+    let (now, time) = (context.now, context.time);
+    let period_end = period_end(round, context);
+    let recipients = store::read_round_recipients(transaction, round, size).await?;
+    let is_last = recipients.len() < size as usize;
+    let last = recipients.last().map(|recipient| recipient.key.clone());
+    let mut open = Vec::new();
+    for recipient in recipients {
+        if recipient.regular_to.is_some_and(|last| is_same_period(round.cadence, last, period_end)) {
+            continue;
+        }
+        open.extend(round.channels.iter().map(|channel| OpenDigest {
+            key: DigestKey { recipient: recipient.key.clone(), category: round.category.clone(), channel: *channel },
+            zone: round.zone.clone(),
+            closed_to: recipient.closed_to,
+            round: Some(Round { period_end, send_empty: round.send_empty || recipient.is_mandatory }),
+            members: Vec::new(),
+        }));
+    }
+    let asked = open.len();
+    read_members(transaction, &mut open).await?;
+    let is_cut = open.len() < asked;
+    let after = if is_cut { open.last().map(|open| open.key.recipient.clone()) } else { last };
+    if is_last && !is_cut {
+        let next = cadence_due(round.cadence, now.max(period_end), &round.zone, time);
+        store::move_round(transaction, round, next, None).await?;
+    } else {
+        store::move_round(transaction, round, period_end, after.as_ref()).await?;
+    }
+    Ok(open)
+}
+
+/// Moves a round on behind its next recipient, for whom nothing is closed.
+pub(super) async fn pass_over(
+    transaction: &mut TenantTransaction,
+    context: &DigestContext,
+    round: &DueRound,
+) -> Result<(), StoreError> {
+    let period_end = period_end(round, context);
+    let recipients = store::read_round_recipients(transaction, round, 1).await?;
+    match recipients.first() {
+        Some(first) => store::move_round(transaction, round, period_end, Some(&first.key)).await,
+        None => {
+            let next = cadence_due(round.cadence, context.now.max(period_end), &round.zone, context.time);
+            store::move_round(transaction, round, next, None).await
+        }
+    }
+}
+
+/// Of periods that were missed, the latest counts. Once it is begun it stays the same to its end.
+fn period_end(round: &DueRound, context: &DigestContext) -> Timestamp {
+    match round.after {
+        Some(_) => round.due,
+        None => latest_period_end(round.cadence, round.due, context.now, &round.zone, context.time),
+    }
+}
