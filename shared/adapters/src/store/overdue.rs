@@ -48,27 +48,9 @@ pub enum OverdueOutcome {
 
 /// The tenants that have any, in no order.
 pub async fn list_overdue_tenants_across_tenants(database: &Database) -> Result<Vec<TenantId>, StoreError> {
-    let mut connection = database.connection().await?;
-    let tenants = sqlx::query_scalar!(
-        r#"-- Steps from tenant to tenant through the index, however many deadlines each has.
-           WITH RECURSIVE open AS (
-               (SELECT d.tenant_id FROM harkara.deadlines d WHERE d.escalates_at IS NOT NULL ORDER BY d.tenant_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT d.tenant_id FROM harkara.deadlines d
-                       WHERE d.escalates_at IS NOT NULL AND d.tenant_id > o.tenant_id ORDER BY d.tenant_id LIMIT 1)
-               FROM open o WHERE o.tenant_id IS NOT NULL
-           )
-           SELECT o.tenant_id AS "tenant_id!" FROM open o
-           CROSS JOIN LATERAL (
-               SELECT FROM harkara.deadlines d WHERE d.tenant_id = o.tenant_id AND d.escalates_at <= harkara.now()
-               ORDER BY d.escalates_at LIMIT 1
-           ) due
-           ORDER BY random()"#,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    connection.give_back();
-    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+    Ok(list_due_tenants!(
+        database, "harkara.deadlines", waits: "w.escalates_at IS NOT NULL", due: "escalates_at", except: [],
+        limit: i64::MAX))
 }
 
 /// Takes up to `limit` of the tenant's, the longest due first. What is being completed, moved or erased is passed over.
