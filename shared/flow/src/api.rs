@@ -215,8 +215,11 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             }
         };
         store_answer(&mut transaction, &key, &answer).await?;
+        adapters::failpoint!("A2_answered", Err(Problem::internal().into()));
         transaction.commit().await?;
+        adapters::failpoint!("A3_committed", Err(Problem::internal().into()));
         self.queue.publish(&publications).await;
+        adapters::failpoint!("A4_published", Err(Problem::internal().into()));
         Ok(Response::json(200, &answer))
     }
 }

@@ -125,6 +125,7 @@ impl<Q: Queue> Closer<'_, Q> {
         adapters::failpoint!("C2_closed", Err(StoreError::Corrupt("failpoint")));
         // Nothing is marked as published: the rows were stored as published once, and are due again if that fails.
         let not_taken = self.queue.publish(&publications).await.0.len();
+        adapters::failpoint!("C3_published", Err(StoreError::Corrupt("failpoint")));
         counts.closed += closed.len();
         counts.published += publications.len() - not_taken;
         counts.not_taken += not_taken;

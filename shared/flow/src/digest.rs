@@ -131,6 +131,7 @@ struct Turn {
 impl<Q: Queue + Sync> Digest<Q> {
     /// Works until nothing is due or the deadline is near. Tenants take turns, a batch each; one that fails is passed over.
     pub async fn run(&self, deadline: Instant) -> Result<DigestCounts, StoreError> {
+        adapters::failpoint!("G1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DigestCounts::default();
         let tenants = store::list_tenants_across_tenants(&self.database).await?;
         let mut line: VecDeque<Turn> =
@@ -182,15 +183,19 @@ impl<Q: Queue + Sync> Digest<Q> {
         let reviewed = store::review_waiting(&mut transaction, REVIEWED).await?;
         plan_rounds(&mut transaction, &context).await?;
         let (open, may_have_more) = open_next(&mut transaction, &context, turn.size).await?;
+        adapters::failpoint!("G2_locked", Err(StoreError::Corrupt("failpoint")));
         // The counts of what is rolled back do not count.
         let mut done = *counts;
         let publications = close_all(&mut transaction, &context, &open, &self.public_url, &mut done).await?;
+        adapters::failpoint!("G4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
+        adapters::failpoint!("G5_committed", Err(StoreError::Corrupt("failpoint")));
         done.batches += 1;
         done.reviewed += reviewed as usize;
         *counts = done;
         // What the queue does not take, the dispatcher publishes later.
         self.queue.publish(&publications).await;
+        adapters::failpoint!("G6_published", Err(StoreError::Corrupt("failpoint")));
         Ok(may_have_more || reviewed == REVIEWED)
     }
 

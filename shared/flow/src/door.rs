@@ -123,6 +123,7 @@ async fn accept_batch(
         transaction.roll_back().await?;
         return Ok(Ok(DoorTurn::default()));
     }
+    adapters::failpoint!("O1_taken", Err(StoreError::Corrupt("failpoint")));
     let asked = read_requests(tenant, &requests);
     let readable = asked.body.items.iter().filter_map(|item| item.request.as_ref().ok());
     let context = read_context_within(&mut transaction, readable).await?;
@@ -150,12 +151,15 @@ async fn accept_batch(
             return Ok(Err(NotStored { taken: requests.len(), now: context.now, error }));
         }
     };
+    adapters::failpoint!("O2_stored", Err(StoreError::Corrupt("failpoint")));
     transaction.commit().await?;
+    adapters::failpoint!("O3_committed", Err(StoreError::Corrupt("failpoint")));
 
     let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
     let publications: Vec<Publication> = new.flat_map(|accepted| list_publications(tenant, accepted)).collect();
     // What the queue does not take is due again later, as with `enqueue`.
     let not_taken = queue.publish(&publications).await;
+    adapters::failpoint!("O4_published", Err(StoreError::Corrupt("failpoint")));
     let longest_wait_ms = requests.iter().map(|request| request.waited_ms).max().unwrap_or(0);
     tracing::info!(
         tenant_id = %tenant,

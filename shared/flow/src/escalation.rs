@@ -113,6 +113,7 @@ pub(crate) struct FiredBatch {
 impl<Q: Queue + Sync> Escalation<Q> {
     /// Works until nothing is due or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<EscalationCounts, StoreError> {
+        adapters::failpoint!("X1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = EscalationCounts::default();
         hasten_failed_across_tenants(&self.database, HASTENED).await?;
         // Of which nothing more can be done in this run.
@@ -164,6 +165,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
             Ok(Some(batch)) => {
                 counts.add(batch.counts);
                 self.queue.publish(&batch.publications).await;
+                adapters::failpoint!("X6_published", Err(StoreError::Corrupt("failpoint")));
                 Ok(true)
             }
             Err(error @ StoreError::Unavailable(_)) => Err(error),
@@ -183,8 +185,11 @@ impl<Q: Queue + Sync> Escalation<Q> {
             transaction.commit().await?;
             return Ok(None);
         }
+        adapters::failpoint!("X2_locked", Err(StoreError::Corrupt("failpoint")));
         let batch = fire_within(&mut transaction, ACTOR, &ids).await?;
+        adapters::failpoint!("X4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
+        adapters::failpoint!("X5_committed", Err(StoreError::Corrupt("failpoint")));
         Ok(Some(batch))
     }
 

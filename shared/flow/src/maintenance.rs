@@ -86,6 +86,7 @@ impl MaintenanceCounts {
 impl Maintenance {
     /// Works until nothing is left to delete or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<MaintenanceCounts, StoreError> {
+        adapters::failpoint!("M1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = MaintenanceCounts::default();
         // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
         let audited = audit_all(&self.database).await;
@@ -95,7 +96,10 @@ impl Maintenance {
         }
         // After the rows, whose months they have emptied. Others at work in the histories are not made to wait for it.
         match self.keep_months().await {
-            Ok(months) => counts.months = months,
+            Ok(months) => {
+                adapters::failpoint!("M3_months", Err(StoreError::Corrupt("failpoint")));
+                counts.months = months;
+            }
             Err(error @ StoreError::Busy(_)) => {
                 tracing::warn!(error = chain(&error), "the months are left for the next run");
             }
@@ -158,6 +162,7 @@ impl Maintenance {
             }
             match keep_retention(&self.database, tenant, BATCH).await {
                 Ok(deleted) => {
+                    adapters::failpoint!("M2_deleted", Err(StoreError::Corrupt("failpoint")));
                     counts.add(&deleted);
                     if deleted.leaves_more {
                         again.push(tenant);

@@ -117,6 +117,7 @@ struct Turn {
 impl<Q: Queue + Sync> Reminder<Q> {
     /// Works until nothing is due or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<ReminderCounts, StoreError> {
+        adapters::failpoint!("R1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = ReminderCounts::default();
         let overdue = list_overdue_tenants_across_tenants(&self.database).await?;
         let due = list_due_tenants_across_tenants(&self.database).await?;
@@ -207,6 +208,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
             transaction.roll_back().await?;
             return Ok(0);
         }
+        adapters::failpoint!("R2_taken", Err(StoreError::Corrupt("failpoint")));
         let context = read_rung_context(&mut transaction, &taken).await?;
         let mut outcomes = Vec::with_capacity(taken.len());
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
@@ -224,12 +226,16 @@ impl<Q: Queue + Sync> Reminder<Q> {
             });
         }
         let created = create_notifications(&mut transaction, ACTOR, &wanted).await?;
+        adapters::failpoint!("R3_created", Err(StoreError::Corrupt("failpoint")));
         for (place, refusal) in &created.refused {
             outcomes[places[*place]] = RungOutcome::Failed(Note::of_refusal(refusal), Some(say(refusal)));
         }
         write_rungs(&mut transaction, &taken, &outcomes).await?;
+        adapters::failpoint!("R4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
+        adapters::failpoint!("R5_committed", Err(StoreError::Corrupt("failpoint")));
         self.queue.publish(&created.publications).await;
+        adapters::failpoint!("R6_published", Err(StoreError::Corrupt("failpoint")));
         for outcome in &outcomes {
             match outcome {
                 RungOutcome::Waits(_) | RungOutcome::SetAside(_) => counts.replanned += 1,

@@ -5,6 +5,7 @@
 //! completes or moves the deadline comes before, and then nothing begins, or after, and then sees what began.
 
 use super::database::{Database, StoreError, TenantTransaction};
+use super::due_tenants::list_due_tenants;
 use crate::ids::new_uuid;
 use crate::wire::deadlines::read_kept_overdue;
 use domain::deadline::NotEscalated;

@@ -50,6 +50,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
                     return Err(Problem::invalid(vec![FieldError::new("/policy", detail)]).into());
                 }
             };
+            adapters::failpoint!("A1_started", Err(Problem::internal().into()));
             let mut publications = Vec::new();
             if started.is_new {
                 check_data(transaction, started.id).await?;
@@ -97,6 +98,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
                 return Err(Problem::invalid(vec![FieldError::new("/recipient", detail)]).into());
             }
             let result = acknowledge_within(transaction, id, recipient.as_ref(), &subject, VIA).await?;
+            adapters::failpoint!("A1_acknowledged", Err(Problem::internal().into()));
             Ok((print_result(transaction, id, result).await?, Vec::new()))
         })
         .await

@@ -57,6 +57,7 @@ pub(super) async fn close_all(
         batch.fates.extend(open.members.iter().map(|member| (member.delivery, fate_of(member, fate))));
     }
     let Created { publications, refused } = create_notifications(transaction, ACTOR, &batch.wanted).await?;
+    adapters::failpoint!("G3_created", Err(StoreError::Corrupt("failpoint")));
     counts.refused += refused.len();
     let lost: HashSet<NotificationId> = refused.iter().map(|(place, _)| batch.closed[*place].notification).collect();
     // One line for a batch: what is wrong with a category is wrong with all its digests.

@@ -60,6 +60,7 @@ pub(super) async fn fire(
         firings.push(firing);
     }
     let created = create_notifications(transaction, actor, &wanted).await?;
+    adapters::failpoint!("X3_created", Err(StoreError::Corrupt("failpoint")));
     let mut refusals = created.refused.into_iter().collect::<HashMap<_, _>>();
     for (place, (wanted, firing)) in wanted.iter().zip(&wanted_by).enumerate() {
         let step = &mut firings[*firing].step;

@@ -49,6 +49,7 @@ impl<K: KeyService> Links<'_, K> {
             if !use_action_link(&mut transaction, token, link, recipient).await? {
                 return Err(Refused::Gone(Notice::LinkUsed));
             }
+            adapters::failpoint!("L1_used", Err(adapters::store::database::StoreError::Corrupt("failpoint").into()));
             let result = match token.action {
                 LinkAction::Acknowledge => {
                     let by = recipient.as_str();
@@ -58,7 +59,12 @@ impl<K: KeyService> Links<'_, K> {
                     resolve_within(&mut transaction, token.escalation, recipient.as_str(), "link").await?
                 }
             };
+            adapters::failpoint!("L2_acted", Err(adapters::store::database::StoreError::Corrupt("failpoint").into()));
             transaction.commit().await?;
+            adapters::failpoint!(
+                "L3_committed",
+                Err(adapters::store::database::StoreError::Corrupt("failpoint").into())
+            );
             let is_first = matches!(result, AnswerResult::Done { is_first: true, .. });
             Ok(draw(request, &holder, if is_first { ActionView::Done } else { ActionView::Answered }))
         })
