@@ -206,6 +206,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
         let has_taken = !ids.is_empty();
         for id in ids {
             if !has_time(deadline) {
+                counts.leaves_work = true;
                 break;
             }
             match self.fire_one(tenant, id).await {
