@@ -26,9 +26,15 @@ pub async fn ask_page(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Page {
+    let response = api.answer_request(page_event(route, token, headers, body), "request-1").await.into_gateway();
+    read_page(route, &serde_json::to_value(response).expect("prints"))
+}
+
+/// A request for a page, as API Gateway hands it over.
+pub(crate) fn page_event(route: &str, token: &str, headers: &[(&str, &str)], body: &str) -> Value {
     let (method, path) = route.split_once(' ').expect("a route has a method and a path");
     let headers: Map<String, Value> = headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let event = json!({
+    json!({
         "version": "2.0",
         "routeKey": route,
         "rawPath": path.replace("{token}", token),
@@ -42,10 +48,12 @@ pub async fn ask_page(
         },
         "body": body,
         "isBase64Encoded": false,
-    });
-    let response = api.answer_request(event, "request-1").await.into_gateway();
-    let printed = serde_json::to_value(response).expect("prints");
-    contract::check_answer(route, &read_printed(&printed));
+    })
+}
+
+/// Reads what API Gateway gets, and holds it to what the OpenAPI document says of the route.
+pub(crate) fn read_page(route: &str, printed: &Value) -> Page {
+    contract::check_answer(route, &read_printed(printed));
     Page {
         status: printed["statusCode"].as_u64().and_then(|status| status.try_into().ok()).expect("a status"),
         headers: printed["headers"].as_object().expect("headers").clone(),

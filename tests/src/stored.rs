@@ -7,7 +7,9 @@ use domain::delivery::{AttemptOutcome, DeliveryState, Reason};
 use domain::id::{AttemptId, DeadLetterId, DeliveryId, NotificationId, TenantId};
 use jiff::Timestamp;
 use local::ses::{LedgerEntry, Outcome};
-use proof::history::{Attempt, Claim, DeadLetter, Delivery, History, ProviderCall, Suppression, Transition};
+use proof::history::{
+    Attempt, Claim, DeadLetter, Delivery, History, Occurrence, ProviderCall, Suppression, Transition,
+};
 use serde_json::Value;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -29,6 +31,7 @@ pub async fn read_stored(connection: &mut PgConnection, calls: &[LedgerEntry]) -
         transitions,
         suppressions: read_suppressions(connection).await,
         dead_letters: read_dead_letters(connection).await,
+        occurrences: read_occurrences(connection).await,
         untold_events: usize::try_from(untold).unwrap_or_default(),
         database_clock: Some((now, now)),
         ..History::default()
@@ -145,8 +148,15 @@ async fn read_attempts(connection: &mut PgConnection, calls: &[LedgerEntry], del
 /// Claims and transitions, from the audit log of the deliveries.
 async fn read_changes(connection: &mut PgConnection) -> (Vec<Claim>, Vec<Transition>) {
     let rows = sqlx::query(
-        "SELECT tenant_id, row_key ->> 'delivery_id' AS delivery_id, changed_at, new_values
-         FROM harkara.audit_log WHERE table_name = 'deliveries' ORDER BY changed_at, audit_id",
+        // What retention has deleted is no part of the history any more.
+        "SELECT l.tenant_id, l.row_key ->> 'delivery_id' AS delivery_id, l.changed_at, l.new_values
+         FROM harkara.audit_log l
+         WHERE l.table_name = 'deliveries'
+           AND NOT EXISTS (
+               SELECT FROM harkara.audit_log g
+               WHERE g.table_name = 'deliveries' AND g.operation = 'DELETE'
+                 AND g.tenant_id = l.tenant_id AND g.row_key = l.row_key)
+         ORDER BY l.changed_at, l.audit_id",
     )
     .fetch_all(&mut *connection)
     .await
@@ -174,6 +184,38 @@ async fn read_changes(connection: &mut PgConnection) -> (Vec<Claim>, Vec<Transit
         }
     }
     (claims, transitions)
+}
+
+/// What schedules made, each by what it was made for, and the SQL door, which has no request over HTTP.
+async fn read_occurrences(connection: &mut PgConnection) -> Vec<Occurrence> {
+    let rows = sqlx::query(
+        "SELECT tenant_id, format('digest %s %s %s', category_key, recipient_id, channel) AS schedule,
+                period_end_at AS due_at, notification_id
+         FROM harkara.digests
+         UNION ALL
+         SELECT tenant_id, format('rung %s %s %s', deadline_key, rung_key, recipient_id), due_at, notification_id
+         FROM harkara.rungs WHERE notification_id IS NOT NULL
+         UNION ALL
+         SELECT n.tenant_id, format('step %s %s %s of %s to %s', n.repeat_number, n.level, n.tier, n.escalation_id,
+                                    n.recipient_id), e.created_at, n.notification_id
+         FROM harkara.escalation_notifications n JOIN harkara.escalations e USING (tenant_id, escalation_id)
+         UNION ALL
+         SELECT tenant_id, format('collection %s', collection_id), created_at, notification_id
+         FROM harkara.collections WHERE notification_id IS NOT NULL
+         UNION ALL
+         SELECT tenant_id, 'door ' || (row_key ->> 'request_id'), changed_at, (row_key ->> 'request_id')::uuid
+         FROM harkara.audit_log WHERE table_name = 'door_requests' AND operation = 'INSERT'",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .expect("what schedules made is read");
+    let read = |row: &sqlx::postgres::PgRow| Occurrence {
+        tenant: tenant(row),
+        schedule: row.get("schedule"),
+        due_at: time(row, "due_at").expect("it was due"),
+        notification: row.get::<Option<Uuid>, _>("notification_id").map(NotificationId::from_uuid),
+    };
+    rows.iter().map(read).collect()
 }
 
 async fn read_dead_letters(connection: &mut PgConnection) -> Vec<DeadLetter> {

@@ -252,6 +252,8 @@ pub struct Occurrence {
     pub schedule: String,
     /// The instant that it was due at.
     pub due_at: Timestamp,
+    /// The notification that it made, if any: nobody asked for that one.
+    pub notification: Option<NotificationId>,
 }
 
 /// A use of a single-use token.

@@ -6,7 +6,7 @@
 
 use local::runtime_api::FunctionError;
 use local::ses::ToldEvent;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::world::{Delivered, FEEDBACK, World};
 
@@ -35,7 +35,7 @@ impl World {
 
     /// The schedule of `feedback`: it asks SES for what no event said.
     pub async fn reconcile(&self) -> Result<Value, FunctionError> {
-        self.invoke("feedback", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
+        self.tick("feedback").await
     }
 
     fn pass_events_on(&self) {

@@ -1,7 +1,7 @@
 //! What happened in a world, for the checker: what is stored, SES's ledger, the queues and the callers' log.
 //!
 //! Times of the outside are put into the database's: whenever a test lets time pass, the database's times move back, so
-//! those of the ledger and of the callers have to move with them.
+//! those of the ledger and of the callers have to move with them. Where it moves the database's clock on instead, they follow.
 
 use std::time::Duration;
 
@@ -45,7 +45,9 @@ impl World {
         let log = self.log();
         let past = |at: Timestamp| {
             let moved = log.shifts.iter().filter(|(moved_at, _)| *moved_at >= at).map(|(_, by)| *by);
-            at - SignedDuration::try_from(moved.sum::<Duration>()).expect("tests last less than that")
+            let leapt = log.leaps.iter().filter(|(leapt_at, _)| *leapt_at <= at).map(|(_, by)| *by);
+            let signed = |time: Duration| SignedDuration::try_from(time).expect("tests last less than that");
+            at - signed(moved.sum()) + signed(leapt.sum())
         };
         let recovery = log.recovery.map(|time| Measure {
             name: "seconds from the end of the faults until nothing was left to do".to_owned(),

@@ -51,6 +51,7 @@ mod kms;
 mod mapping;
 mod points;
 mod sandboxes;
+mod schedule;
 mod sqs;
 mod wire;
 mod world;

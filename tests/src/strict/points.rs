@@ -53,6 +53,8 @@ struct Orders {
     /// Processes whose answer is lost.
     unheard: Vec<u32>,
     held: VecDeque<TcpStream>,
+    /// How many had arrived anywhere when those that were held were let go.
+    let_go_at: usize,
 }
 
 /// The listener. Dropping it ends it.
@@ -93,6 +95,7 @@ impl Points {
         let mut orders = lock(&self.orders);
         orders.armed.clear();
         orders.held.clear();
+        orders.let_go_at = self.arrivals.borrow().len();
     }
 
     /// The points that processes came to, in order.
@@ -102,10 +105,20 @@ impl Points {
 
     /// Waits until somebody has been struck at a point.
     pub(super) async fn wait_for_strike(&self, point: &str, limit: Duration) -> bool {
+        self.wait_for(limit, 0, |arrival| arrival.point == point && arrival.strike.is_some()).await
+    }
+
+    /// Waits until somebody is held at a point, whoever was held there before and let go.
+    pub(super) async fn wait_for_hold(&self, point: &str, limit: Duration) -> bool {
+        let begin = lock(&self.orders).let_go_at;
+        self.wait_for(limit, begin, |arrival| arrival.point == point && arrival.strike == Some(Strike::Hold)).await
+    }
+
+    /// Waits for an arrival after the first `begin` of them.
+    async fn wait_for(&self, limit: Duration, begin: usize, is_meant: impl Fn(&Arrival) -> bool) -> bool {
         let mut arrivals = self.arrivals.subscribe();
-        let struck =
-            arrivals.wait_for(|list| list.iter().any(|arrival| arrival.point == point && arrival.strike.is_some()));
-        matches!(tokio::time::timeout(limit, struck).await, Ok(Ok(_)))
+        let met = arrivals.wait_for(|list| list.iter().skip(begin).any(&is_meant));
+        matches!(tokio::time::timeout(limit, met).await, Ok(Ok(_)))
     }
 
     /// The time of a process is over; who says so kills it.

@@ -97,6 +97,8 @@ pub(super) struct Log {
     pub(super) batches: Vec<BatchAnswer>,
     /// When the time was moved, and how far.
     pub(super) shifts: Vec<(Timestamp, Duration)>,
+    /// When the database's clock was moved on, and how far.
+    pub(super) leaps: Vec<(Timestamp, Duration)>,
     pub(super) faults_cleared_at: Option<Timestamp>,
     pub(super) quiet_at: Option<Timestamp>,
     /// From the end of the faults until nothing was left to do.
@@ -159,8 +161,9 @@ impl World {
             ]);
             let limit = Duration::from_secs(match name.as_str() {
                 "enqueue" | "api" => 10,
-                "dispatcher" => 55,
+                "dispatcher" | "reminder" | "escalation" => 55,
                 "digest" => 240,
+                "maintenance" => 900,
                 "feedback" => 60,
                 _ => 30,
             });
@@ -259,7 +262,7 @@ impl World {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    async fn answer_of(&self, function: &str, event: &Value) -> crate::Answer {
+    pub(super) async fn answer_of(&self, function: &str, event: &Value) -> crate::Answer {
         match self.invoke(function, event).await {
             Ok(printed) => {
                 let answer = read_printed(&printed);
@@ -310,7 +313,7 @@ impl World {
 
     /// The dispatcher's tick.
     pub async fn dispatch(&self) -> Result<Value, FunctionError> {
-        self.invoke("dispatcher", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
+        self.tick("dispatcher").await
     }
 
     pub(super) async fn poll_all(&self, queue: &'static str, function: &str) -> usize {
@@ -379,6 +382,11 @@ impl World {
     /// Waits until somebody has been struck at a point.
     pub async fn wait_for_strike(&self, point: &str) {
         assert!(self.points.wait_for_strike(point, ARRIVAL_LIMIT).await, "nobody came to {point}");
+    }
+
+    /// Waits until somebody is held at a point, whoever was held there before and let go.
+    pub async fn wait_for_hold(&self, point: &str) {
+        assert!(self.points.wait_for_hold(point, ARRIVAL_LIMIT).await, "nobody came to {point}");
     }
 
     /// Forgets the strikes that are still to come, and lets go who is held.

@@ -67,7 +67,8 @@ pub(super) fn accepted_notifications(history: &History) -> Vec<(TenantId, Notifi
     accepted
 }
 
-/// No more notifications than were asked for: requests with one key are one request, and refused ones are none.
+/// No more notifications than were asked for, besides those that schedules made: requests with one key are one request, and
+/// refused ones are none.
 fn check_origin(lookup: &Lookup<'_>, found: &mut Found) {
     let history = lookup.history;
     if history.requests.is_empty() {
@@ -82,7 +83,9 @@ fn check_origin(lookup: &Lookup<'_>, found: &mut Found) {
         }
     }
     let mut stored: HashMap<TenantId, HashSet<NotificationId>> = HashMap::new();
-    for delivery in &history.deliveries {
+    let scheduled: HashSet<NotificationId> =
+        history.occurrences.iter().filter_map(|occurrence| occurrence.notification).collect();
+    for delivery in history.deliveries.iter().filter(|delivery| !scheduled.contains(&delivery.notification)) {
         stored.entry(delivery.tenant).or_default().insert(delivery.notification);
     }
     for (tenant, notifications) in stored {

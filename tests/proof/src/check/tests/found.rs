@@ -165,7 +165,8 @@ fn i8_finds_two_answers_and_two_bodies_for_one_key() {
 #[test]
 fn i9_finds_a_schedule_that_ran_twice_for_one_instant() {
     finds(I9, |history| {
-        let occurrence = Occurrence { tenant: tenant(1), schedule: "daily".to_owned(), due_at: second(60) };
+        let schedule = "daily".to_owned();
+        let occurrence = Occurrence { tenant: tenant(1), schedule, due_at: second(60), notification: None };
         history.occurrences = vec![occurrence.clone(), occurrence];
     });
 }
