@@ -1,7 +1,9 @@
 //! The rows of the matrix, by what they strike.
 
+pub(crate) mod answers;
 mod enqueue;
 mod events;
+mod half_way;
 mod outage;
 mod processor;
 mod provider_is_silent;
@@ -12,5 +14,6 @@ mod rolling;
 mod schedule;
 mod soak;
 mod suppression;
+mod ticks;
 mod time_runs_out;
 mod unknown;

@@ -1,4 +1,5 @@
-//! Rows 43 and 44: the dispatcher is the schedule. Ticks come twice, at once, late, or die half-way; clocks are off.
+//! Rows 43 and 44 of the dispatcher. Ticks come twice, at once, late, or die half-way; clocks are off.
+//! What has schedules of its own is in [`ticks`](super::ticks) and [`half_way`](super::half_way).
 //!
 //! Whatever is due is caught up with once, at the next tick, however many were missed.
 
@@ -114,7 +115,7 @@ const FAKETIME: [&str; 3] = [
 ];
 
 /// The library that moves a process's clock: the system's, or that of our tools, which is built for one architecture.
-fn find_faketime() -> PathBuf {
+pub(super) fn find_faketime() -> PathBuf {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local/tools/lib");
     let pythons = std::fs::read_dir(tools).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let of_tools = pythons

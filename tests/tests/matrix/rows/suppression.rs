@@ -16,7 +16,7 @@ const SUPPRESS: &str = "INSERT INTO harkara.suppressions (tenant_id, address, re
 
 /// Waits until somebody waits for a lock of this kind in this database: `advisory` and `ShareLock` is a claim that waits
 /// for a suppression, `advisory` and `ExclusiveLock` the other way round.
-async fn wait_for_waiter(admin: &PgPool, kind: &str, mode: &str) {
+pub(super) async fn wait_for_waiter(admin: &PgPool, kind: &str, mode: &str) {
     let waiting = "SELECT EXISTS (
                        SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                        WHERE a.datname = current_database() AND l.locktype = $1 AND l.mode = $2 AND NOT l.granted)";

@@ -1,6 +1,7 @@
 //! Rows 33 and 35: the invocation's time ends before its work, or the lease before its worker.
 
 use super::unknown::{attempts, pass};
+use crate::due::{Work, name_of};
 use local::ses::Fault;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -131,4 +132,30 @@ async fn row_35_a_worker_that_was_refused_and_comes_back_after_the_next_attempt_
     let mut world = come_back_too_late(admin, "reject+1@simulator.harkara.test", "rejected").await;
     let figures = world.finish().await;
     assert_eq!((figures.provider_accepted, figures.failed, figures.duplicates_declared), (1, 0, 0));
+}
+
+/// What is kept back of each run's time is longer than this.
+const NO_TIME: Duration = Duration::from_secs(8);
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_scheduled_run_whose_time_is_over_at_once_does_nothing_and_says_that_it_leaves_work(admin: PgPool) {
+    let mut world = World::begin(admin).await;
+    for work in Work::ALL {
+        work.furnish(&world).await;
+        let name = name_of(&format!("{work:?} no time"));
+        work.make_due(&world, std::slice::from_ref(&name)).await;
+        let answer = world.tick_within(work.function(), NO_TIME).await.expect("it answers in its time");
+        assert_eq!(work.count(&answer), 0, "{work:?}");
+        let last = "SELECT leaves_work FROM harkara.job_runs WHERE job = $1 ORDER BY started_at DESC LIMIT 1";
+        let leaves_work: Option<bool> =
+            sqlx::query_scalar(last).bind(work.function()).fetch_one(&world.admin).await.expect("a run");
+        assert_eq!(leaves_work, Some(true), "{work:?}");
+        assert_eq!(work.count(&world.tick(work.function()).await.expect("it does its work")), 1, "{work:?}");
+        let leaves_work: Option<bool> =
+            sqlx::query_scalar(last).bind(work.function()).fetch_one(&world.admin).await.expect("a run");
+        assert_eq!(leaves_work, Some(false), "{work:?}");
+        world.settle().await;
+        work.expect_once(&world, &name, "in the end").await;
+    }
+    world.check().await;
 }
