@@ -1,6 +1,6 @@
-//! Whether every row of the matrix has a test. A row without one is a promise that nobody keeps.
+//! Whether every row of the matrix has a test, and every crash point a sweep. One without is a promise that nobody keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const ROWS: std::ops::RangeInclusive<u32> = 1..=51;
@@ -94,4 +94,26 @@ fn a_row_that_waits_for_its_subject_has_no_test_yet() {
     let rows = tests_of_rows();
     let stale: Vec<_> = WAITING.iter().filter(|(row, _, _)| rows.contains_key(row)).map(|(row, _, _)| row).collect();
     assert!(stale.is_empty(), "take {stale:?} off the list of those that wait");
+}
+
+/// The names of the places where the code may be stopped.
+fn crash_points() -> BTreeSet<String> {
+    let mut text = String::new();
+    for folder in ["shared/adapters/src", "shared/flow/src"] {
+        read_folder(&root().join(folder), &mut text);
+    }
+    let places = text.split("failpoint!(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+    places.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn every_crash_point_is_struck_by_a_sweep() {
+    let mut swept = String::new();
+    read_folder(&root().join("tests/tests/matrix/sweep"), &mut swept);
+    // The points of what schedules do stand with the work that leads to them.
+    swept.push_str(&std::fs::read_to_string(root().join("tests/tests/matrix/due.rs")).expect("a text"));
+    let points = crash_points();
+    assert!(points.contains("E5_committed"), "the search finds what is there");
+    let missed: Vec<_> = points.iter().filter(|name| !swept.contains(&format!("\"{name}\""))).collect();
+    assert!(missed.is_empty(), "no sweep strikes {missed:?}");
 }

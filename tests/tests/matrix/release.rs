@@ -3,7 +3,21 @@
 use tests::strict::{failpoints_binary, release_binary, require_binaries};
 
 /// Names as they stand in the code.
-const NAMES: [&[u8]; 6] = [b"FAILPOINTS", b"E5_committed", b"P4_claimed", b"P8_answered", b"S3_written", b"D2_stored"];
+const NAMES: [&[u8]; 13] = [
+    b"FAILPOINTS",
+    b"E5_committed",
+    b"P4_claimed",
+    b"P8_answered",
+    b"S3_written",
+    b"D2_stored",
+    b"C1_created",
+    b"G3_created",
+    b"R3_created",
+    b"X3_created",
+    b"O2_stored",
+    b"M2_deleted",
+    b"A2_answered",
+];
 
 fn holds(binary: &[u8], name: &[u8]) -> bool {
     binary.windows(name.len()).any(|window| window == name)
