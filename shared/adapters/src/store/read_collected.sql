@@ -7,7 +7,8 @@ WITH told AS (
     WHERE m.tenant_id = $1 AND m.collection_id = ANY ($2) AND (d.state IN ('scheduled', 'queued', 'held') OR d.reason = 'replaced_by_later')
     GROUP BY m.collection_id, m.notification_id, m.position
 ),
-whole AS (
+-- Once: joined in, it would be made anew for each member.
+whole AS MATERIALIZED (
     SELECT t.collection_id,
            (array_agg(t.notification_id ORDER BY t.position))[1] AS first_id,
            (array_agg(t.notification_id ORDER BY t.position DESC) FILTER (WHERE t.channels IS NOT NULL))[1] AS last_id,
