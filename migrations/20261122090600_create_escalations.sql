@@ -1,5 +1,6 @@
 -- Escalation policies, and the escalations that run by them.
--- Safe beside running code: tables are new, and the one column that an old table gets may be empty.
+-- Safe beside running code: tables are new, and the one column that an old table gets may be empty. Its index makes writers
+-- of recipients wait for as long as it takes to read the table once.
 SET LOCAL ROLE harkara_owner;
 
 -- Whose reports somebody's are: the next level of an escalation may be `manager`.
@@ -7,6 +8,9 @@ ALTER TABLE harkara.recipients
     ADD COLUMN manager_id text,
     ADD CONSTRAINT manager_is_a_recipient FOREIGN KEY (tenant_id, manager_id) REFERENCES harkara.recipients,
     ADD CONSTRAINT nobody_manages_themselves CHECK (manager_id <> recipient_id);
+
+-- Who has a role: a step that means one looks at these, and not at everybody.
+CREATE INDEX recipients_with_roles ON harkara.recipients (tenant_id, recipient_id) WHERE roles <> '{}' AND erased_at IS NULL;
 
 -- Levels with their delays, as wire::escalation_policies writes them. It names recipients by id only.
 CREATE TABLE harkara.escalation_policies (

@@ -243,9 +243,11 @@ pub async fn find_meant(
                JOIN harkara.recipients r ON r.tenant_id = $1 AND r.recipient_id = a.name AND r.erased_at IS NULL
                WHERE a.kind = 'recipient'
                UNION
-               SELECT a.place, r.recipient_id FROM asked a
-               JOIN harkara.recipients r ON r.tenant_id = $1 AND a.name = ANY (r.roles) AND r.erased_at IS NULL
-               WHERE a.kind = 'role'
+               -- Looks once at everybody who has a role, however many steps ask for one.
+               SELECT a.place, r.recipient_id FROM harkara.recipients r
+               CROSS JOIN LATERAL unnest(r.roles) AS held (role)
+               JOIN asked a ON a.kind = 'role' AND a.name = held.role
+               WHERE r.tenant_id = $1 AND r.roles <> '{}' AND r.erased_at IS NULL
                UNION
                SELECT a.place, r.recipient_id FROM asked a
                JOIN harkara.recipients m ON m.tenant_id = $1 AND m.recipient_id = ANY (a.names)
