@@ -19,6 +19,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+/// Recipients of one transaction's steps: it takes escalations until it has so many, and at least one.
+const MOST_RECIPIENTS: usize = 5000;
 /// Why an escalation is given up whose own policy cannot be read any more.
 const UNREADABLE: &str = "policy_unreadable";
 
@@ -37,7 +39,8 @@ struct Firing<'a> {
     step: WrittenStep,
 }
 
-/// Fires what these escalations are due to fire, one turn of each, and writes it.
+/// Fires what these escalations are due to fire, one turn of each, and writes it. What is too much for one transaction
+/// stays due.
 pub(super) async fn fire(
     transaction: &mut TenantTransaction,
     actor: &str,
@@ -48,10 +51,12 @@ pub(super) async fn fire(
     }
     let decided: Vec<Decided> = due.iter().map(decide).collect();
     let meant = find_recipients(transaction, due, &decided).await?;
+    let taken = count_taken((0..due.len()).map(|at| meant.get(&at).map_or(0, Vec::len)));
+    let (due, decided) = (&due[..taken], &decided[..taken]);
 
     let mut firings = Vec::new();
     let (mut wanted, mut wanted_by) = (Vec::new(), Vec::new());
-    for (at, (due, decided)) in due.iter().zip(&decided).enumerate() {
+    for (at, (due, decided)) in due.iter().zip(decided).enumerate() {
         let Decided::Fire { policy, place } = decided else { continue };
         let recipients = meant.get(&at).cloned().unwrap_or_default();
         let (firing, requests) = prepare(due, policy, *place, recipients);
@@ -85,7 +90,7 @@ pub(super) async fn fire(
         events.push(event(tenant, firing.due.id, "escalation.step_fired", describe(&firing)));
         written.push(write_firing(firing));
     }
-    for (due, decided) in due.iter().zip(&decided) {
+    for (due, decided) in due.iter().zip(decided) {
         let (state, reason, detail_type) = match decided {
             Decided::Fire { .. } => continue,
             Decided::Exhaust => (EscalationState::Exhausted, None, "escalation.exhausted"),
@@ -101,6 +106,16 @@ pub(super) async fn fire(
     write_steps(transaction, &written).await?;
     tell(transaction, &events).await?;
     Ok(batch)
+}
+
+/// How many steps one transaction takes, given how many recipients each has.
+fn count_taken(recipients: impl Iterator<Item = usize>) -> usize {
+    let before = recipients.scan(0, |sum: &mut usize, count| {
+        let before = *sum;
+        *sum += count;
+        Some(before)
+    });
+    before.take_while(|before| *before < MOST_RECIPIENTS).count()
 }
 
 fn decide(due: &DueEscalation) -> Decided {
@@ -236,5 +251,20 @@ fn write_firing(firing: Firing<'_>) -> Written {
         next_step_at: Some(next_step_at),
         has_fallback: has_fallback(policy, place),
         step: Some(step),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_takes_steps_until_it_has_recipients_enough_and_at_least_one() {
+        assert_eq!(count_taken([1; 200].into_iter()), 200);
+        assert_eq!(count_taken([0, 0, 3].into_iter()), 3);
+        assert_eq!(count_taken([1000; 50].into_iter()), 5);
+        assert_eq!(count_taken([4999, 1000, 1].into_iter()), 2);
+        assert_eq!(count_taken([100_000, 1].into_iter()), 1);
+        assert_eq!(count_taken([].into_iter()), 0);
     }
 }
