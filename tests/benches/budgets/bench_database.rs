@@ -1,4 +1,4 @@
-//! A database of the benches' own, migrated by the `migrate` function, with two logins that have the functions' roles.
+//! A database of the benches' own, migrated by the `migrate` function, with logins that have the functions' roles, and a domain's.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const DATABASE: &str = "harkara_bench";
 /// Logins of the benches' own are members of the functions' roles, so that no password of a running stack is changed.
 const PASSWORD: &str = "bench";
 const DROP_DATABASE: &str = "DROP DATABASE IF EXISTS harkara_bench WITH (FORCE)";
-const DROP_ROLES: &str = "DROP ROLE IF EXISTS harkara_bench_api, harkara_bench_worker";
+const DROP_ROLES: &str = "DROP ROLE IF EXISTS harkara_bench_api, harkara_bench_worker, bench_domain";
 
 /// The database, and how to reach it.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl BenchDatabase {
         for role in [
             "CREATE ROLE harkara_bench_api LOGIN PASSWORD 'bench' IN ROLE harkara_api",
             "CREATE ROLE harkara_bench_worker LOGIN PASSWORD 'bench' IN ROLE harkara_worker",
+            "CREATE ROLE bench_domain LOGIN PASSWORD 'bench'",
         ] {
             sqlx::query(role).execute(&database.admin).await?;
         }
@@ -85,9 +86,14 @@ impl BenchDatabase {
         self.login("harkara_bench_api")
     }
 
-    /// The URL for `processor`, `dispatcher` and `dead_letter`, straight to the server.
+    /// The URL for the workers, straight to the server.
     pub(crate) fn worker_url(&self) -> Outcome<Url> {
         self.login("harkara_bench_worker")
+    }
+
+    /// The URL for a domain that has the SQL door.
+    pub(crate) fn domain_url(&self) -> Outcome<Url> {
+        self.login("bench_domain")
     }
 
     fn login(&self, user: &str) -> Outcome<Url> {

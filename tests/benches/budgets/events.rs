@@ -6,8 +6,14 @@ use crate::aws::Message;
 
 /// The tenant that the benches act for.
 pub(crate) const TENANT: &str = "01936f00-0000-7000-8000-00000000beac";
-/// The category of every notification here.
+/// The category of notifications that bring their content.
 pub(crate) const CATEGORY: &str = "bench";
+/// The category of those that have the template [`TEMPLATE`]; what waits of it is collected by [`DIGEST_CATEGORY`].
+pub(crate) const KNOWN_CATEGORY: &str = "known";
+/// The category of digests.
+pub(crate) const DIGEST_CATEGORY: &str = "digest";
+/// The template of both.
+pub(crate) const TEMPLATE: &str = "bench";
 
 /// An API Gateway event (payload 2.0) of a caller with all scopes.
 pub(crate) fn http_event(method: &str, route: &str, path: &str, body: &Value) -> Value {
@@ -36,11 +42,9 @@ pub(crate) fn http_event(method: &str, route: &str, path: &str, body: &Value) ->
 }
 
 fn path_parameter(route: &str, path: &str) -> Value {
-    let name = route.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name);
-    match (name, path.rsplit_once('/')) {
-        (Some(name), Some((_, value))) => json!({ name: value }),
-        _ => json!({}),
-    }
+    let segments = route.split_once(' ').map_or(route, |(_, path)| path).split('/').zip(path.split('/'));
+    let named = segments.filter_map(|(name, value)| Some((name.strip_prefix('{')?.strip_suffix('}')?, value)));
+    named.map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }
 
 /// A POST of so many notifications to as many inline recipients. `round` makes addresses unique among posts.

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use local::project::FUNCTIONS;
+use local::project::package_of;
+
 use crate::{Outcome, progress};
 
-/// The functions, in the order of the way that a notification takes.
-pub(crate) const FUNCTIONS: [&str; 6] = ["enqueue", "processor", "dispatcher", "dead_letter", "api", "migrate"];
 /// The function that does nothing.
 pub(crate) const HELLO: &str = "hello";
 
 /// Builds the functions and the hello-world with the release profile, in one run, so that both have the same libraries.
 pub(crate) fn build_functions() -> Outcome<()> {
     progress("building the functions (release)");
-    let packages = FUNCTIONS.iter().chain([&HELLO]).flat_map(|name| ["--package", name]);
+    let packages = FUNCTIONS.iter().chain([&HELLO]).flat_map(|name| ["--package", package_of(name)]);
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(["build", "--release", "--quiet"]).args(packages);
     // Set by the cargo that runs this bench, for this package; they would make the build of others begin anew.

@@ -10,12 +10,17 @@
 //! Environment:
 //! - `DATABASE_URL`: a superuser's URL of a Postgres 18 server; the database `harkara_bench` is made there and dropped.
 //! - `HARKARA_POSTGRES_PROGRAMS`: the folder of `pgbench`; without it, the inserts are compared with plain ones.
-//! - `HARKARA_BENCH_HISTORY`: rows of history for the dispatcher, default 1,000,000 (10,000,000 take minutes to make).
-//! - `HARKARA_BENCH_ONLY`: a comma-separated choice of sections: render, start, size, round_trips, throughput, insert, history.
+//! - `HARKARA_BENCH_HISTORY`: rows of history of each kind of due work, default 1,000,000 (10,000,000 take 15 minutes to
+//!   make, and 20 GB).
+//! - `HARKARA_BENCH_ONLY`: a comma-separated choice of sections: render, start, size, round_trips, throughput, insert,
+//!   digests, reminders, door, history.
 
 mod aws;
 mod bare_client;
 mod bench_database;
+mod bulk;
+mod door;
+mod due;
 mod events;
 mod functions;
 mod history;
@@ -39,7 +44,8 @@ use table::Table;
 /// A bench stops at the first thing that it cannot do; the words of the error are for the person who started it.
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const SECTIONS: [&str; 7] = ["render", "start", "size", "round_trips", "throughput", "insert", "history"];
+const SECTIONS: [&str; 10] =
+    ["render", "start", "size", "round_trips", "throughput", "insert", "digests", "reminders", "door", "history"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -84,6 +90,15 @@ async fn measure() -> Outcome<Table> {
         }
         if is_chosen("insert") {
             insert::measure(&stage, &mut table).await?;
+        }
+        if is_chosen("digests") {
+            bulk::measure_digests(&stage, &mut table).await?;
+        }
+        if is_chosen("reminders") {
+            bulk::measure_reminders(&stage, &mut table).await?;
+        }
+        if is_chosen("door") {
+            door::measure(&stage, &mut table).await?;
         }
         if is_chosen("history") {
             history::measure(&stage, &mut table).await?;

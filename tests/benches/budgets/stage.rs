@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::aws::{AwsStandIn, Message};
 use crate::bench_database::BenchDatabase;
-use crate::events::{CATEGORY, http_event, post_notifications, sqs_event};
+use crate::events::{CATEGORY, DIGEST_CATEGORY, KNOWN_CATEGORY, TEMPLATE, http_event, post_notifications, sqs_event};
 use crate::functions::binary;
 use crate::wire::CountingProxy;
 use crate::{Outcome, progress};
@@ -38,7 +38,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes everything, and the category that all notifications here have.
+    /// Makes everything, and the categories of what is sent.
     pub(crate) async fn set_up() -> Outcome<Self> {
         let database = BenchDatabase::create().await?;
         let stage = Self {
@@ -48,14 +48,32 @@ impl Stage {
             ses: SesServer::start(SesConfig::default()).await?,
             kms: Kms::start().await?,
         };
-        let api = stage.start_function("api", Path::Direct).await?;
-        let path = format!("/v1/categories/{CATEGORY}");
-        let category = http_event("PUT", "/v1/categories/{key}", &path, &json!({"class": "transactional"}));
-        let answer = api.invoke(&category, LIMIT).await?;
-        match answer["statusCode"].as_u64() {
-            Some(200 | 201 | 204) => Ok(stage),
-            _ => Err(format!("the category cannot be made: {answer}").into()),
+        stage.configure().await?;
+        Ok(stage)
+    }
+
+    /// Puts what a tenant has before it sends anything.
+    async fn configure(&self) -> Outcome<()> {
+        let api = self.start_function("api", Path::Direct).await?;
+        let template =
+            json!({"variables": {}, "variants": [{"locale": "en", "subject": "News", "text": "There is news."}]});
+        let digest = json!({"class": "digest", "template": TEMPLATE});
+        let known = json!({"class": "transactional", "template": TEMPLATE, "digest_category": DIGEST_CATEGORY});
+        for (route, key, body) in [
+            ("PUT /v1/templates/{key}", TEMPLATE, template),
+            ("POST /v1/templates/{key}/publish", TEMPLATE, json!({})),
+            ("PUT /v1/categories/{key}", CATEGORY, json!({"class": "transactional"})),
+            ("PUT /v1/categories/{key}", DIGEST_CATEGORY, digest),
+            ("PUT /v1/categories/{key}", KNOWN_CATEGORY, known),
+        ] {
+            let (method, path) = route.split_once(' ').unwrap_or_default();
+            let answer = api.invoke(&http_event(method, path, &path.replace("{key}", key), &body), LIMIT).await?;
+            match answer["statusCode"].as_u64() {
+                Some(200 | 201 | 204) => {}
+                _ => return Err(format!("{route} for {key}: {answer}").into()),
+            }
         }
+        Ok(())
     }
 
     /// Ends everything and drops the database.

@@ -213,10 +213,21 @@ impl Function {
     ///
     /// Errors: the process has ended.
     pub fn resident_memory_bytes(&self) -> io::Result<u64> {
+        self.read_memory("VmRSS:")
+    }
+
+    /// The most memory of the process that was in RAM at once, in bytes (`VmHWM`).
+    ///
+    /// Errors: the process has ended.
+    pub fn peak_memory_bytes(&self) -> io::Result<u64> {
+        self.read_memory("VmHWM:")
+    }
+
+    fn read_memory(&self, field: &str) -> io::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
             .map(|kibibytes| kibibytes * 1024)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process has no memory any more"))
     }
