@@ -1,28 +1,27 @@
 //! Deadlines: put, shown, listed, completed and deleted.
 
+mod sendable;
+
 use super::{Answer, Api, parameter};
-use crate::creation::find_refusals;
 use crate::escalation::{AnswerResult, resolve_within};
-use crate::reminder::fill_deadline;
 use crate::request::Refused;
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::deadlines::{
     self as store, DeadlineFilter, DeadlineRow, Lookup, NewRung, Withdrawn, delete_deadline, read_plan,
 };
 use adapters::wire::deadlines::{self as bodies, DeadlineBody};
-use adapters::wire::fields::{FieldError, Fields};
+use adapters::wire::fields::Fields;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::Query;
 use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::deadline::{DeadlineState, Planning, plan_rung, zone_of};
 use domain::event::EventBus;
-use domain::id::{CategoryKey, DeadlineKey, EscalationId, TemplateKey};
-use domain::notification::{NotificationRequest, Refusal};
+use domain::id::{CategoryKey, DeadlineKey, EscalationId};
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// How the end of an escalation came, as events tell it.
 const VIA: &str = "deadline";
@@ -41,7 +40,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             transaction.roll_back().await?;
             return Err(Problem::invalid(errors).into());
         }
-        let errors = find_unsendable(&mut transaction, &key, &body).await?;
+        let errors = sendable::find_unsendable(&mut transaction, &key, &body).await?;
         if !errors.is_empty() {
             transaction.roll_back().await?;
             return Err(Problem::invalid(errors).into());
@@ -141,51 +140,6 @@ async fn show_deadline(transaction: &mut TenantTransaction, key: &DeadlineKey) -
     let row = store::read_deadline(transaction, key).await?.ok_or_else(|| Problem::not_found("deadline"))?;
     let plan = read_plan(transaction, key).await?;
     Ok(bodies::print_with_plan(&row, &plan))
-}
-
-/// What of a deadline could never be sent to anybody: categories without a template, and data that templates cannot take.
-async fn find_unsendable(
-    transaction: &mut TenantTransaction,
-    key: &DeadlineKey,
-    body: &DeadlineBody,
-) -> Result<Vec<FieldError>, StoreError> {
-    // Each with where its category stands, and where its data does.
-    let mut places = Vec::new();
-    let mut requests = Vec::new();
-    let mut add = |category: &CategoryKey, template: Option<&TemplateKey>, own: &Value, place: [String; 2]| {
-        let mut data = body.data.clone();
-        if let (Some(fields), Some(own)) = (data.as_object_mut(), own.as_object()) {
-            fields.extend(own.clone());
-        }
-        fill_deadline(&mut data, key.as_str(), body.due_at);
-        let request = NotificationRequest::to_nobody(category.clone(), data);
-        requests.push(NotificationRequest { template: template.cloned(), ..request });
-        places.push(place);
-    };
-    for (place, rung) in body.rungs.iter().enumerate() {
-        let at = format!("/rungs/{place}");
-        let category_at = if rung.category.is_some() { format!("{at}/category") } else { "/category".to_owned() };
-        let data_at = if rung.data.as_object().is_some_and(|own| !own.is_empty()) { at } else { String::new() };
-        if let Some(category) = rung.category.as_ref().or(body.category.as_ref()) {
-            add(category, rung.template.as_ref(), &rung.data, [category_at, data_at]);
-        }
-    }
-    if let Some(category) = &body.overdue {
-        add(category, None, &Value::Null, ["/overdue/category".to_owned(), String::new()]);
-    }
-    let mut errors = BTreeMap::new();
-    for ([category_at, data_at], refusal) in places.into_iter().zip(find_refusals(transaction, &requests).await?) {
-        match refusal {
-            None => {}
-            Some(Refusal::WrongData(wrong)) => {
-                errors.extend(wrong.into_iter().map(|(pointer, detail)| (format!("{data_at}{pointer}"), detail)));
-            }
-            Some(refusal) => {
-                errors.insert(category_at, refusal.to_string());
-            }
-        }
-    }
-    Ok(errors.into_iter().map(|(pointer, detail)| FieldError::new(pointer, detail)).collect())
 }
 
 /// A rung for each recipient and each thing that the deadline does.
