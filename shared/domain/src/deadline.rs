@@ -9,7 +9,8 @@
 //!   due time never fires again for it, wherever the deadline is moved meanwhile.
 //! - A rung whose time has passed when the deadline is put is skipped (`past`), unless the caller wants it sent.
 //! - When the due time moves, everything that has not fired is planned anew. What has fired is skipped (`fired_before`):
-//!   nobody is reminded of one rung twice, whatever the caller wants of the past.
+//!   nobody is reminded of one rung twice, whatever the caller wants of the past. That a deadline has passed is said anew
+//!   for each due time that does.
 //! - A rung that is late fires at the next run, and of several that are due of a deadline and recipient only the latest:
 //!   the others are skipped (`overtaken`), so that nobody is reminded of one thing three times at once. It is the same
 //!   where two of them fall on one moment.
@@ -351,7 +352,7 @@ pub fn plan_rung(rung: Rung, zone: &TimeZone, planning: &Planning) -> (Timestamp
     let fire_at = rung.fires_at(due, zone);
     let note = if rung.is_before() && fire_at >= due {
         Some(Note::AfterDue)
-    } else if has_fired {
+    } else if has_fired && rung != Rung::Overdue {
         Some(Note::FiredBefore)
     } else if fire_at > now {
         None

@@ -141,6 +141,7 @@ fn what_is_past_when_the_deadline_is_put_is_skipped_unless_it_is_asked_for() {
     let fired = Planning { has_fired: true, when_past: WhenPast::Send, ..planning };
     assert_eq!(note("-P7D", &fired), Some(Note::FiredBefore), "whatever is wanted of the past");
     assert_eq!(note("-P3D", &fired), Some(Note::FiredBefore), "and where it lies ahead");
+    assert_eq!(note("overdue", &fired), None, "it may pass again");
 }
 
 #[test]
