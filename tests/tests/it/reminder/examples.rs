@@ -62,6 +62,7 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
         stage.drain().await;
     }
     assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 1, "of what was not returned");
+    stage.escalate().await;
     assert_eq!(stage.maintain().await.stranded, 0, "nothing was left behind");
     for (key, _) in example["deadlines"].as_object().expect("deadlines") {
         let shown = get(&stage, key).await;

@@ -197,7 +197,7 @@ async fn a_policy_that_is_gone_is_noted_and_stops_nothing_else(pool: PgPool) {
     // What no caller of the API can do.
     for change in [
         "UPDATE harkara.escalation_policies SET definition = '{}' WHERE policy_key = 'unreadable'",
-        "UPDATE harkara.deadlines SET overdue = '[]' WHERE deadline_key = 'garbled'",
+        "UPDATE harkara.deadlines SET overdue = '{}' WHERE deadline_key = 'garbled'",
     ] {
         sqlx::query(change).execute(&stage.admin).await.expect("changed");
     }

@@ -19,7 +19,7 @@ ALTER TABLE harkara.deadlines
 -- All of what is to begin, and only that.
 CREATE INDEX deadlines_escalating ON harkara.deadlines (tenant_id, escalates_at) WHERE escalates_at IS NOT NULL;
 -- Deadlines that may have no rungs, by which a recipient's are found otherwise.
-CREATE INDEX deadlines_without_reminders ON harkara.deadlines USING gin (recipients) WHERE rungs = '[]';
+CREATE INDEX deadlines_without_reminders ON harkara.deadlines (tenant_id, deadline_key) WHERE rungs = '[]';
 
 GRANT UPDATE (escalates_at, escalation_id, escalation_note) ON harkara.deadlines TO harkara_worker;
 CREATE POLICY worker_may_update ON harkara.deadlines FOR UPDATE TO harkara_worker USING (true) WITH CHECK (true);
