@@ -64,8 +64,8 @@ pub enum Fate {
 /// always the last.
 pub async fn list_tenants_across_tenants(database: &Database) -> Result<Vec<TenantId>, StoreError> {
     let due = list_due_tenants!(
-        database, "harkara.digest_entries", waits: "w.digest_notification_id IS NULL", due: "due_at", except: [],
-        limit: i64::MAX);
+        database, "harkara.digest_entries", waits: "w.digest_notification_id IS NULL AND w.due_at > '-infinity'",
+        due: "due_at", except: [], limit: i64::MAX);
     let mut connection = database.connection().await?;
     let others = sqlx::query_scalar!(
         r#"WITH found AS (
@@ -158,6 +158,8 @@ pub async fn read_due_digests(transaction: &mut TenantTransaction, limit: u32) -
                FROM (
                    SELECT e.recipient_id, e.category_key, e.channel, e.due_at FROM harkara.digest_entries e
                    WHERE e.tenant_id = $1 AND e.digest_notification_id IS NULL AND e.due_at <= harkara.now()
+                     -- As the index of what is due has it.
+                     AND e.due_at > '-infinity'
                    ORDER BY e.due_at
                    LIMIT $2
                ) e

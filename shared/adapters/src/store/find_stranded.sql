@@ -42,7 +42,7 @@ CROSS JOIN LATERAL (
     (SELECT 'digest_entry', 'late', harkara.print_id('dlv', e.delivery_id) FROM harkara.digest_entries e
      JOIN harkara.deliveries d ON d.tenant_id = e.tenant_id AND d.delivery_id = e.delivery_id
      WHERE e.tenant_id = t.tenant_id AND t.state = 'active' AND e.digest_notification_id IS NULL
-       AND e.due_at < harkara.now() - make_interval(secs => $2) AND d.state = 'held' AND d.reason = 'cadence_not_due'
+       AND e.due_at > '-infinity' AND e.due_at < harkara.now() - make_interval(secs => $2) AND d.state = 'held' AND d.reason = 'cadence_not_due'
      ORDER BY e.due_at LIMIT $1)
     UNION ALL
     (SELECT 'digest_round', 'late', r.category_key || ' ' || r.time_zone FROM harkara.digest_rounds r
