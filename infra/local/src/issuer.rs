@@ -37,6 +37,9 @@ pub struct TokenRequest {
     /// Who acts.
     #[serde(default = "default_actor")]
     pub sub: String,
+    /// Of a recipient who logged in by phone.
+    #[serde(default)]
+    pub phone_number: Option<String>,
     /// Seconds until it expires; may be negative.
     #[serde(default = "default_lifetime")]
     pub expires_in: i64,
@@ -61,6 +64,7 @@ impl TokenRequest {
             tenant_id: Some(tenant_id.to_owned()),
             scope: all_scopes(),
             sub: default_actor(),
+            phone_number: None,
             expires_in: default_lifetime(),
         }
     }
@@ -148,6 +152,9 @@ impl Issuer {
         });
         if let Some(tenant_id) = &request.tenant_id {
             claims["tenant_id"] = json!(tenant_id);
+        }
+        if let Some(phone_number) = &request.phone_number {
+            claims["phone_number"] = json!(phone_number);
         }
         let text =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));

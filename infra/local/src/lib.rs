@@ -22,6 +22,7 @@ pub mod up;
 
 pub mod aws;
 pub mod cargo_tool;
+pub mod clock;
 pub mod deploy;
 pub mod emulator;
 pub mod functions;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::clock;
 use crate::failure::{Failure, Outcome, While};
 use crate::functions::cargo;
 use crate::interrupt;
@@ -33,7 +34,10 @@ pub fn run_tests(project: &Project, arguments: &[String]) -> Outcome<()> {
         if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
             command.arg("--workspace");
         }
-        run(with_postgres(command, &postgres).args(arguments), "a test failed")
+        let result = run(with_postgres(command, &postgres).args(arguments), "a test failed");
+        // Ctrl-C may have ended a scenario in the time that it had moved to.
+        clock::mend(&postgres)?;
+        result
     });
     down_to(project, before)?;
     result
