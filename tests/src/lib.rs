@@ -1,5 +1,6 @@
 //! The harnesses: [`Stage`] has the flows on a real Postgres, with doubles at the provider's edge only; [`strict`] has the
-//! functions' own binaries among stand-ins that are as strict as AWS, and faults of every kind.
+//! functions' own binaries among stand-ins that are as strict as AWS, and faults of every kind; [`running`] is the stack
+//! that `cargo local` runs.
 //!
 //! A test begins a [`Stage`], acts through the product's own flows, moves time with [`Stage::pass`], and ends with
 //! [`Stage::finish`], which fails where work was left behind. A stage that is dropped without it fails too.
@@ -12,6 +13,7 @@ mod exchange;
 mod key_service;
 mod page;
 pub mod privacy;
+pub mod running;
 mod stage;
 mod stored;
 pub mod strict;

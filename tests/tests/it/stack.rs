@@ -1,6 +1,4 @@
 //! The whole way, on the local stack: the deployed template, the release binaries, the mailbox.
-//!
-//! `cargo local test` starts the stack and names its page in `HARKARA_STACK`.
 
 mod checked;
 mod deciding;
@@ -9,13 +7,11 @@ mod silence;
 use local::stack::Stack;
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
 use tests::Exchange;
+use tests::running::{self, Reply, ShutGate, agent, ask, check_logs, read, sign_token, stack, until};
 
 /// Tests share the stack's queue; the one that breaks it has it alone.
 static QUEUE: RwLock<()> = RwLock::new(());
-/// The dispatcher runs each minute, and retries wait up to half of one.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Caller {
     stack: Stack,
@@ -23,18 +19,6 @@ struct Caller {
     token: String,
     /// What it has asked for. All of it is held to the invariants when the caller is done.
     exchanges: Mutex<Vec<Exchange>>,
-}
-
-struct Answer {
-    status: u16,
-    headers: ureq::http::HeaderMap,
-    body: Value,
-}
-
-fn stack() -> Stack {
-    let page = std::env::var("HARKARA_STACK").expect("these tests need the stack: run `cargo local test`");
-    let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page}: {error}; run `cargo local up`"));
-    serde_json::from_str(&text).expect("the stack's page is JSON")
 }
 
 fn caller() -> Caller {
@@ -52,65 +36,25 @@ fn address(label: &str) -> String {
     format!("{label}--{}@simulator.harkara.test", uuid::Uuid::now_v7().simple())
 }
 
-/// A token as an identity provider of the deployment would sign it.
-fn sign_token(stack: &Stack, claims: Value) -> String {
-    let mut answer = agent().post(format!("{}/token", stack.issuer_url)).send_json(claims).expect("answered");
-    let signed: Value = answer.body_mut().read_json().expect("JSON");
-    signed["access_token"].as_str().unwrap_or_else(|| panic!("a token: {signed}")).to_owned()
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(20)))
-        .build()
-        .into()
-}
-
-fn read(url: &str) -> Value {
-    agent().get(url).call().expect("answered").body_mut().read_json().expect("JSON")
-}
-
-/// Waits until `look` finds something; fails with `what` after the tests' patience.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(200));
-    }
-}
-
 impl Caller {
     fn new(tenant: String, token: String, stack: Stack) -> Self {
         Self { stack, tenant, token, exchanges: Mutex::default() }
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>, key: Option<&str>) -> Answer {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.stack.api_url))
-            .header("authorization", format!("Bearer {}", self.token));
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
+    fn send(&self, method: &str, path: &str, body: Option<&Value>, key: Option<&str>) -> Reply {
         let text = body.map(Value::to_string).unwrap_or_default();
         let sent_at = jiff::Timestamp::now();
-        let request = request.header("content-type", "application/json").body(text.clone()).expect("a request");
-        let mut response = agent().run(request).expect("the API answers");
-        let body: Value = response.body_mut().read_json().unwrap_or_default();
-        let status = response.status().as_u16();
+        let reply = ask(&self.stack, &self.token, method, path, &text, key);
         if (method, path) == ("POST", "/v1/notifications") {
             let (tenant, key) = (self.tenant.clone(), key.map(str::to_owned));
-            let exchange = Exchange { sent_at, tenant, key, body: text, status: status.into(), answer: body.clone() };
+            let (status, answer) = (reply.status.into(), reply.body.clone());
+            let exchange = Exchange { sent_at, tenant, key, body: text, status, answer };
             self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
         }
-        Answer { status, headers: response.headers().clone(), body }
+        reply
     }
 
-    fn post(&self, to: &str) -> Answer {
+    fn post(&self, to: &str) -> Reply {
         self.send("POST", "/v1/notifications", Some(&mail(to)), None)
     }
 
@@ -182,9 +126,7 @@ impl Caller {
 
     /// The mails for an address in the mailbox.
     fn mails(&self, to: &str) -> Vec<Value> {
-        let store = read(&format!("{}/store", self.stack.mailbox_url));
-        let mails = store["emails"].as_array().expect("a list").iter();
-        mails.filter(|mail| mail["destination"]["to"].to_string().contains(to)).cloned().collect()
+        running::mails(&self.stack, to)
     }
 
     fn dead_letter(&self, id: &str) -> Value {
@@ -200,32 +142,8 @@ impl Drop for Caller {
         if !std::thread::panicking() {
             let exchanges = self.exchanges.get_mut().unwrap_or_else(PoisonError::into_inner);
             checked::check_asked(&self.stack, exchanges);
-            checked::check_logs(&self.stack, &[&self.stack.token, &self.stack.other_token]);
+            check_logs(&self.stack, &[&self.stack.token, &self.stack.other_token]);
         }
-    }
-}
-
-/// The gate before SQS, shut until this is dropped, whatever becomes of the test.
-struct ShutGate {
-    url: String,
-}
-
-impl ShutGate {
-    fn before_sqs(stack: &Stack) -> Self {
-        let gate = Self { url: format!("{}/gates/sqs", stack.issuer_url) };
-        gate.set("shut");
-        gate
-    }
-
-    fn set(&self, state: &str) {
-        let answer = agent().put(&self.url).send_json(state).expect("answered");
-        assert!(answer.status().is_success(), "{answer:?}");
-    }
-}
-
-impl Drop for ShutGate {
-    fn drop(&mut self) {
-        self.set("open");
     }
 }
 

@@ -1,15 +1,11 @@
-//! Holds what a test has asked of the running stack to the invariants, and what the functions logged to silence.
+//! Holds what a test has asked of the running stack to the invariants.
 
-use local::aws::Aws;
-use local::logs;
-use local::project::FUNCTIONS;
 use local::ses::LedgerEntry;
 use local::stack::Stack;
 use proof::check::check_running;
 use proof::history::{Answer, History};
 use sqlx::{Connection, PgConnection};
 use std::collections::HashSet;
-use tests::privacy::{CANARIES, find_leaks, find_personal_forms};
 use tests::{Exchange, read_call, read_stored};
 
 /// Fails where the database, SES's ledger and the answers together break an invariant.
@@ -33,22 +29,6 @@ pub(super) fn check_asked(stack: &Stack, exchanges: &[Exchange]) {
     if let Err(violations) = check_running(&history) {
         let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
         panic!("the history of this test breaks invariants: {violations:#?}");
-    }
-}
-
-/// Everything that the stack's functions have logged since it is up.
-pub(super) fn read_logs(stack: &Stack) -> Vec<String> {
-    logs::read(&Aws::new(&stack.aws_endpoint_url), &FUNCTIONS).expect("the emulator has the functions' logs")
-}
-
-/// Fails where a line of the functions' logs holds what was planted, one of `secrets`, or anything of the form of an
-/// address or a token. It looks at the whole run so far, of every test.
-pub(super) fn check_logs(stack: &Stack, secrets: &[&str]) {
-    for line in read_logs(stack) {
-        let mut found = find_leaks(&line, CANARIES);
-        found.extend(find_leaks(&line, secrets));
-        found.extend(find_personal_forms(&line));
-        assert!(found.is_empty(), "a log holds {found:?}: {line}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Logs hold nobody's data, on the running stack: every test here looks through all of them at its end, and this one plants
 //! what it looks for.
 
-use super::{agent, caller, checked, shared};
+use super::{agent, caller, shared};
 use serde_json::json;
 use tests::privacy::{self, DATA, FIELD};
+use tests::running::{check_logs, read_logs};
 
 #[test]
 fn what_is_planted_in_requests_links_and_tokens_is_in_no_log() {
@@ -44,9 +45,9 @@ fn what_is_planted_in_requests_links_and_tokens_is_in_no_log() {
     put("/v1/recipients/planted/preferences", json!({"preferences": []}));
 
     let token = link.rsplit('/').next().expect("a token");
-    checked::check_logs(&caller.stack, &[token, &caller.stack.token]);
+    check_logs(&caller.stack, &[token, &caller.stack.token]);
     // They are the logs of what was done here.
-    let logged = checked::read_logs(&caller.stack).join("\n");
+    let logged = read_logs(&caller.stack).join("\n");
     for id in [&sent.body["id"], &refused.body["id"]] {
         assert!(logged.contains(id.as_str().expect("an id")), "nothing was logged of {id}");
     }
