@@ -1,0 +1,164 @@
+//! S0: AEGIS, the internal audit of a bank.
+
+use crate::cast::{Scenario, minutes};
+use jiff::ToSpan;
+use jiff::civil::Weekday;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// A bulk operation assigns 200 observations to one auditor, with one batch key.
+fn assign_many(aegis: &Scenario) -> BTreeSet<String> {
+    let one = |number: u32| {
+        json!({
+            "category": "OBSERVATION_ASSIGNED", "recipient": {"id": "auditor-7"},
+            "data": {"observation": number.to_string(), "due": "2030-12-01"}, "batch": {"key": "import-9", "window": "PT5M"},
+        })
+    };
+    let mut ids = BTreeSet::new();
+    for half in [1..=100, 101..=200] {
+        let notifications: Vec<_> = half.map(one).collect();
+        let answer = aegis.post("/v1/notifications", json!({"notifications": notifications}));
+        let accepted = answer["notifications"].as_array().expect("a list").iter();
+        ids.extend(accepted.map(|entry| entry["id"].as_str().expect("an id").to_owned()));
+    }
+    ids
+}
+
+/// The notifications that left in one mail, page by page.
+fn ids_in(aegis: &Scenario, message: &str) -> BTreeSet<String> {
+    let (mut ids, mut after) = (BTreeSet::new(), String::new());
+    loop {
+        let page = aegis.get(&format!("/v1/notifications?message={message}&page_size=100{after}"));
+        let members = page["notifications"].as_array().expect("a list").iter();
+        ids.extend(members.map(|member| member["id"].as_str().expect("an id").to_owned()));
+        match page["page_info"]["after"].as_str() {
+            Some(cursor) => after = format!("&after={cursor}"),
+            None => return ids,
+        }
+    }
+}
+
+#[test]
+fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
+    let aegis = Scenario::begin("s0");
+    let observation = |number: &str| json!({"observation": number, "due": "2030-12-01"});
+
+    // An invitation leaves at once, from the bank's own sender.
+    let link = "https://aegis.example/join/1";
+    let invited = json!({"invited_by": "Vikram Iyer", "role": "auditor", "link": link});
+    aegis.enqueue("INVITATION", "auditor-8", invited);
+    let mail = aegis.mail_to("auditor-8");
+    assert_eq!(mail.subject, "Vikram Iyer invites you to AEGIS");
+    assert!(mail.whole["from"].to_string().contains("notices@aegis.example"), "{mail:#?}");
+
+    // 200 assignments to one auditor are held for five minutes, and are one mail, not 200.
+    let assigned = assign_many(&aegis);
+    aegis.passes(minutes(4));
+    aegis.nothing_for(&["auditor-7"]);
+    aegis.passes(minutes(1));
+    let mail = aegis.mail_to("auditor-7");
+    assert_eq!((assigned.len(), mail.subject.as_str()), (200, "200 observations are yours"));
+    assert!(mail.text.contains("Observation 100\n") && mail.text.contains("and 100 more"), "{mail:#?}");
+
+    // The e-mail log: address and name, subject, template, SES's id, status, when, and the ids of every notification in it.
+    let member = aegis.get(&format!("/v1/notifications/{}", assigned.first().expect("a member")));
+    assert_eq!(member["deliveries"][0]["state"], "absorbed");
+    let message = member["collected"]["message"].as_str().expect("the mail it left in").to_owned();
+    assert_eq!(ids_in(&aegis, &message), assigned);
+    let sent = aegis.until_state(&message, "delivered");
+    let logged = aegis.get(&format!("/v1/notifications/{message}"));
+    assert_eq!(
+        (&logged["recipient"]["id"], &logged["template"]),
+        (&json!("auditor-7"), &json!("observation_assigned"))
+    );
+    assert!(sent["provider_message_id"].is_string() && sent["sent_at"].is_string(), "{sent}");
+    let content = aegis.get(&format!("/v1/deliveries/{}/content", sent["id"].as_str().expect("an id")));
+    assert_eq!(content["subject"], "200 observations are yours");
+
+    // SES throttles, refuses, breaks and bounces; nothing crashes. What is sent again is sent at most three times, then it has
+    // failed, and the last error is kept.
+    let ask = |who: &str| aegis.enqueue("OBSERVATION_ASSIGNED", who, observation("7"));
+    let [throttled, refused, broken, gone] = ["throttled", "refused", "broken", "gone"].map(ask);
+    assert_eq!(aegis.mail_to("throttled").subject, "Observation 7 is yours");
+    assert_eq!(aegis.delivery(&throttled)["attempt_count"], 1, "a throttled request is no attempt");
+    assert_eq!(aegis.stands(&refused), ("failed".to_owned(), "provider_rejected".to_owned()));
+    assert_eq!(aegis.stands(&broken), ("dead".to_owned(), "attempts_used_up".to_owned()));
+    let attempts = aegis.delivery(&broken)["attempts"].clone();
+    assert!(attempts[2]["error"]["code"].is_string() && attempts[3].is_null(), "{attempts}");
+    aegis.until_state(&gone, "bounced");
+
+    // Preferences of each user, with defaults: mail is on, and comes at once. Ravi wants responses once a day.
+    let preferences = "/v1/recipients/auditor-8/preferences";
+    assert_eq!(aegis.get(preferences)["contact"], "both");
+    let daily = json!({"preferences": [{"category": "RESPONSE_SUBMITTED", "cadence": "daily"}]});
+    aegis.put(preferences, daily);
+    // The roles CAE and CCO cannot switch off the weekly digest.
+    for officer in ["cae-1", "cco-1"] {
+        let off = json!({"preferences": [{"category": "WEEKLY_DIGEST", "enabled": false}]});
+        let refused = aegis.ask("PUT", &format!("/v1/recipients/{officer}/preferences"), off);
+        assert_eq!(
+            (refused.status, refused.body["code"].as_str()),
+            (422, Some("mandatory_category")),
+            "{}",
+            refused.body
+        );
+        let why = refused.body["detail"].as_str().unwrap_or_default();
+        assert!(why.contains("WEEKLY_DIGEST") && why.contains(if officer == "cae-1" { "CAE" } else { "CCO" }), "{why}");
+    }
+    // An auditor can.
+    aegis.put(
+        "/v1/recipients/auditor-7/preferences",
+        json!({"preferences": [{"category": "WEEKLY_DIGEST", "enabled": false}]}),
+    );
+
+    // What happens meanwhile is one bulk digest for Ravi, the next morning at nine.
+    aegis.tick();
+    for number in ["11", "12", "13"] {
+        let response = json!({"observation": number, "responder": "Meera Nair"});
+        aegis.enqueue("RESPONSE_SUBMITTED", "auditor-8", response.clone());
+        aegis.enqueue("RESPONSE_SUBMITTED", "auditor-7", response);
+    }
+    assert_eq!(aegis.mails_to("auditor-7").len(), 3, "Asha has not asked for digests");
+    aegis.nothing_for(&["auditor-8"]);
+    let monday = aegis.next(Weekday::Monday, "09:00", "Asia/Kolkata");
+    aegis.becomes(&monday);
+    let mail = aegis.mail_to("auditor-8");
+    assert_eq!(mail.subject, "3 of news from internal audit");
+    assert!(mail.text.contains("Responses: 3\nObservation 11\nObservation 12\nObservation 13"), "{mail:#?}");
+
+    // The weekly digest reaches CAE and CCO with nothing in it, too; auditors only when there is something.
+    for officer in ["cae-1", "cco-1"] {
+        assert_eq!(aegis.mail_to(officer).subject, "0 of news from internal audit");
+    }
+    aegis.nothing_for(&["auditor-7"]);
+
+    // Reminders 7, 3 and 1 days before a deadline, each once, at nine where the owner is.
+    let due = &monday + 9.days() + 9.hours();
+    let more = json!({"recipients": ["owner-3"], "due_at": due.timestamp(), "data": {"observation": "42"}});
+    aegis.puts_deadline("response", "observation-42", more);
+    for (days, words) in [(7, "7 days"), (3, "3 days"), (1, "1 day")] {
+        aegis.becomes(&(&monday + (9 - days).days()));
+        assert_eq!(aegis.mail_to("owner-3").subject, format!("Observation 42 is due in {words}"));
+        aegis.passes(minutes(1));
+        aegis.nothing_for(&["owner-3"]);
+    }
+    // The second Monday lay between.
+    for officer in ["cae-1", "cco-1"] {
+        assert_eq!(aegis.mails_to(officer).len(), 1, "one weekly digest a week");
+    }
+    // Nobody has responded.
+    aegis.becomes(&due);
+    assert_eq!(aegis.mail_to("owner-3").subject, "Observation 42 is overdue");
+
+    // Every table is behind row level security, forced, and has its audit trigger; what was done is on record and sealed.
+    let open = aegis.count(
+        "SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+         WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+           AND $1 IS NOT NULL AND NOT (c.relrowsecurity AND c.relforcerowsecurity)",
+    );
+    assert_eq!(open, 0);
+    let changes = aegis.get("/v1/audit?table=preferences");
+    assert!(changes["changes"].as_array().is_some_and(|changes| !changes.is_empty()), "{changes}");
+    assert_eq!(aegis.get("/v1/audit/verification")["broken"], Value::Null);
+    aegis.end();
+}

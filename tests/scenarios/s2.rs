@@ -1,0 +1,115 @@
+//! S2: an incident goes on until somebody answers; by e-mail, which is the channel that is sent today.
+
+use crate::cast::{Mail, Scenario, minutes, open_link, press_button};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// What the page's form sends.
+const PRESSED: &str = "confirm=1";
+
+fn incident(number: u32, triggered_at: Timestamp) -> Value {
+    json!({
+        "title": "Payments have been slow for an hour", "body": "p99 is above 2 s", "priority": "CRITICAL",
+        "service": "payments", "team": "core", "alert_count": 3, "triggered_at": triggered_at,
+        "dashboard_url": format!("https://incidents.example/{number}"),
+    })
+}
+
+impl Scenario {
+    fn raises(&self, number: u32, triggered_at: Timestamp) -> String {
+        let body =
+            json!({"policy": "critical", "key": format!("incident-{number}"), "data": incident(number, triggered_at)});
+        let answer = self.post("/v1/escalations", body);
+        self.settle();
+        answer["escalation"]["id"].as_str().unwrap_or_else(|| panic!("an escalation: {answer}")).to_owned()
+    }
+
+    fn escalation(&self, id: &str) -> Value {
+        self.get(&format!("/v1/escalations/{id}"))
+    }
+}
+
+/// The hour and minute of a moment as somebody's clock shows them.
+fn clock_of(moment: Timestamp, zone: &str) -> String {
+    let zoned = moment.in_tz(zone).expect("a zone");
+    zoned.strftime("%-I:%M").to_string()
+}
+
+/// What Slack, Teams and text messages will have in buttons, mail has in links.
+fn links(mail: &Mail) -> (String, String) {
+    (mail.link("Acknowledge: "), mail.link("Resolve: "))
+}
+
+#[test]
+fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
+    let team = Scenario::begin("s2");
+    let triggered_at = team.now();
+    let id = team.raises(77, triggered_at);
+
+    // The primary channel reaches who is on call at once: text cut to its limit, times as her clock shows them.
+    let first = team.mail_to("oncall");
+    assert_eq!(first.subject, "[CRITICAL] Payments have been slow…");
+    assert!(first.text.contains(&clock_of(triggered_at, "America/New_York")), "{first:#?}");
+    assert!(first.text.contains("https://incidents.example/77") && first.text.contains("3 alerts"), "{first:#?}");
+
+    // Nobody acknowledges: her manager is next, and then whoever is commander.
+    team.passes(minutes(9));
+    team.nothing_for(&["lead"]);
+    for _ in 0..8 {
+        team.passes(minutes(1));
+    }
+    let second = team.mail_to("lead");
+    assert!(second.text.contains(&clock_of(triggered_at, "Europe/Berlin")), "{second:#?}");
+    team.nothing_for(&["oncall", "commander"]);
+
+    // A scanner of mails opens every link, and that does nothing.
+    let (acknowledge, resolve) = links(&second);
+    for link in [&acknowledge, &resolve, &acknowledge] {
+        assert_eq!(open_link(link).0, 200);
+    }
+    assert_eq!(team.escalation(&id)["state"], "open");
+
+    // Lea acknowledges with her link. It stops the escalation: the commander sleeps on.
+    let (status, page) = press_button(&acknowledge, PRESSED);
+    assert!(status == 200 && page.contains("Acknowledged"), "{page}");
+    team.passes(minutes(60));
+    team.nothing_for(&["oncall", "lead", "commander"]);
+    let shown = team.escalation(&id);
+    assert_eq!((&shown["state"], &shown["acknowledged"]["by"]), (&json!("acknowledged"), &json!("lead")));
+    // Each link acts once. Of her token only the hash is kept.
+    assert_eq!(press_button(&acknowledge, PRESSED).0, 410);
+    let kept = "
+        SELECT count(*) FROM harkara.action_link_uses
+        WHERE tenant_id = $1::uuid AND token_hash = sha256(convert_to($2, 'UTF8'))";
+    let token = acknowledge.rsplit('/').next().expect("a token");
+    let kept = sqlx::query_scalar::<_, i64>(kept).bind(team.tenant()).bind(token).fetch_one(&team.database);
+    assert_eq!(team.runtime.block_on(kept).expect("counted"), 1);
+    // Amy comes second, and is told who was first; then Lea resolves.
+    let (_, page) = press_button(&links(&first).0, PRESSED);
+    assert!(page.contains("Lea Vogt") || page.contains("lead"), "{page}");
+    assert_eq!(press_button(&resolve, PRESSED).0, 200);
+    assert_eq!(team.escalation(&id)["state"], "resolved");
+
+    // The delivery log: by incident and level, by user and status, each with the provider's id and its times.
+    let levels: Vec<_> = shown["steps"].as_array().expect("steps").iter().map(|step| step["level"].clone()).collect();
+    assert!(levels.contains(&json!(1)) && levels.contains(&json!(2)), "{shown}");
+    let notification = shown["steps"][0]["notifications"][0]["id"].as_str().expect("an id").to_owned();
+    let delivery = team.until_state(&notification, "delivered");
+    assert!(delivery["provider_message_id"].is_string() && delivery["sent_at"].is_string(), "{delivery}");
+    assert_eq!((&delivery["attempt_count"], &delivery["channel"]), (&json!(1), &json!("email")));
+    let logged = team.get(&format!("/v1/notifications/{notification}"));
+    assert_eq!(logged["metadata"]["escalation_id"], id.as_str());
+    let found = team.get("/v1/notifications?recipient=oncall&state=delivered");
+    assert_eq!(found["notifications"].as_array().map(Vec::len), Some(1), "{found}");
+
+    // Another incident, and nobody at all: it comes to its end, and says so.
+    let id = team.raises(78, team.now());
+    for _ in 0..12 {
+        team.passes(minutes(10));
+    }
+    for reader in ["oncall", "lead", "commander"] {
+        team.mail_to(reader);
+    }
+    assert_eq!(team.escalation(&id)["state"], "exhausted");
+    team.end();
+}
