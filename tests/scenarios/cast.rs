@@ -10,7 +10,7 @@
 use crate::jobs::Jobs;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Zoned};
+use jiff::{Timestamp, Zoned};
 use local::aws::Aws;
 use local::clock;
 use local::failure::Failure;
@@ -247,11 +247,10 @@ impl Scenario {
         self.tick();
     }
 
-    /// The next such weekday in a zone that is at least a day ahead, at a time of the day.
+    /// The next such weekday in a zone, from tomorrow on, at a time of the day.
     pub(crate) fn next(&self, weekday: Weekday, time: &str, zone: &str) -> Zoned {
         let zone = TimeZone::get(zone).expect("a zone");
-        let today = self.now().to_zoned(zone.clone()).date().checked_add(1.day()).expect("a day");
-        let day = today.nth_weekday(1, weekday).expect("a day");
+        let day = self.now().to_zoned(zone.clone()).date().nth_weekday(1, weekday).expect("a day");
         day.to_datetime(time.parse().expect("a time")).to_zoned(zone).expect("a moment")
     }
 

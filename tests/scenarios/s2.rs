@@ -1,6 +1,8 @@
 //! S2: an incident goes on until somebody answers; by e-mail, which is the channel that is sent today.
 
 use crate::cast::{Mail, Scenario, minutes, open_link, press_button};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -80,13 +82,13 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     assert_eq!(press_button(&acknowledge, PRESSED).0, 410);
     let kept = "
         SELECT count(*) FROM harkara.action_link_uses
-        WHERE tenant_id = $1::uuid AND token_hash = sha256(convert_to($2, 'UTF8'))";
-    let token = acknowledge.rsplit('/').next().expect("a token");
+        WHERE tenant_id = $1::uuid AND token_hash = sha256($2)";
+    let token = acknowledge.rsplit('/').next().and_then(|token| URL_SAFE_NO_PAD.decode(token).ok()).expect("a token");
     let kept = sqlx::query_scalar::<_, i64>(kept).bind(team.tenant()).bind(token).fetch_one(&team.database);
     assert_eq!(team.runtime.block_on(kept).expect("counted"), 1);
-    // Amy comes second, and is told who was first; then Lea resolves.
+    // Amy comes second, and is told so; then Lea resolves.
     let (_, page) = press_button(&links(&first).0, PRESSED);
-    assert!(page.contains("Lea Vogt") || page.contains("lead"), "{page}");
+    assert!(page.contains("Somebody has answered already"), "{page}");
     assert_eq!(press_button(&resolve, PRESSED).0, 200);
     assert_eq!(team.escalation(&id)["state"], "resolved");
 

@@ -135,7 +135,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         phrases: &["sleep (", "sleep_until (", "interval ("],
-        scope: &["tests/src/", "tests/tests/", "infra/local/tests/"],
+        scope: &["tests/src/", "tests/tests/", "tests/scenarios/", "infra/local/tests/"],
         // A server that is really stopped is down for a while of real time.
         allowed: &["tests/tests/matrix/rows/outage.rs"],
         why: "a test that sleeps is slow on a good day and flaky on a bad one; move the database's time, or await \
