@@ -143,18 +143,17 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     for officer in ["cae-1", "cco-1"] {
         assert_eq!(aegis.mails_to(officer).len(), 1, "one weekly digest a week");
     }
-    // Nobody has responded: the owner hears that it is overdue, then the CAE, and a day later the CCO, who resolves it.
+    // Nobody has responded: the owner hears that it is overdue, then the CAE, and a day later the CCO, until it is answered.
     aegis.becomes(&due);
     assert_eq!(aegis.mail_to("owner-3").subject, "Observation 42 is overdue");
-    let overdue = json!({"policy": "overdue", "key": "observation-42", "data": {"observation": "42"}});
-    let escalation = aegis.post("/v1/escalations", overdue)["escalation"]["id"].as_str().expect("an id").to_owned();
     assert_eq!(aegis.mail_to("cae-1").subject, "Observation 42 is overdue");
     aegis.passes(hours(23));
     aegis.nothing_for(&["cco-1"]);
     aegis.passes(hours(1));
     assert_eq!(aegis.mail_to("cco-1").subject, "Observation 42 is overdue");
-    aegis.post(&format!("/v1/escalations/{escalation}/resolve"), json!({}));
+    let escalation = aegis.get("/v1/deadlines/observation-42")["escalation_id"].as_str().expect("it began").to_owned();
     aegis.post("/v1/deadlines/observation-42/complete", json!({}));
+    assert_eq!(aegis.get(&format!("/v1/escalations/{escalation}"))["state"], "resolved");
     aegis.passes(days(2));
     aegis.nothing_for(&["owner-3", "cae-1", "cco-1"]);
 
