@@ -51,6 +51,7 @@ pub mod attachment;
 
 pub mod calendar;
 
+pub mod schedule;
 pub mod secret;
 
 pub mod link;
