@@ -303,6 +303,11 @@ key! {
     "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
 }
 key! {
+    /// Names a job that a tenant's domain has registered.
+    JobKey, check_name,
+    "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."
+}
+key! {
     /// Names what an escalation is about, within a tenant.
     EscalationKey, check_name,
     "When it is not 1 to 128 of `A-Z a-z 0-9 . _ : @ + -`, or starts with none of the letters and digits."

@@ -103,6 +103,9 @@ job_table! {
     Escalation = "escalation", Rate::minutes(1),
         "Fires the steps of escalations.",
         "The next run fires one step of each escalation, and the steps after it at their distances from that.";
+    DomainJob = "domain_job", Rate::minutes(1),
+        "Runs the jobs that the tenants' domains have registered.",
+        "The next run runs each of them that is due, once, however many of its times were missed.";
     Feedback = "feedback", Rate::minutes(15),
         "Compares with the mail provider's own list of addresses, and reads the account's rate.",
         "The next run compares the whole list, so a missed one leaves nothing to be done.";

@@ -175,7 +175,8 @@ impl Field {
             Some(_) if !self.has_steps => return self.wrong(whole, "which takes no steps"),
             Some((range, step)) => (range, Some(step)),
         };
-        let step = match step.map(|step| (step.parse::<u16>().ok().filter(|step| (1..=self.most).contains(step)), step)) {
+        let step = match step.map(|step| (step.parse::<u16>().ok().filter(|step| (1..=self.most).contains(step)), step))
+        {
             None => None,
             Some((Some(count), step)) if step.bytes().all(|byte| byte.is_ascii_digit()) => Some(count),
             Some(_) => return self.wrong(whole, format_args!("whose step is not within 1 to {}", self.most)),
