@@ -48,8 +48,8 @@ CREATE UNIQUE INDEX one_alert_for_a_row_of_failures ON harkara.job_runs (tenant_
 
 CALL harkara.guard_table('harkara.job_runs');
 CALL harkara.admit_worker('harkara.job_runs', 'SELECT', 'INSERT', 'UPDATE');
-CREATE POLICY owner_shows_the_operators_runs ON harkara.job_runs FOR SELECT TO harkara_owner
-USING (tenant_id = '00000000-0000-0000-0000-000000000000');
+CREATE POLICY owner_shows_runs ON harkara.job_runs FOR SELECT TO harkara_owner
+USING (tenant_id IN ('00000000-0000-0000-0000-000000000000', (SELECT harkara.current_tenant())));
 
 -- Whoever begins or ends a run of the job waits here for the other; for a few statements, never for work.
 CREATE FUNCTION harkara.lock_job(p_tenant uuid, p_job text) RETURNS void
@@ -174,18 +174,20 @@ BEGIN
 END
 $$;
 
--- The newest runs of each of the operator's jobs, from a run on: the state of the deployment, which every tenant may know.
--- Who asked for a run only the operator is shown. SECURITY DEFINER because the wall shows a tenant no run of the operator's.
+-- The newest runs of each of a tenant's jobs, from a run on. The operator's are the state of the deployment, which every
+-- tenant may know; who asked for a run only its own tenant is shown. SECURITY DEFINER because the wall shows a tenant no run
+-- of the operator's; the owner's policies show the operator's runs and those of the tenant that is set.
 -- A run whose lease is over has died, whether somebody has marked it or not.
-CREATE FUNCTION harkara.read_job_runs(p_jobs text[], p_after_at timestamptz, p_after_id uuid, p_limit bigint)
-RETURNS TABLE (
+CREATE FUNCTION harkara.read_job_runs(
+    p_tenant uuid, p_jobs text[], p_after_at timestamptz, p_after_id uuid, p_limit bigint
+) RETURNS TABLE (
     job text, run_id uuid, cause text, requested_by text, started_at timestamptz, finished_at timestamptz, outcome text,
     error_code text, counts jsonb, leaves_work boolean, failure_count integer)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT asked.job, r.run_id, r.cause,
-           CASE WHEN harkara.current_tenant() = '00000000-0000-0000-0000-000000000000' THEN r.requested_by END,
+           CASE WHEN r.tenant_id = harkara.current_tenant() THEN r.requested_by END,
            r.started_at,
            CASE WHEN found.is_dead THEN r.lease_ends_at ELSE r.finished_at END,
            CASE WHEN found.is_dead THEN 'died' ELSE r.outcome END,
@@ -194,7 +196,8 @@ AS $$
     FROM unnest(p_jobs) asked(job)
     CROSS JOIN LATERAL (
         SELECT * FROM harkara.job_runs r
-        WHERE r.tenant_id = '00000000-0000-0000-0000-000000000000' AND r.job = asked.job
+        WHERE r.tenant_id = p_tenant AND r.job = asked.job
+          AND p_tenant IN ('00000000-0000-0000-0000-000000000000', harkara.current_tenant())
           AND (p_after_at IS NULL OR (r.started_at, r.run_id) < (p_after_at, p_after_id))
         ORDER BY r.started_at DESC, r.run_id DESC
         LIMIT p_limit

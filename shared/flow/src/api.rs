@@ -9,6 +9,7 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod deadlines;
+mod domain_jobs;
 mod escalation_policies;
 mod escalations;
 mod health;
@@ -106,6 +107,9 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Route::ListDeadLetters => self.list_dead_letters(request).await,
             Route::RedriveDeadLetters => self.redrive_dead_letters(request, request_id).await,
             Route::ListJobs => self.list_jobs(request).await,
+            Route::GetJob => self.get_job(request).await,
+            Route::PutDomainJob => self.put_domain_job(request).await,
+            Route::DeleteDomainJob => self.delete_domain_job(request).await,
             Route::ListJobRuns => self.list_job_runs(request).await,
             Route::RunJob => self.run_job(request, request_id).await,
             Route::ExplainNotification => self.explain_notification(request).await,

@@ -7,20 +7,15 @@
 //! The guard saves work and makes what happened plain. It is not what makes a flow's work happen once: a function may
 //! outlive its lease by the skew of a clock, so each flow claims its rows as if it were alone with its twin.
 //!
-//! A row of failures that is longer than a few is told to the operator's recipients, once. That is not the run's own work:
-//! where it fails, the log says so, and the next failure tries again.
+//! A row of failures that is longer than a few is told to the operator's recipients; see `job_alert`.
 
-use crate::creation::{Wanted, create_notifications};
+use crate::job_alert::{FailingJob, alert_if_failing};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
-use adapters::store::job_runs::{Begun, Ending, FailedRun, RowOfFailures, begin_job_run, end_job_run, note_job_alert};
-use adapters::store::recipients::{RecipientFilter, list_recipients};
+use adapters::store::job_runs::{Begun, Ending, FailedRun, begin_job_run, end_job_run};
 use adapters::telemetry::chain;
-use adapters::wire::pages::KeyPage;
-use domain::category::Priority;
-use domain::id::{CategoryKey, JobRunId, NotificationId, RecipientKey, TenantId};
-use domain::job::{Trigger, must_alert};
-use domain::notification::NotificationRequest;
+use domain::id::{JobRunId, TenantId};
+use domain::job::Trigger;
 use domain::queue::Queue;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -31,13 +26,6 @@ use std::time::Instant;
 pub use adapters::wire::job_event::read_trigger;
 pub use domain::job::Job;
 pub use domain::queue::NoQueue;
-
-/// The category of what tells the operator's people of a row of failures.
-const ALERT_CATEGORY: &str = "job_failed";
-/// The role of the recipients that are told.
-const ALERT_ROLE: &str = "operator";
-/// The most of them.
-const MOST_ALERTED: u32 = 100;
 
 /// What a flow did in a run; each flow's counts become it.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +85,7 @@ impl<Q: Queue> Frame<'_, Q> {
             Trigger::Schedule | Trigger::Request { run: None, .. } => JobRunId::from_uuid(new_uuid()),
         };
         let lease = deadline.saturating_duration_since(Instant::now());
-        let begun = begin_job_run(self.database, TenantId::OPERATOR, job, id, &trigger, lease).await;
+        let begun = begin_job_run(self.database, TenantId::OPERATOR, job.as_str(), id, &trigger, lease).await;
         let dead = match begun? {
             Begun::Started(dead) => dead,
             Begun::Overlapped => {
@@ -118,7 +106,7 @@ impl<Q: Queue> Frame<'_, Q> {
             Ok(done) => {
                 let Done { counts, leaves_work } = done.into();
                 let ending = Ending::Succeeded { counts: &counts, leaves_work };
-                end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await?;
+                end_job_run(self.database, TenantId::OPERATOR, job.as_str(), id, ending).await?;
                 Ok(counts)
             }
             Err(error) => {
@@ -131,7 +119,7 @@ impl<Q: Queue> Frame<'_, Q> {
                     "run {id} of {job} failed"
                 );
                 let ending = Ending::Failed { error_code: failure.code };
-                match end_job_run(self.database, TenantId::OPERATOR, job, id, ending).await {
+                match end_job_run(self.database, TenantId::OPERATOR, job.as_str(), id, ending).await {
                     Ok(Some(failed)) => self.alert_if_failing(job, &failed).await,
                     Ok(None) => {}
                     // Most often for the same reason. The next run finds it dead.
@@ -142,69 +130,10 @@ impl<Q: Queue> Frame<'_, Q> {
         }
     }
 
-    /// Tells people where a job has failed too often in a row, once for each row of failures.
+    /// Tells the operator's people where a job has failed too often in a row.
     async fn alert_if_failing(&self, job: Job, failed: &FailedRun) {
-        if !must_alert(failed.failure_count, failed.is_alerted) {
-            return;
-        }
-        let failure_count = failed.failure_count;
-        tracing::error!(metric = "job_failing", %job, failure_count, "{job} has failed {failure_count} times in a row");
-        match self.alert(job, failed.id).await {
-            Ok(reached) if reached > 0 => {}
-            Ok(_) => tracing::error!(
-                metric = "job_alert_unsent",
-                %job,
-                "nobody is told that {job} fails: the operator needs a category {ALERT_CATEGORY} and recipients with the \
-                 role {ALERT_ROLE}"
-            ),
-            Err(error) => tracing::error!(
-                metric = "job_alert_unsent",
-                %job,
-                error = chain(&error),
-                "nobody could be told that {job} fails; the next failure tries again"
-            ),
-        }
+        let failing =
+            FailingJob { tenant: TenantId::OPERATOR, name: job.as_str(), description: job.description(), is_own: true };
+        alert_if_failing(self.database, self.queue, &failing, failed).await;
     }
-
-    /// Notes the alert and creates its notifications, in one transaction. Answers with how many people that reaches.
-    async fn alert(&self, job: Job, run: JobRunId) -> Result<usize, StoreError> {
-        let mut transaction = self.database.begin(TenantId::OPERATOR, job.as_str()).await?;
-        let Some(failures) = note_job_alert(&mut transaction, job, run).await? else {
-            transaction.commit().await?;
-            // Another run has told of the same failures.
-            return Ok(1);
-        };
-        let filter = RecipientFilter { role: Some(ALERT_ROLE.to_owned()) };
-        let page = KeyPage { after: None, size: MOST_ALERTED };
-        let recipients = list_recipients(&mut transaction, &filter, &page).await?;
-        let wanted: Vec<Wanted> = recipients
-            .iter()
-            .take(MOST_ALERTED as usize)
-            .filter_map(|recipient| RecipientKey::parse(&recipient.id).ok())
-            .map(|recipient| Wanted {
-                id: NotificationId::from_uuid(new_uuid()),
-                request: write_alert(job, recipient, &failures),
-            })
-            .collect();
-        let created = create_notifications(&mut transaction, job.as_str(), &wanted).await?;
-        transaction.commit().await?;
-        for (_, refusal) in &created.refused {
-            tracing::error!(%job, "an alert cannot be sent as it stands: {refusal}");
-        }
-        self.queue.publish(&created.publications).await;
-        Ok(wanted.len() - created.refused.len())
-    }
-}
-
-fn write_alert(job: Job, recipient: RecipientKey, failures: &RowOfFailures) -> NotificationRequest {
-    let RowOfFailures { failure_count, failing_since_at, error_code } = failures;
-    let data = json!({
-        "job": job.as_str(),
-        "description": job.description(),
-        "failure_count": failure_count,
-        "failing_since": failing_since_at,
-        "error": error_code.as_deref().unwrap_or("died"),
-    });
-    let category = CategoryKey::parse(ALERT_CATEGORY).expect("the category's key is one");
-    NotificationRequest { priority: Priority::Critical, ..NotificationRequest::to_recipient(category, recipient, data) }
 }

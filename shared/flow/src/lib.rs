@@ -10,6 +10,7 @@ pub mod processor;
 pub mod dispatcher;
 
 pub mod digest;
+pub mod domain_job;
 pub mod escalation;
 pub mod reminder;
 
@@ -28,6 +29,7 @@ pub mod job;
 mod collections;
 mod creation;
 mod door;
+mod job_alert;
 mod links;
 mod message;
 mod outbox;

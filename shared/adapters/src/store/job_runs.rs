@@ -6,10 +6,11 @@ use super::database::{Database, StoreError, TenantTransaction};
 use crate::wire::pages::Page;
 use domain::event::Event;
 use domain::id::{JobRunId, TenantId};
-use domain::job::{Job, RunOutcome, Trigger};
+use domain::job::{RunOutcome, Trigger};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
+use sqlx::PgConnection;
 use std::time::Duration;
 
 /// A run that failed or was found dead, and how that stands.
@@ -47,7 +48,7 @@ pub enum Ending<'a> {
     /// With an error.
     Failed {
         /// Which, by its code.
-        error_code: &'static str,
+        error_code: &'a str,
     },
 }
 
@@ -93,7 +94,32 @@ pub struct JobRunView {
 pub async fn begin_job_run(
     database: &Database,
     tenant: TenantId,
-    job: Job,
+    job: &str,
+    id: JobRunId,
+    trigger: &Trigger,
+    lease: Duration,
+) -> Result<Begun, StoreError> {
+    let mut connection = database.connection().await?;
+    let begun = begin_on(&mut connection, tenant, job, id, trigger, lease).await?;
+    connection.give_back();
+    Ok(begun)
+}
+
+/// Like [`begin_job_run`], of the transaction's tenant and with whatever else the transaction does.
+pub async fn begin_job_run_within(
+    transaction: &mut TenantTransaction,
+    job: &str,
+    id: JobRunId,
+    trigger: &Trigger,
+    lease: Duration,
+) -> Result<Begun, StoreError> {
+    begin_on(&mut transaction.connection, transaction.tenant, job, id, trigger, lease).await
+}
+
+async fn begin_on(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    job: &str,
     id: JobRunId,
     trigger: &Trigger,
     lease: Duration,
@@ -102,20 +128,18 @@ pub async fn begin_job_run(
         Trigger::Schedule => None,
         Trigger::Request { by, .. } => by.as_deref(),
     };
-    let mut connection = database.connection().await?;
     let row = sqlx::query!(
         r#"SELECT answer AS "answer!", dead_run_id, failure_count, is_alerted
            FROM harkara.begin_job_run($1, $2, $3, $4, $5, $6)"#,
         tenant.as_uuid(),
-        job.as_str(),
+        job,
         id.as_uuid(),
         trigger.as_str(),
         requested_by,
         i64::try_from(lease.as_millis()).unwrap_or(i64::MAX),
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(connection)
     .await?;
-    connection.give_back();
     match row.answer.as_str() {
         "started" => {
             let dead = match (row.dead_run_id, row.failure_count, row.is_alerted) {
@@ -136,7 +160,30 @@ pub async fn begin_job_run(
 pub async fn end_job_run(
     database: &Database,
     tenant: TenantId,
-    job: Job,
+    job: &str,
+    id: JobRunId,
+    ending: Ending<'_>,
+) -> Result<Option<FailedRun>, StoreError> {
+    let mut connection = database.connection().await?;
+    let failed = end_on(&mut connection, tenant, job, id, ending).await?;
+    connection.give_back();
+    Ok(failed)
+}
+
+/// Like [`end_job_run`], of the transaction's tenant and with whatever else the transaction does.
+pub async fn end_job_run_within(
+    transaction: &mut TenantTransaction,
+    job: &str,
+    id: JobRunId,
+    ending: Ending<'_>,
+) -> Result<Option<FailedRun>, StoreError> {
+    end_on(&mut transaction.connection, transaction.tenant, job, id, ending).await
+}
+
+async fn end_on(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    job: &str,
     id: JobRunId,
     ending: Ending<'_>,
 ) -> Result<Option<FailedRun>, StoreError> {
@@ -144,21 +191,19 @@ pub async fn end_job_run(
         Ending::Succeeded { counts, leaves_work } => (RunOutcome::Succeeded, None, Some(counts), Some(leaves_work)),
         Ending::Failed { error_code } => (RunOutcome::Failed, Some(error_code), None, None),
     };
-    let mut connection = database.connection().await?;
     let row = sqlx::query!(
         r#"SELECT failure_count AS "failure_count!", is_alerted AS "is_alerted!"
            FROM harkara.end_job_run($1, $2, $3, $4, $5, $6, $7)"#,
         tenant.as_uuid(),
-        job.as_str(),
+        job,
         id.as_uuid(),
         outcome.as_str(),
         error_code,
         counts,
         leaves_work,
     )
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    connection.give_back();
     let failed = row.filter(|_| outcome != RunOutcome::Succeeded);
     failed.map(|row| read_failed(id, row.failure_count, row.is_alerted)).transpose()
 }
@@ -166,7 +211,7 @@ pub async fn end_job_run(
 /// Notes that people are told of the row of failures that a run belongs to, with its event. `None` where somebody else has.
 pub async fn note_job_alert(
     transaction: &mut TenantTransaction,
-    job: Job,
+    job: &str,
     id: JobRunId,
 ) -> Result<Option<RowOfFailures>, StoreError> {
     let row = sqlx::query!(
@@ -174,7 +219,7 @@ pub async fn note_job_alert(
                   error_code
            FROM harkara.note_job_alert($1, $2, $3)"#,
         transaction.tenant.as_uuid(),
-        job.as_str(),
+        job,
         id.as_uuid(),
     )
     .fetch_optional(&mut *transaction.connection)
@@ -186,24 +231,31 @@ pub async fn note_job_alert(
     }))
 }
 
-/// The newest run of each of the jobs that has had any, with the database's time.
+/// The newest run of each of the jobs of `owner` that has had any: of the operator's, or of the transaction's own tenant's.
 pub async fn read_last_job_runs(
     transaction: &mut TenantTransaction,
-    jobs: &[Job],
-) -> Result<(Timestamp, Vec<JobRunView>), StoreError> {
-    let now = sqlx::query_scalar!(r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp""#)
-        .fetch_one(&mut *transaction.connection)
-        .await?;
-    Ok((now.to_jiff(), select_runs(transaction, jobs, &Page { after: None, size: 0 }).await?))
+    owner: TenantId,
+    jobs: &[&str],
+) -> Result<Vec<JobRunView>, StoreError> {
+    select_runs(transaction, owner, jobs, &Page { after: None, size: 0 }).await
 }
 
 /// A page of a job's runs, the newest first, and one more where there is another page.
 pub async fn list_job_runs(
     transaction: &mut TenantTransaction,
-    job: Job,
+    owner: TenantId,
+    job: &str,
     page: &Page,
 ) -> Result<Vec<JobRunView>, StoreError> {
-    select_runs(transaction, &[job], page).await
+    select_runs(transaction, owner, &[job], page).await
+}
+
+/// The database's time.
+pub async fn read_time(transaction: &mut TenantTransaction) -> Result<Timestamp, StoreError> {
+    let now = sqlx::query_scalar!(r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp""#)
+        .fetch_one(&mut *transaction.connection)
+        .await?;
+    Ok(now.to_jiff())
 }
 
 /// Puts the event that asks for a run into the outbox.
@@ -222,15 +274,17 @@ pub async fn request_job_run(transaction: &mut TenantTransaction, event: &Event)
 
 async fn select_runs(
     transaction: &mut TenantTransaction,
-    jobs: &[Job],
+    owner: TenantId,
+    jobs: &[&str],
     page: &Page,
 ) -> Result<Vec<JobRunView>, StoreError> {
-    let names: Vec<_> = jobs.iter().map(|job| job.as_str().to_owned()).collect();
+    let names: Vec<_> = jobs.iter().map(|job| (*job).to_owned()).collect();
     let rows = sqlx::query!(
         r#"SELECT job AS "job!", run_id AS "run_id!", cause AS "cause!", requested_by,
                   started_at AS "started_at!: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp",
                   outcome, error_code, counts, leaves_work, failure_count AS "failure_count!"
-           FROM harkara.read_job_runs($1, $2, $3, $4)"#,
+           FROM harkara.read_job_runs($1, $2, $3, $4, $5)"#,
+        owner.as_uuid(),
         &names,
         page.after.map(|after| after.at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         page.after.map(|after| after.id),

@@ -20,6 +20,8 @@ pub mod dead_letters;
 pub mod deadlines;
 pub mod digest_rounds;
 pub mod digests;
+pub mod domain_job_runs;
+pub mod domain_jobs;
 pub mod door;
 pub mod due_deliveries;
 mod due_tenants;

@@ -1,17 +1,25 @@
-//! Jobs and their runs as callers read them.
+//! Jobs and their runs as callers read them: the service's own, and those of the tenant's domain.
 
+use super::domain_jobs::read_kept_work;
+use crate::store::domain_jobs::DomainJobRow;
 use crate::store::job_runs::JobRunView;
+use domain::domain_job::{CATCH_UP, judge_lag};
 use domain::job::{Job, judge_punctuality};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// A job and how it stands; `last` is its newest run. Of one that has never run nobody knows since when it is due.
+/// A job of the service and how it stands; `last` is its newest run. Of one that has never run nobody knows since when it
+/// is due.
 pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
     let stands = last.map(|run| judge_punctuality(job, run.started_at, now));
     json!({
         "name": job.as_str(),
+        "kind": "service",
         "description": job.description(),
         "schedule": job.rate().to_string(),
+        "time_zone": null,
+        "timeout_seconds": null,
+        "definition": null,
         "catch_up": job.catch_up(),
         "status": last.map_or("never_run", print_status),
         "last_run": last.map(print_job_run),
@@ -19,6 +27,30 @@ pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
         "next_due_at": stands.map(|stands| stands.next_due_at),
         "lag_seconds": stands.map(|stands| stands.lag_seconds),
         "is_late": stands.is_some_and(|stands| stands.is_late),
+        "updated_at": null,
+    })
+}
+
+/// A job of the tenant's domain and how it stands.
+pub fn print_domain_job(row: &DomainJobRow, last: Option<&JobRunView>, now: Timestamp) -> Value {
+    let DomainJobRow { key, schedule, time_zone, timeout_seconds, definition, next_due_at, updated_at } = row;
+    let stands = next_due_at.map(|at| judge_lag(at, now));
+    json!({
+        "name": key,
+        "kind": "domain",
+        "description": read_kept_work(definition).map(|work| work.describe()).unwrap_or_default(),
+        "schedule": schedule,
+        "time_zone": time_zone,
+        "timeout_seconds": timeout_seconds,
+        "definition": definition,
+        "catch_up": CATCH_UP,
+        "status": last.map_or("never_run", print_status),
+        "last_run": last.map(print_job_run),
+        "failure_count": last.map_or(0, |run| run.failure_count),
+        "next_due_at": next_due_at,
+        "lag_seconds": stands.map(|(lag_seconds, _)| lag_seconds),
+        "is_late": stands.is_some_and(|(_, is_late)| is_late),
+        "updated_at": updated_at,
     })
 }
 

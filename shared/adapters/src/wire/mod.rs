@@ -11,6 +11,7 @@ mod collections;
 #[cfg(feature = "services")]
 pub mod consents;
 pub mod deadlines;
+pub mod domain_jobs;
 #[cfg(feature = "services")]
 pub mod escalation_policies;
 #[cfg(feature = "services")]

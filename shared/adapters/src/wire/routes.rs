@@ -172,10 +172,16 @@ route_table! {
 
     /// Shows how each job stands.
     ListJobs = GET "/v1/jobs", Api, READ_OR_MANAGE;
+    /// Shows how a job stands.
+    GetJob = GET "/v1/jobs/{key}", Api, READ_OR_MANAGE;
+    /// Registers a job of the tenant's domain.
+    PutDomainJob = PUT "/v1/jobs/{key}", Api, MANAGE;
+    /// Removes a job of the tenant's domain.
+    DeleteDomainJob = DELETE "/v1/jobs/{key}", Api, MANAGE;
     /// Lists a job's runs.
-    ListJobRuns = GET "/v1/jobs/{name}/runs" ["after", "page_size"], Api, READ_OR_MANAGE;
+    ListJobRuns = GET "/v1/jobs/{key}/runs" ["after", "page_size"], Api, READ_OR_MANAGE;
     /// Asks for a run of a job.
-    RunJob = POST "/v1/jobs/{name}/run", Api, RUN;
+    RunJob = POST "/v1/jobs/{key}/run", Api, RUN;
 
     /// Lists the addresses that the tenant's mail leaves alone.
     ListSuppressions = GET "/v1/suppressions" ["reason", "source", "after", "page_size"], Api, MANAGE;

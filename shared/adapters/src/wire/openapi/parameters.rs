@@ -48,7 +48,7 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
         ("escalation-policies", "key") => (Schema::named("PolicyKey"), "The policy."),
         ("escalations", "id") => (Schema::named("EscalationId"), "The escalation."),
         ("deliveries", "id") => (Schema::named("DeliveryId"), "The delivery."),
-        ("jobs", "name") => (super::jobs::name(), "The job."),
+        ("jobs", "key") => (Schema::named("JobKey"), "The job."),
         ("templates", "version") => (Schema::ordinal(), "The version."),
         ("templates", "key") => (Schema::named("TemplateKey"), "The template."),
         _ => unreachable!("{route} has a parameter {name} that nobody has described"),

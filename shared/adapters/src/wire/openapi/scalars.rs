@@ -20,6 +20,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("DeadLetterId", id(DeadLetterId::PREFIX).describe("The id of a dead letter.")),
         ("JobRunId", id(JobRunId::PREFIX).describe("The id of a run of a job.")),
         ("EscalationId", id(EscalationId::PREFIX).describe("The id of an escalation.")),
+        ("JobKey", key("booking_reminders").describe("Names a job: the service's own, or the tenant's domain's.")),
         ("PolicyKey", key("critical").describe("Names an escalation policy within the tenant.")),
         ("EscalationKey", key("observation-42").describe("Names what an escalation is about, within the tenant.")),
         ("RecipientId", key("auditor-7").describe("Names a recipient within the tenant. The tenant chooses it.")),

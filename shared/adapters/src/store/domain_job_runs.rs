@@ -1,0 +1,344 @@
+//! The runner's statements: whose jobs are due, take one of a tenant, do what the domain has granted, and let it rest.
+
+use super::database::{Database, Lent, StoreError, TenantTransaction};
+use domain::domain_job::{Candidate, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CANDIDATES_BYTES, SqlName};
+use domain::id::{JobRunId, TenantId};
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::Value;
+use std::time::Duration;
+
+/// A job that is due, locked.
+#[derive(Clone)]
+pub struct DueJob {
+    /// Its key.
+    pub key: String,
+    /// As it was written.
+    pub schedule: String,
+    /// Whose clocks it follows, by now.
+    pub time_zone: String,
+    /// Where its rate counts from.
+    pub anchored_at: Timestamp,
+    /// How long the domain's statement may take.
+    pub timeout: Duration,
+    /// What it does.
+    pub definition: Value,
+    /// The run that was asked for, and by whom.
+    pub requested: Option<(JobRunId, Option<String>)>,
+    /// The database's time.
+    pub now: Timestamp,
+}
+
+domain::masked_debug!(DueJob, "DueJob", key, schedule, time_zone, requested);
+
+/// Why the domain's part of a run failed.
+#[derive(Debug)]
+pub enum DomainError {
+    /// What it was asked took longer than it may.
+    TimedOut,
+    /// Postgres refused it, or it said so itself, by this SQLSTATE.
+    Refused(String),
+    /// The view shows more rows than a run may have.
+    TooMany,
+    /// Their data is longer than a run may hold.
+    TooLarge,
+    /// It has nothing to do with the domain.
+    Store(StoreError),
+}
+
+impl DomainError {
+    /// What it is, for programs and rows: nothing that a server has said.
+    pub fn code(&self) -> String {
+        match self {
+            Self::TimedOut => "timed_out".to_owned(),
+            Self::Refused(state) => format!("sqlstate_{state}"),
+            Self::TooMany => "too_many_candidates".to_owned(),
+            Self::TooLarge => "candidates_too_large".to_owned(),
+            Self::Store(error) => error.code().to_owned(),
+        }
+    }
+
+    fn of(error: sqlx::Error) -> Self {
+        let state = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        match state.as_deref() {
+            Some("57014") => Self::TimedOut,
+            // The server or the connection, and not what was asked of it.
+            None => Self::Store(error.into()),
+            Some(code) if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => Self::Store(error.into()),
+            Some(code) => Self::Refused(code.to_owned()),
+        }
+    }
+}
+
+impl From<StoreError> for DomainError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The tenants that have jobs to look at, in no order.
+pub async fn list_job_tenants_across_tenants(database: &Database) -> Result<Vec<TenantId>, StoreError> {
+    let mut connection = database.connection().await?;
+    let tenants = sqlx::query_scalar!(
+        r#"-- Steps from tenant to tenant through the index, however many jobs each has.
+           WITH RECURSIVE open AS (
+               (SELECT c.tenant_id FROM harkara.domain_job_clocks c WHERE c.look_at IS NOT NULL ORDER BY c.tenant_id LIMIT 1)
+               UNION ALL
+               SELECT (SELECT c.tenant_id FROM harkara.domain_job_clocks c
+                       WHERE c.look_at IS NOT NULL AND c.tenant_id > o.tenant_id ORDER BY c.tenant_id LIMIT 1)
+               FROM open o WHERE o.tenant_id IS NOT NULL
+           )
+           SELECT o.tenant_id AS "tenant_id!" FROM open o
+           JOIN harkara.tenants t ON t.tenant_id = o.tenant_id AND t.state = 'active'
+           CROSS JOIN LATERAL (
+               SELECT FROM harkara.domain_job_clocks c WHERE c.tenant_id = o.tenant_id AND c.look_at <= harkara.now()
+               ORDER BY c.look_at LIMIT 1
+           ) due
+           ORDER BY random()"#,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    connection.give_back();
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Takes the tenant's job that is longest due, of those that may take no longer than `most`. What another runner has taken
+/// is passed over.
+pub async fn take_due_job(transaction: &mut TenantTransaction, most: Duration) -> Result<Option<DueJob>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT c.job_key, j.schedule, coalesce(j.time_zone, t.time_zone) AS "time_zone!",
+                  c.anchored_at AS "anchored_at: jiff_sqlx::Timestamp", j.timeout_seconds, j.definition,
+                  c.requested_run_id, c.requested_by, harkara.now() AS "now!: jiff_sqlx::Timestamp"
+           FROM harkara.domain_job_clocks c
+           JOIN harkara.domain_jobs j ON j.tenant_id = c.tenant_id AND j.job_key = c.job_key
+           JOIN harkara.tenants t ON t.tenant_id = c.tenant_id
+           WHERE c.tenant_id = $1 AND c.look_at <= harkara.now() AND j.timeout_seconds <= $2
+           ORDER BY c.look_at, c.job_key
+           LIMIT 1
+           FOR UPDATE OF c SKIP LOCKED"#,
+        transaction.tenant.as_uuid(),
+        i32::try_from(most.as_secs()).unwrap_or(i32::MAX),
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    Ok(row.map(|row| DueJob {
+        key: row.job_key,
+        schedule: row.schedule,
+        time_zone: row.time_zone,
+        anchored_at: row.anchored_at.to_jiff(),
+        timeout: Duration::from_secs(u64::try_from(row.timeout_seconds).unwrap_or_default()),
+        definition: row.definition,
+        requested: row.requested_run_id.map(|id| (JobRunId::from_uuid(id), row.requested_by)),
+        now: row.now.to_jiff(),
+    }))
+}
+
+/// Writes that a run of a taken job is at work, until `lease` is over, and when its schedule is due next.
+pub async fn start_clock(
+    transaction: &mut TenantTransaction,
+    key: &str,
+    run: JobRunId,
+    next_due_at: Option<Timestamp>,
+    lease: Duration,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.domain_job_clocks c
+         SET run_id = $3, next_due_at = $4, look_at = harkara.now() + make_interval(secs => $5),
+             requested_run_id = NULL, requested_by = NULL
+         WHERE c.tenant_id = $1 AND c.job_key = $2",
+        transaction.tenant.as_uuid(),
+        key,
+        run.as_uuid(),
+        next_due_at.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        lease.as_secs_f64(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets a taken job wait, because an earlier run of it may still be at work.
+pub async fn postpone_job(transaction: &mut TenantTransaction, key: &str, wait: Duration) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.domain_job_clocks c SET look_at = harkara.now() + make_interval(secs => $3)
+         WHERE c.tenant_id = $1 AND c.job_key = $2",
+        transaction.tenant.as_uuid(),
+        key,
+        wait.as_secs_f64(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes that a run has ended: the job is looked at when it is due next, or at once where more is to be done. A run that
+/// was taken for dead meanwhile changes nothing.
+pub async fn stop_clock(
+    transaction: &mut TenantTransaction,
+    key: &str,
+    run: JobRunId,
+    leaves_work: bool,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.domain_job_clocks c
+         SET run_id = NULL,
+             look_at = CASE WHEN c.requested_run_id IS NOT NULL OR $4 THEN harkara.now() ELSE c.next_due_at END
+         WHERE c.tenant_id = $1 AND c.job_key = $2 AND c.run_id = $3",
+        transaction.tenant.as_uuid(),
+        key,
+        run.as_uuid(),
+        leaves_work,
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}
+
+/// Reads a tenant's rows of a view, as the role that the domain has granted it to, in a transaction that cannot write and is
+/// undone with every setting that the view may have changed. All of them, or why not.
+pub async fn read_candidates(
+    database: &Database,
+    tenant: TenantId,
+    view: &SqlName,
+    timeout: Duration,
+) -> Result<Vec<Candidate>, DomainError> {
+    let mut connection = database.connection().await?;
+    sqlx::query("BEGIN READ ONLY").execute(&mut *connection).await.map_err(DomainError::of)?;
+    let read = read_rows(&mut connection, tenant, view, timeout).await?;
+    sqlx::query("ROLLBACK").execute(&mut *connection).await.map_err(DomainError::of)?;
+    connection.give_back();
+    read
+}
+
+/// The rows, or why they are too many or too much. Any other error leaves the connection to be mended by its next use.
+async fn read_rows(
+    connection: &mut Lent,
+    tenant: TenantId,
+    view: &SqlName,
+    timeout: Duration,
+) -> Result<Result<Vec<Candidate>, DomainError>, DomainError> {
+    sqlx::query!(
+        "SELECT harkara.set_tenant($1, 'domain_job'), harkara.limit_statements($2)",
+        tenant.as_uuid(),
+        i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+    )
+    .execute(&mut **connection)
+    .await
+    .map_err(DomainError::of)?;
+    let most = i32::try_from(MAX_CANDIDATES + 1).unwrap_or(i32::MAX);
+    let mut rows = sqlx::query!(
+        r#"SELECT candidate_key, recipient, data::text AS data, is_too_large AS "is_too_large!"
+           FROM harkara.read_candidates($1, $2, $3, $4, $5)"#,
+        view.schema(),
+        view.name(),
+        tenant.as_uuid(),
+        most,
+        i32::try_from(MAX_CANDIDATE_BYTES).unwrap_or(i32::MAX),
+    )
+    .fetch(&mut **connection);
+    let (mut candidates, mut bytes, mut is_over) = (Vec::new(), 0, None);
+    while let Some(row) = rows.try_next().await.map_err(DomainError::of)? {
+        if is_over.is_some() {
+            // What is left is read and dropped: the connection is good for the next one.
+            continue;
+        }
+        bytes += row.data.as_ref().map_or(0, String::len);
+        if candidates.len() >= MAX_CANDIDATES {
+            is_over = Some(DomainError::TooMany);
+        } else if bytes > MAX_CANDIDATES_BYTES {
+            is_over = Some(DomainError::TooLarge);
+        } else {
+            let data = row.data.map(|text| serde_json::from_str(&text)).transpose();
+            candidates.push(Candidate {
+                key: row.candidate_key,
+                recipient: row.recipient,
+                data: data.map_err(|_| StoreError::Corrupt("data of a candidate"))?,
+                is_too_large: row.is_too_large,
+            });
+        }
+    }
+    Ok(match is_over {
+        Some(error) => Err(error),
+        None => Ok(candidates),
+    })
+}
+
+/// Calls a function that the domain has granted, within the transaction: what it does lasts if the transaction does.
+pub async fn call_function(
+    transaction: &mut TenantTransaction,
+    function: &SqlName,
+    actor: &str,
+    timeout: Duration,
+) -> Result<(), DomainError> {
+    sqlx::query!("SELECT harkara.limit_statements($1)", i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+        .execute(&mut *transaction.connection)
+        .await
+        .map_err(DomainError::of)?;
+    sqlx::query!(
+        "SELECT harkara.call_domain_function($1, $2, $3, $4)",
+        function.schema(),
+        function.name(),
+        transaction.tenant.as_uuid(),
+        actor,
+    )
+    .execute(&mut *transaction.connection)
+    .await
+    .map_err(DomainError::of)?;
+    Ok(())
+}
+
+/// Keeps the hashes of candidates' keys, and answers with those that were not kept before. Whoever keeps the same at this
+/// moment is waited for.
+pub async fn keep_candidates(
+    transaction: &mut TenantTransaction,
+    key: &str,
+    hashes: &[Vec<u8>],
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let new = sqlx::query_scalar!(
+        "INSERT INTO harkara.domain_job_candidates (tenant_id, job_key, key_hash)
+         SELECT $1, $2, h FROM unnest($3::bytea[]) h ORDER BY h
+         ON CONFLICT (tenant_id, job_key, key_hash) DO NOTHING
+         RETURNING key_hash",
+        transaction.tenant.as_uuid(),
+        key,
+        hashes,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    // To the day: those that are there in every run are not written in every run.
+    sqlx::query!(
+        "UPDATE harkara.domain_job_candidates c SET seen_at = harkara.now()
+         FROM (
+             SELECT o.key_hash FROM harkara.domain_job_candidates o
+             WHERE o.tenant_id = $1 AND o.job_key = $2 AND o.key_hash = ANY ($3)
+               AND o.seen_at < harkara.now() - interval '1 day'
+             ORDER BY o.key_hash
+             FOR UPDATE
+         ) seen
+         WHERE c.tenant_id = $1 AND c.job_key = $2 AND c.key_hash = seen.key_hash",
+        transaction.tenant.as_uuid(),
+        key,
+        hashes,
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(new)
+}
+
+/// Forgets candidates of which nothing was made, so that the next run asks again.
+pub async fn drop_candidates(
+    transaction: &mut TenantTransaction,
+    key: &str,
+    hashes: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM harkara.domain_job_candidates c WHERE c.tenant_id = $1 AND c.job_key = $2 AND c.key_hash = ANY ($3)",
+        transaction.tenant.as_uuid(),
+        key,
+        hashes,
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}

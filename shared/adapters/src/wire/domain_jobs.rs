@@ -1,0 +1,155 @@
+//! Domain jobs: the body that registers one, which is also how what it does is kept.
+
+use super::fields::{FieldError, Fields};
+use super::problem::Problem;
+use domain::category::Priority;
+use domain::domain_job::{
+    Candidates, MAX_CANDIDATE_BYTES, MAX_TIMEOUT_SECONDS, SqlName, TIMEOUT_DEFAULT_SECONDS, Work,
+};
+use domain::id::{CategoryKey, TemplateKey};
+use domain::moment::TimeZoneName;
+use domain::render::check_context;
+use domain::schedule::Schedule;
+use serde_json::{Value, json};
+
+/// The body of `PUT /v1/jobs/{key}`.
+#[derive(Clone, Debug)]
+pub struct DomainJobBody {
+    /// When it is due.
+    pub schedule: Schedule,
+    /// Whose clocks its schedule follows; `None` is the tenant's zone.
+    pub time_zone: Option<TimeZoneName>,
+    /// How long the domain's statement may take.
+    pub timeout_seconds: u32,
+    /// What it does.
+    pub work: Work,
+}
+
+/// Reads the body of `PUT /v1/jobs/{key}`.
+pub fn read_domain_job(body: &Value) -> Result<DomainJobBody, Problem> {
+    let mut fields = Fields::of(body, "").map_err(|error| Problem::invalid(vec![error]))?;
+    let schedule = fields.parsed("schedule", Schedule::parse);
+    fields.require("schedule", &schedule);
+    let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
+    let timeout = fields.number("timeout_seconds", 1, MAX_TIMEOUT_SECONDS);
+    let work = read_work(&mut fields);
+    fields.finish().map_err(Problem::invalid)?;
+    let (schedule, work) = schedule.zip(work).ok_or_else(|| Problem::invalid(Vec::new()))?;
+    Ok(DomainJobBody { schedule, time_zone, timeout_seconds: timeout.unwrap_or(TIMEOUT_DEFAULT_SECONDS), work })
+}
+
+fn read_work(fields: &mut Fields<'_>) -> Option<Work> {
+    let candidates = fields.object("candidates", read_candidates);
+    let call = fields.object("call", read_call);
+    match (fields.value("candidates").is_some(), fields.value("call").is_some()) {
+        (true, false) => candidates.map(Work::Candidates),
+        (false, true) => call,
+        _ => {
+            let error = FieldError::new(fields.pointer(), "must have either candidates or call");
+            fields.extend([error]);
+            None
+        }
+    }
+}
+
+fn read_candidates(value: &Value, pointer: String) -> Result<Candidates, Vec<FieldError>> {
+    let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let view = fields.parsed("view", SqlName::parse);
+    fields.require("view", &view);
+    let category = fields.parsed("category", CategoryKey::parse);
+    fields.require("category", &category);
+    let template = fields.parsed("template", TemplateKey::parse);
+    let priority = fields.named("priority", Priority::parse, Priority::ALL, Priority::as_str);
+    let data = fields.opaque("data");
+    if data.to_string().len() > MAX_CANDIDATE_BYTES {
+        fields.wrong("data", format_args!("must have at most {MAX_CANDIDATE_BYTES} bytes of JSON"));
+    }
+    if let Err(error) = check_context(&data) {
+        fields.wrong("data", error.detail);
+    }
+    fields.finish()?;
+    let (view, category) = view.zip(category).ok_or_else(Vec::new)?;
+    Ok(Candidates { view, category, template, priority: priority.unwrap_or(Priority::Normal), data })
+}
+
+fn read_call(value: &Value, pointer: String) -> Result<Work, Vec<FieldError>> {
+    let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
+    let function = fields.parsed("function", SqlName::parse);
+    fields.require("function", &function);
+    fields.finish()?;
+    function.map(Work::Function).ok_or_else(Vec::new)
+}
+
+/// What a job does, as it is read; also as it is kept.
+pub fn print_work(work: &Work) -> Value {
+    match work {
+        Work::Candidates(Candidates { view, category, template, priority, data }) => {
+            let mut printed = json!({
+                "view": view.to_string(), "category": category.as_str(), "priority": priority.as_str(), "data": data,
+            });
+            if let Some(template) = template {
+                printed["template"] = template.as_str().into();
+            }
+            json!({"candidates": printed})
+        }
+        Work::Function(function) => json!({"call": {"function": function.to_string()}}),
+    }
+}
+
+/// Reads what a job does as it is kept; `None` where it is nothing that is known here.
+pub fn read_kept_work(value: &Value) -> Option<Work> {
+    let mut fields = Fields::of(value, "").ok()?;
+    let work = read_work(&mut fields);
+    fields.finish().ok()?;
+    work
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(body: &Value) -> Vec<String> {
+        let problem = read_domain_job(body).map(|_| ()).expect_err("it is refused");
+        problem.errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn what_a_job_does_is_read_as_it_is_printed() {
+        let candidates = json!({
+            "view": "rental.due", "category": "alert", "template": "alert", "priority": "high", "data": {"desk": "north"},
+        });
+        for work in [json!({"candidates": candidates}), json!({"call": {"function": "rental.refresh_segments"}})] {
+            let kept = read_kept_work(&work).expect("it is read");
+            assert_eq!(print_work(&kept), work);
+        }
+        for unreadable in [json!({}), json!({"call": {}}), json!(5), json!({"call": {"function": "x"}})] {
+            assert!(read_kept_work(&unreadable).is_none(), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_of_a_body_is_named_by_its_pointer() {
+        let call = json!({"function": "rental.f"});
+        assert_eq!(pointers(&json!({"schedule": "rate(1 minutes)", "call": call})), ["/schedule"]);
+        assert_eq!(pointers(&json!({"schedule": "rate(1 hour)"})), [""]);
+        let both = json!({"schedule": "rate(1 hour)", "call": call, "candidates": {"view": "a.b", "category": "c"}});
+        assert_eq!(pointers(&both), [""]);
+        let wrong = json!({
+            "schedule": "cron(0 1 * * * *)", "time_zone": "Mars/Base", "timeout_seconds": 0,
+            "candidates": {"view": "pg_catalog.pg_class", "priority": "loud", "data": 5}, "colour": "red",
+        });
+        assert_eq!(
+            pointers(&wrong),
+            [
+                "/schedule",
+                "/time_zone",
+                "/timeout_seconds",
+                "/candidates/view",
+                "/candidates/priority",
+                "/candidates/data",
+                "/candidates/category",
+                "/colour"
+            ]
+        );
+    }
+}

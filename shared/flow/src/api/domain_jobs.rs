@@ -1,0 +1,108 @@
+//! Domain jobs: registered and removed. How they stand is shown beside the service's own; see `jobs`.
+
+use super::{Answer, Api, parameter, show};
+use adapters::store::domain_jobs::{self as store, DomainJobRow, JobLookup};
+use adapters::store::job_runs::read_last_job_runs;
+use adapters::wire::domain_jobs::{DomainJobBody, read_domain_job};
+use adapters::wire::fields::FieldError;
+use adapters::wire::http::{Request, Response};
+use adapters::wire::jobs::print_domain_job;
+use adapters::wire::problem::Problem;
+use domain::domain_job::{MAX_DOMAIN_JOBS, Work};
+use domain::event::EventBus;
+use domain::id::JobKey;
+use domain::job::Job;
+use domain::moment::TimeZoneName;
+use domain::queue::Queue;
+use domain::secret::KeyService;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
+    /// A view or function that is not there or not granted is no error, because its domain may come later: the answer warns
+    /// of it, and runs fail until then.
+    pub(super) async fn put_domain_job(&self, request: &Request) -> Answer {
+        let key = parameter(request, "key", "job", JobKey::parse)?;
+        refuse_service_name(&key)?;
+        let body = read_domain_job(&request.json()?)?;
+        let tenant = request.caller()?.tenant;
+        let mut transaction = self.begin(request).await?;
+        let lookup = store::look_up_job(&mut transaction, &key, &body.work).await?;
+        let (mut errors, first_due_at) = match find_first_due(&body, &lookup) {
+            Ok(first_due_at) => (Vec::new(), first_due_at),
+            Err(error) => (vec![error], None),
+        };
+        errors.extend(find_errors(&lookup));
+        if !errors.is_empty() {
+            transaction.roll_back().await?;
+            return Err(Problem::invalid(errors).into());
+        }
+        store::put_domain_job(&mut transaction, &key, &body, first_due_at).await?;
+        let row = store::read_domain_job(&mut transaction, &key).await?;
+        let runs = read_last_job_runs(&mut transaction, tenant, &[key.as_str()]).await?;
+        transaction.commit().await?;
+        let pointer = match body.work {
+            Work::Candidates(_) => "/candidates/view",
+            Work::Function(_) => "/call/function",
+        };
+        show(row, "job", |row: &DomainJobRow| {
+            let mut printed = print_domain_job(row, runs.first(), lookup.now);
+            let warning = lookup.ungranted.as_ref().map(|detail| json!({"pointer": pointer, "detail": detail}));
+            printed["warnings"] = warning.into_iter().collect::<Value>();
+            printed
+        })
+    }
+
+    /// Removes a job. A run that is at work ends as it would.
+    pub(super) async fn delete_domain_job(&self, request: &Request) -> Answer {
+        let key = parameter(request, "key", "job", JobKey::parse)?;
+        let mut transaction = self.begin(request).await?;
+        let is_deleted = store::delete_domain_job(&mut transaction, &key).await?;
+        transaction.commit().await?;
+        if is_deleted { Ok(Response::empty(204)) } else { Err(Problem::not_found("job").into()) }
+    }
+}
+
+fn refuse_service_name(key: &JobKey) -> Result<(), Problem> {
+    match Job::parse(key.as_str()) {
+        None => Ok(()),
+        Some(job) => {
+            let detail = format!("{job} is a job of the service itself; choose another key");
+            Err(Problem::invalid(vec![FieldError::new("", detail)]))
+        }
+    }
+}
+
+/// When the job is due first; `None` where its schedule is the one that is kept, and goes on.
+fn find_first_due(body: &DomainJobBody, lookup: &JobLookup) -> Result<Option<Timestamp>, FieldError> {
+    let zone = body.time_zone.as_ref().map(|zone| zone.as_str());
+    let is_kept = lookup
+        .kept
+        .as_ref()
+        .is_some_and(|(schedule, kept)| schedule == body.schedule.as_str() && kept.as_deref() == zone);
+    if is_kept {
+        return Ok(None);
+    }
+    let zone = TimeZoneName::parse(zone.unwrap_or(&lookup.tenant_zone))
+        .map_err(|error| FieldError::new("/time_zone", error))?;
+    match body.schedule.next_after(lookup.now, lookup.now, &zone.zone()) {
+        Some(at) => Ok(Some(at)),
+        None => Err(FieldError::new("/schedule", "is never due again")),
+    }
+}
+
+fn find_errors(lookup: &JobLookup) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if lookup.is_full() {
+        errors.push(FieldError::new("", format!("the tenant has {MAX_DOMAIN_JOBS} jobs, which is the most")));
+    }
+    if !lookup.has_category {
+        let detail = "no category has this key; create it with PUT /v1/categories/{key}";
+        errors.push(FieldError::new("/candidates/category", detail));
+    }
+    if !lookup.has_template {
+        let detail = "no template has this key, or none that was published; see PUT /v1/templates/{key}";
+        errors.push(FieldError::new("/candidates/template", detail));
+    }
+    errors
+}

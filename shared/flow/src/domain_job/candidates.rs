@@ -1,0 +1,176 @@
+//! Makes notifications of a view's rows, each once by its key.
+//!
+//! All rows are read first, in a transaction that can write nothing. Then batches are stored: the hashes of their keys with
+//! the notifications of those that are new, in one transaction, so that two runs at once and a run that dies half-way make
+//! each once. A row that leaves the view and comes back is the same one for as long as its key is remembered, which is the
+//! tenant's retention after the view had it last; a domain that wants to repeat puts a date into its keys.
+
+use super::{ACTOR, Finished, Run};
+use crate::creation::{Wanted, create_notifications};
+use adapters::ids::new_uuid;
+use adapters::store::database::{Database, StoreError};
+use adapters::store::domain_job_runs::{DomainError, drop_candidates, keep_candidates, read_candidates};
+use domain::domain_job::{Candidate, Candidates};
+use domain::id::{NotificationId, RecipientKey};
+use domain::notification::{NotificationRequest, Refusal};
+use domain::queue::Queue;
+use domain::render::check_context;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Rows stored at a time.
+const BATCH: usize = 500;
+/// What a batch may take: none begins with less of the run's lease left.
+const BATCH_TIME: Duration = Duration::from_secs(10);
+
+/// Why a run of candidates failed.
+pub(super) enum MakeError {
+    /// The domain's part.
+    Domain(DomainError),
+    /// What the job itself names is not there any more: no row could become a notification.
+    Job(&'static str),
+}
+
+impl MakeError {
+    pub(super) fn code(&self) -> String {
+        match self {
+            Self::Domain(error) => error.code(),
+            Self::Job(code) => (*code).to_owned(),
+        }
+    }
+}
+
+impl From<DomainError> for MakeError {
+    fn from(error: DomainError) -> Self {
+        Self::Domain(error)
+    }
+}
+
+impl From<StoreError> for MakeError {
+    fn from(error: StoreError) -> Self {
+        Self::Domain(error.into())
+    }
+}
+
+/// A row that can become a notification.
+struct Fit {
+    hash: Vec<u8>,
+    request: NotificationRequest,
+}
+
+/// Makes notifications of what the job's view shows now.
+pub(super) async fn make_notifications(
+    database: &Database,
+    queue: &impl Queue,
+    run: &Run,
+    job: &Candidates,
+) -> Result<Finished, MakeError> {
+    let rows = read_candidates(database, run.tenant, &job.view, run.job.timeout).await?;
+    let candidates = rows.len();
+    let mut refused: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut fits = Vec::with_capacity(candidates);
+    let mut seen = BTreeSet::new();
+    for row in rows {
+        match read_fit(&run.job.key, job, row) {
+            // Of two rows with one key the first is taken.
+            Ok(fit) if seen.insert(fit.hash.clone()) => fits.push(fit),
+            Ok(_) => {}
+            Err(reason) => *refused.entry(reason).or_default() += 1,
+        }
+    }
+    let (mut created, mut leaves_work) = (0, false);
+    for batch in fits.chunks(BATCH) {
+        if run.deadline.saturating_duration_since(Instant::now()) < BATCH_TIME {
+            leaves_work = true;
+            break;
+        }
+        created += make_batch(database, queue, run, batch, &mut refused).await?;
+    }
+    let refused_count: usize = refused.values().sum();
+    let counts = json!({
+        "candidates": candidates,
+        "created": created,
+        "refused": refused_count,
+        "refused_by_reason": refused,
+    });
+    Ok(Finished { counts, created, leaves_work })
+}
+
+async fn make_batch(
+    database: &Database,
+    queue: &impl Queue,
+    run: &Run,
+    batch: &[Fit],
+    refused: &mut BTreeMap<&'static str, usize>,
+) -> Result<usize, MakeError> {
+    let mut transaction = database.begin(run.tenant, ACTOR).await?;
+    let hashes: Vec<_> = batch.iter().map(|fit| fit.hash.clone()).collect();
+    let new: BTreeSet<_> = keep_candidates(&mut transaction, &run.job.key, &hashes).await?.into_iter().collect();
+    let (hashes, wanted): (Vec<_>, Vec<_>) = batch
+        .iter()
+        .filter(|fit| new.contains(&fit.hash))
+        .map(|fit| {
+            let id = NotificationId::from_uuid(new_uuid());
+            (fit.hash.clone(), Wanted { id, request: fit.request.clone() })
+        })
+        .unzip();
+    let made = create_notifications(&mut transaction, ACTOR, &wanted).await?;
+    let mut dropped = Vec::new();
+    for (place, refusal) in &made.refused {
+        let (code, is_the_jobs) = name_refusal(refusal);
+        if is_the_jobs {
+            transaction.roll_back().await?;
+            return Err(MakeError::Job(code));
+        }
+        *refused.entry(code).or_default() += 1;
+        dropped.extend(hashes.get(*place).cloned());
+    }
+    if !dropped.is_empty() {
+        drop_candidates(&mut transaction, &run.job.key, &dropped).await?;
+    }
+    transaction.commit().await?;
+    // What the queue does not take, the dispatcher publishes.
+    queue.publish(&made.publications).await;
+    Ok(wanted.len() - made.refused.len())
+}
+
+/// A row as the notification that it may become.
+fn read_fit(key: &str, job: &Candidates, row: Candidate) -> Result<Fit, &'static str> {
+    if let Some(flaw) = row.find_flaw() {
+        return Err(flaw.as_str());
+    }
+    let Candidate { key: Some(candidate), recipient: Some(recipient), data: own, .. } = row else {
+        return Err("key_unusable");
+    };
+    let recipient = RecipientKey::parse(&recipient).map_err(|_| "recipient_unusable")?;
+    let mut data = job.data.clone();
+    if let (Some(data), Some(Value::Object(own))) = (data.as_object_mut(), own) {
+        data.extend(own);
+    }
+    if check_context(&data).is_err() {
+        return Err("data_unusable");
+    }
+    let request = NotificationRequest {
+        template: job.template.clone(),
+        priority: job.priority,
+        metadata: json!({"job": key, "candidate": candidate}),
+        ..NotificationRequest::to_recipient(job.category.clone(), recipient, data)
+    };
+    Ok(Fit { hash: Sha256::digest(candidate.as_bytes()).to_vec(), request })
+}
+
+/// A refusal's name, and whether it is the job's own, which every row would meet.
+fn name_refusal(refusal: &Refusal) -> (&'static str, bool) {
+    match refusal {
+        Refusal::UnknownCategory => ("unknown_category", true),
+        Refusal::UnknownTemplate => ("unknown_template", true),
+        Refusal::UnpublishedTemplate => ("unpublished_template", true),
+        Refusal::NoContent => ("no_content", true),
+        Refusal::UnknownRecipient(_) => ("unknown_recipient", false),
+        Refusal::WrongData(_) => ("wrong_data", false),
+        Refusal::NoAddress(_) => ("no_address", false),
+        Refusal::SendTooFarAhead | Refusal::ExpiresBeforeSend => ("wrong_time", false),
+    }
+}
