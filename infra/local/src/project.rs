@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Outcome, While};
 
 /// The functions, in the order of the way that a notification takes; binaries and folders of these names.
-pub const FUNCTIONS: [&str; 11] = [
+pub const FUNCTIONS: [&str; 12] = [
     "enqueue",
     "processor",
     "dispatcher",
     "digest",
     "reminder",
     "escalation",
+    "domain_job",
     "feedback",
     "dead_letter",
     "maintenance",
