@@ -211,6 +211,20 @@ impl Database {
         sqlx::query("BEGIN").execute(&mut *connection).await?;
         Ok(connection)
     }
+
+    /// Like [`Database::begin_across_tenants`], for what may change nothing; [`roll_back`] ends it.
+    pub(crate) async fn begin_read_only_across_tenants(&self) -> Result<Lent, StoreError> {
+        let mut connection = self.connection().await?;
+        sqlx::query("BEGIN READ ONLY").execute(&mut *connection).await?;
+        Ok(connection)
+    }
+}
+
+/// Ends a transaction, and undoes what was done in it: now, and not when the connection is used next.
+pub(crate) async fn roll_back(mut connection: Lent) -> Result<(), StoreError> {
+    sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+    connection.give_back();
+    Ok(())
 }
 
 /// Ends a transaction, and makes what was done in it last.
@@ -238,10 +252,8 @@ impl TenantTransaction {
     }
 
     /// Undoes what was done, now, and not when the connection is used next.
-    pub async fn roll_back(mut self) -> Result<(), StoreError> {
-        sqlx::query("ROLLBACK").execute(&mut *self.connection).await?;
-        self.connection.give_back();
-        Ok(())
+    pub async fn roll_back(self) -> Result<(), StoreError> {
+        roll_back(self.connection).await
     }
 }
 

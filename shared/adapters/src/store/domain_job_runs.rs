@@ -1,6 +1,6 @@
 //! The runner's statements: whose jobs are due, take one of a tenant, do what the domain has granted, and let it rest.
 
-use super::database::{Database, Lent, StoreError, TenantTransaction};
+use super::database::{Database, Lent, StoreError, TenantTransaction, roll_back};
 use domain::domain_job::{Candidate, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CANDIDATES_BYTES, SqlName};
 use domain::id::{JobRunId, TenantId};
 use futures::TryStreamExt;
@@ -203,11 +203,9 @@ pub async fn read_candidates(
     view: &SqlName,
     timeout: Duration,
 ) -> Result<Vec<Candidate>, DomainError> {
-    let mut connection = database.connection().await?;
-    sqlx::query("BEGIN READ ONLY").execute(&mut *connection).await.map_err(DomainError::of)?;
+    let mut connection = database.begin_read_only_across_tenants().await?;
     let read = read_rows(&mut connection, tenant, view, timeout).await?;
-    sqlx::query("ROLLBACK").execute(&mut *connection).await.map_err(DomainError::of)?;
-    connection.give_back();
+    roll_back(connection).await?;
     read
 }
 
