@@ -22,6 +22,7 @@ use flow::api::Api;
 use flow::dead_letter::DeadLetter;
 use flow::digest::{Digest, DigestCounts};
 use flow::dispatcher::{DispatchCounts, Dispatcher};
+use flow::domain_job::{DomainJobCounts, DomainJobs};
 use flow::enqueue::Enqueue;
 use flow::escalation::{Escalation, EscalationCounts};
 use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
@@ -54,6 +55,8 @@ pub struct Stage {
     pub dispatcher: Dispatcher<RecordingQueue, RecordingBus>,
     /// `digest`.
     pub digest: Digest<RecordingQueue>,
+    /// `domain_job`.
+    pub domain_jobs: DomainJobs<RecordingQueue>,
     /// `reminder`.
     pub reminder: Reminder<RecordingQueue>,
     /// `escalation`.
@@ -138,6 +141,7 @@ impl Stage {
                 templates: TemplateCache::default(),
             },
             digest: Digest { database: worker_role.clone(), queue: queue.clone(), public_url: public_url() },
+            domain_jobs: DomainJobs { database: worker_role.clone(), queue: queue.clone() },
             reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
             dispatcher: Dispatcher {
                 database: worker_role.clone(),
@@ -298,6 +302,11 @@ impl Stage {
     /// Runs `digest` once.
     pub async fn close_digests(&self) -> DigestCounts {
         self.digest.run(Instant::now() + Duration::from_secs(60)).await.expect("closed")
+    }
+
+    /// Runs `domain_job` once.
+    pub async fn run_domain_jobs(&self) -> DomainJobCounts {
+        self.domain_jobs.run(Instant::now() + Duration::from_secs(300)).await.expect("run")
     }
 
     /// Runs the reminder once.

@@ -81,7 +81,7 @@ async fn die(stage: &Stage) {
 
 async fn get(stage: &Stage, tenant: &str, route: &str, name: Option<&str>) -> Answer {
     let mut ask = Ask::of_key(route, tenant);
-    ask.parameters.extend(name.map(|name| ("name".to_owned(), name.to_owned())));
+    ask.parameters.extend(name.map(|name| ("key".to_owned(), name.to_owned())));
     let answer = stage.ask(&ask).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer
@@ -96,7 +96,7 @@ async fn show_job(stage: &Stage) -> Value {
 
 /// Its runs, the newest first, by a field.
 async fn show_runs(stage: &Stage, field: &str) -> Vec<Value> {
-    let runs = get(stage, TENANT, "GET /v1/jobs/{name}/runs", Some("dispatcher")).await.body;
+    let runs = get(stage, TENANT, "GET /v1/jobs/{key}/runs", Some("dispatcher")).await.body;
     runs["runs"].as_array().expect("a list").iter().map(|run| run[field].clone()).collect()
 }
 
@@ -224,7 +224,7 @@ async fn a_run_says_whether_it_stopped_at_its_deadline_with_work_left(pool: PgPo
 async fn a_failure_is_on_record_by_its_code_and_told_by_an_event(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     fail(&stage).await;
-    let runs = get(&stage, TENANT, "GET /v1/jobs/{name}/runs", Some("dispatcher")).await.body;
+    let runs = get(&stage, TENANT, "GET /v1/jobs/{key}/runs", Some("dispatcher")).await.body;
     let run = &runs["runs"][0];
     assert_eq!((&run["status"], &run["error"]), (&json!("failed"), &json!("statement_refused")));
     assert_eq!((&run["counts"], &run["leaves_work"], &run["failure_count"]), (&Value::Null, &Value::Null, &json!(1)));
@@ -335,7 +335,7 @@ async fn runs_are_listed_page_by_page_the_newest_first(pool: PgPool) {
     let (mut seen, mut after) = (Vec::new(), None::<String>);
     loop {
         let query = after.map_or("page_size=2".to_owned(), |after| format!("page_size=2&after={after}"));
-        let page = stage.call(TENANT, "GET /v1/jobs/{name}/runs", Some("dispatcher"), &query, "").await.body;
+        let page = stage.call(TENANT, "GET /v1/jobs/{key}/runs", Some("dispatcher"), &query, "").await.body;
         seen.extend(page["runs"].as_array().expect("a list").iter().map(|run| run["started_at"].to_string()));
         after = page["page_info"]["after"].as_str().map(str::to_owned);
         if after.is_none() {
@@ -356,13 +356,13 @@ async fn a_tenant_is_shown_the_operators_runs_and_nobody_elses(pool: PgPool) {
         VALUES ($1::uuid, gen_random_uuid(), 'dispatcher', 'request', 'somebody', now() + interval '1 hour', now() + interval '2 hours')";
     sqlx::query(theirs).bind(OTHER_TENANT).execute(&pool).await.expect("inserted");
     for tenant in [TENANT, OTHER_TENANT, OPERATOR] {
-        let runs = get(&stage, tenant, "GET /v1/jobs/{name}/runs", Some("dispatcher")).await.body;
+        let runs = get(&stage, tenant, "GET /v1/jobs/{key}/runs", Some("dispatcher")).await.body;
         assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{tenant}: {runs}");
     }
     let by = "UPDATE harkara.job_runs SET cause = 'request', requested_by = 'olga' WHERE tenant_id = $1::uuid";
     sqlx::query(by).bind(OPERATOR).execute(&pool).await.expect("updated");
     for (tenant, shown) in [(TENANT, Value::Null), (OPERATOR, json!("olga"))] {
-        let runs = get(&stage, tenant, "GET /v1/jobs/{name}/runs", Some("dispatcher")).await.body;
+        let runs = get(&stage, tenant, "GET /v1/jobs/{key}/runs", Some("dispatcher")).await.body;
         assert_eq!(runs["runs"][0]["requested_by"], shown, "{tenant}");
     }
     stage.finish().await;
@@ -372,9 +372,9 @@ async fn a_tenant_is_shown_the_operators_runs_and_nobody_elses(pool: PgPool) {
 async fn a_job_that_is_none_is_not_there(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     for (tenant, route) in [
-        (TENANT, "GET /v1/jobs/{name}/runs"),
-        (TENANT, "POST /v1/jobs/{name}/run"),
-        (OPERATOR, "POST /v1/jobs/{name}/run"),
+        (TENANT, "GET /v1/jobs/{key}/runs"),
+        (TENANT, "POST /v1/jobs/{key}/run"),
+        (OPERATOR, "POST /v1/jobs/{key}/run"),
     ] {
         assert_eq!(stage.call(tenant, route, Some("enqueue"), "", "").await.status, 404, "{route}");
     }
@@ -384,9 +384,9 @@ async fn a_job_that_is_none_is_not_there(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn only_the_operator_asks_for_a_run(pool: PgPool) {
     let stage = Stage::begin(pool).await;
-    let answer = stage.call_with_key(TENANT, "POST /v1/jobs/{name}/run", "dispatcher", "once").await;
+    let answer = stage.call_with_key(TENANT, "POST /v1/jobs/{key}/run", "dispatcher", "once").await;
     assert_eq!((answer.status, &answer.body["code"]), (403, &json!("operator_only")));
-    let body = stage.call(OPERATOR, "POST /v1/jobs/{name}/run", Some("dispatcher"), "", r#"{"now": true}"#).await;
+    let body = stage.call(OPERATOR, "POST /v1/jobs/{key}/run", Some("dispatcher"), "", r#"{"now": true}"#).await;
     assert_eq!((body.status, body.pointers()), (422, vec!["/now"]));
     assert_eq!(stage.bus.detail_types().len(), 0);
     stage.finish().await;
@@ -395,7 +395,7 @@ async fn only_the_operator_asks_for_a_run(pool: PgPool) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_run_that_is_asked_for_twice_with_one_key_happens_once(pool: PgPool) {
     let stage = Stage::begin(pool).await;
-    let ask = async || stage.call_with_key(OPERATOR, "POST /v1/jobs/{name}/run", "dispatcher", "once").await;
+    let ask = async || stage.call_with_key(OPERATOR, "POST /v1/jobs/{key}/run", "dispatcher", "once").await;
     let (first, second) = (ask().await, ask().await);
     assert_eq!((first.status, second.status), (202, 202));
     assert_eq!(first.body, second.body);
@@ -416,7 +416,7 @@ async fn a_run_that_is_asked_for_twice_with_one_key_happens_once(pool: PgPool) {
         answers.push(stage.run_job(Job::Dispatcher, read_trigger(&event), LEASE, work).await.expect("answered"));
     }
     assert_eq!(answers, [json!({"done": 3}), json!({"repeated": true})]);
-    let runs = get(&stage, OPERATOR, "GET /v1/jobs/{name}/runs", Some("dispatcher")).await.body;
+    let runs = get(&stage, OPERATOR, "GET /v1/jobs/{key}/runs", Some("dispatcher")).await.body;
     let run = &runs["runs"][0];
     assert_eq!(
         (&run["id"], &run["cause"], &run["requested_by"]),
@@ -429,7 +429,7 @@ async fn a_run_that_is_asked_for_twice_with_one_key_happens_once(pool: PgPool) {
 async fn a_bus_that_refuses_a_request_gets_it_from_the_outbox(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     stage.bus.refuse(true);
-    let answer = stage.call(OPERATOR, "POST /v1/jobs/{name}/run", Some("feedback"), "", "").await;
+    let answer = stage.call(OPERATOR, "POST /v1/jobs/{key}/run", Some("feedback"), "", "").await;
     assert_eq!(answer.status, 202, "{answer:?}");
     stage.bus.refuse(false);
     stage.pass(MINUTE).await;

@@ -12,6 +12,7 @@ mod debounces;
 mod decisions;
 mod digest;
 mod dispatcher;
+mod domain_jobs;
 mod enqueue;
 mod escalation;
 mod feedback;

@@ -9,7 +9,7 @@ async fn no_role_of_ours_stands_above_the_walls(pool: PgPool) {
     let statement = "
         SELECT rolname::text, NOT (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)
                         AND rolcanlogin = (rolname IN ('harkara_api', 'harkara_worker'))
-        FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker', 'harkara_domain')";
+        FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker', 'harkara_domain', 'harkara_domain_job')";
     assert_each(&pool, why, statement).await;
 }
 
@@ -20,7 +20,7 @@ async fn no_login_role_can_become_another(pool: PgPool) {
         SELECT r.rolname::text, NOT EXISTS (
             SELECT FROM pg_auth_members m
             WHERE m.member = r.oid AND m.roleid IN (SELECT oid FROM pg_roles WHERE rolname LIKE 'harkara%' OR rolsuper))
-        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain')";
+        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain', 'harkara_domain_job')";
     assert_each(&pool, why, statement).await;
 }
 
@@ -77,6 +77,8 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
          reason_detail, state, uncounted_attempt_count, updated_at)",
         "harkara_api digest_entries: SELECT, UPDATE (decided_at)",
         "harkara_api digests: SELECT",
+        "harkara_api domain_job_clocks: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_api domain_jobs: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api escalation_acknowledgements: INSERT, SELECT",
         "harkara_api escalation_notifications: INSERT, SELECT",
         "harkara_api escalation_policies: DELETE, INSERT, SELECT, UPDATE",
@@ -114,6 +116,9 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_worker digest_entries: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker digest_rounds: DELETE, INSERT, SELECT, UPDATE",
         "harkara_worker digests: INSERT, SELECT",
+        "harkara_worker domain_job_candidates: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_worker domain_job_clocks: SELECT, UPDATE",
+        "harkara_worker domain_jobs: SELECT",
         "harkara_worker door_requests: DELETE, SELECT, UPDATE",
         "harkara_worker escalation_acknowledgements: SELECT",
         "harkara_worker escalation_notifications: INSERT, SELECT",
@@ -149,7 +154,7 @@ async fn no_role_may_make_objects_beside_ours(pool: PgPool) {
     let statement = "
         SELECT r.rolname::text, has_schema_privilege(r.oid, 'harkara', 'USAGE')
                                 AND NOT has_schema_privilege(r.oid, 'harkara', 'CREATE')
-        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain')
+        FROM pg_roles r WHERE r.rolname IN ('harkara_api', 'harkara_worker', 'harkara_domain', 'harkara_domain_job')
         UNION ALL
         SELECT 'PUBLIC', NOT EXISTS (
             SELECT FROM pg_namespace n, aclexplode(n.nspacl) acl WHERE n.nspname = 'harkara' AND acl.grantee = 0)";

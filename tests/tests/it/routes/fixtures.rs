@@ -77,10 +77,15 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             Prepared::of(by_id(&delivery), &[&delivery])
         }
         Route::ListJobs => Prepared::of(ask, &[]),
-        Route::ListJobRuns => Prepared::of(ask.with_parameter("name", "dispatcher"), &[]),
+        Route::ListJobRuns => Prepared::of(ask.with_parameter("key", "dispatcher"), &[]),
+        Route::GetJob | Route::PutDomainJob | Route::DeleteDomainJob => {
+            let body = json!({"schedule": "rate(1 hour)", "call": {"function": "rental.refresh"}});
+            stage.put(tenant, "/v1/jobs/{key}", &name, body).await;
+            Prepared::of(by_key(&name), &[&name])
+        }
         Route::RunJob => {
             let operator = TenantId::OPERATOR.to_string();
-            Prepared::of(ask.with_parameter("name", "dispatcher").with_claim("tenant_id", &operator), &[])
+            Prepared::of(ask.with_parameter("key", "dispatcher").with_claim("tenant_id", &operator), &[])
         }
         Route::ListDeadLetters => {
             let id = bury(stage, tenant).await;

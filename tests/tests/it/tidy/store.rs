@@ -91,6 +91,7 @@ fn nobody_calls_a_function_that_crosses_tenants_for_one_tenant() {
             "dead_letter.rs",
             "maintenance.rs",
             "outbox.rs",
+            "flow/src/domain_job.rs",
             "flow/src/escalation.rs",
             "flow/src/stranded.rs",
         ];

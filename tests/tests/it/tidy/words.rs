@@ -62,6 +62,8 @@ const RULES: &[Rule] = &[
             // Only the wall clock notices that a sandbox was frozen, and its connections with it.
             "shared/adapters/src/ses.rs",
             // How much of the invocation is left; no time of the business.
+            "shared/flow/src/domain_job.rs",
+            "shared/flow/src/domain_job/candidates.rs",
             "shared/flow/src/feedback.rs",
             "shared/flow/src/job.rs",
             "shared/flow/src/maintenance.rs",

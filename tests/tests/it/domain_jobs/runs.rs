@@ -1,0 +1,123 @@
+//! Each occurrence runs once, whatever overlaps, is missed, is asked for or dies.
+
+use super::{HOUR, MINUTE, alerts, ask, begin, calls, execute, finish, put, runs, show, told};
+use crate::recipients::see_somebody_wait;
+use serde_json::json;
+use sqlx::PgPool;
+use std::time::{Duration, Instant};
+use tests::{OTHER_TENANT, TENANT};
+
+const CALLS: &str = "SELECT count(*) FROM rental.calls";
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_runners_at_the_same_instant_run_each_occurrence_once(pool: PgPool) {
+    let stage = begin(&pool).await;
+    execute(&pool, "INSERT INTO rental.alerts (key) SELECT n::text FROM generate_series(1, 20) n").await;
+    for number in 0..6 {
+        put(&stage, &format!("call{number}"), &calls("rental.note_call")).await;
+    }
+    put(&stage, "alerts", &alerts()).await;
+    let other = flow::domain_job::DomainJobs { database: tests::database_of(&pool), queue: stage.queue.clone() };
+    stage.pass(MINUTE * 5).await;
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let (one, two) = tokio::join!(stage.domain_jobs.run(deadline), other.run(deadline));
+    let (one, two) = (one.expect("run"), two.expect("run"));
+    assert_eq!(one.succeeded + two.succeeded, 7, "{one:?} {two:?}");
+    assert_eq!((one.failed + two.failed, one.created + two.created), (0, 20));
+    assert_eq!(stage.count(CALLS).await, 6);
+    assert_eq!(told(&pool).await.len(), 20);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_missed_run_of_three_hours_is_made_up_for_by_one(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "call", &calls("rental.note_call")).await;
+    stage.pass(HOUR * 3 + MINUTE * 2).await;
+    let shown = show(&stage, "call").await;
+    let lag = shown["lag_seconds"].as_u64().expect("a lag");
+    assert!((10_620..10_680).contains(&lag) && shown["is_late"] == json!(true), "{shown}");
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 1);
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 0);
+    assert_eq!(stage.count(CALLS).await, 1);
+    let shown = show(&stage, "call").await;
+    assert_eq!((&shown["lag_seconds"], &shown["is_late"]), (&json!(0), &json!(false)));
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_is_killed_half_way_is_found_dead_after_its_lease_and_made_up_for(pool: PgPool) {
+    let stage = begin(&pool).await;
+    let mut waiting = calls("rental.wait");
+    waiting["schedule"] = json!("rate(1 day)");
+    put(&stage, "nightly", &waiting).await;
+    stage.pass(HOUR * 24).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    tokio::select! {
+        biased;
+        () = see_somebody_wait(&pool) => {}
+        _ = stage.run_domain_jobs() => panic!("it hangs"),
+    }
+    holder.rollback().await.expect("let go");
+    assert_eq!(show(&stage, "nightly").await["status"], "running");
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 0, "its lease holds");
+    stage.pass(Duration::from_secs(62)).await;
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 1, "and not only the next night");
+    assert_eq!(stage.count(CALLS).await, 1, "what the killed one did went with it");
+    let ends: Vec<_> = runs(&stage, "nightly").await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(ends, ["succeeded", "died"]);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_is_asked_for_is_due_at_once_and_happens_once(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "call", &calls("rental.note_call")).await;
+    let due = show(&stage, "call").await["next_due_at"].clone();
+    let asked = ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "call", &json!({})).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let again = ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "call", &json!({})).await;
+    assert_eq!(again.body["run_id"], asked.body["run_id"], "it has not begun");
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 1);
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 0);
+    let shown = show(&stage, "call").await;
+    assert_eq!(shown["last_run"]["id"], asked.body["run_id"]);
+    assert_eq!(
+        (&shown["last_run"]["cause"], &shown["last_run"]["requested_by"]),
+        (&json!("request"), &json!("tester"))
+    );
+    assert_eq!(shown["next_due_at"], due, "its schedule goes on");
+    assert!(stage.bus.detail_types().contains(&"job.run_requested".to_owned()));
+    for (tenant, key) in [(OTHER_TENANT, "call"), (TENANT, "nonsense")] {
+        assert_eq!(ask(&stage, tenant, "POST /v1/jobs/{key}/run", key, &json!({})).await.status, 404);
+    }
+    assert_eq!(ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "dispatcher", &json!({})).await.status, 403);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn more_than_three_failures_in_a_row_are_told_to_the_tenants_operators_once(pool: PgPool) {
+    let stage = begin(&pool).await;
+    let text = json!({"type": "string", "example": "words"});
+    let template = json!({
+        "variables": {"job": text, "error": text}, "subject": "{{ job }} fails", "text": "{{ error }}",
+    });
+    stage.publish(TENANT, "job_failed", template).await;
+    let category = json!({"class": "security", "template": "job_failed"});
+    stage.put(TENANT, "/v1/categories/{key}", "job_failed", category).await;
+    let operator = json!({"email": "olga@example.org", "roles": ["operator"]});
+    stage.put(TENANT, "/v1/recipients/{id}", "olga", operator).await;
+    put(&stage, "failing", &calls("rental.fail")).await;
+    for _ in 0..6 {
+        stage.pass(MINUTE * 5).await;
+        assert_eq!(stage.run_domain_jobs().await.failed, 1);
+    }
+    let told = "SELECT count(*) FROM harkara.notifications WHERE category_key = 'job_failed' AND priority = 'critical'";
+    assert_eq!(stage.count(told).await, 1, "one person, once");
+    let events =
+        "SELECT count(*) FROM harkara.events WHERE detail_type = 'job.failing' AND detail ->> 'job' = 'failing'";
+    assert_eq!(stage.count(events).await, 1);
+    assert_eq!(show(&stage, "failing").await["failure_count"], 6);
+    finish(stage).await;
+}
