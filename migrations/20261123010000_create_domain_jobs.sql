@@ -183,7 +183,8 @@ END
 $$;
 
 REVOKE EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted TO harkara_worker;
+-- The owner, too, so that it may take rights away from all routines of the schema, as each migration does at its end.
+GRANT EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted TO harkara_worker, harkara_owner;
 RESET ROLE;
 
 SET LOCAL ROLE harkara_owner;

@@ -37,7 +37,7 @@ pub(super) async fn find_unsendable(
             add(category, rung.template.as_ref(), &rung.data, [category_at, data_at]);
         }
     }
-    if let Some(category) = &body.overdue {
+    if let Some(category) = body.overdue_category() {
         add(category, None, &Value::Null, ["/overdue/category".to_owned(), String::new()]);
     }
     let mut errors = BTreeMap::new();
