@@ -12,7 +12,7 @@ mod debounces;
 mod decisions;
 mod digest;
 mod dispatcher;
-mod domain_jobs;
+mod domain_job;
 mod enqueue;
 mod escalation;
 mod feedback;

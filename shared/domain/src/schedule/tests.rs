@@ -1,3 +1,5 @@
+//! What EventBridge takes and refuses, and when it is due where the calendar and the clocks are odd.
+
 use super::*;
 use crate::moment::TimeZoneName;
 
