@@ -156,7 +156,6 @@ const ROWS: &[(&str, &str)] = &[
         "INSERT INTO harkara.digest_rounds (tenant_id, category_key, time_zone, basis, due_at)
          VALUES ($1::uuid, 'greeting', 'UTC', '', now())",
     ),
-    // The operator's, in the product.
     (
         "domain_jobs",
         "INSERT INTO harkara.domain_jobs (tenant_id, job_key, schedule, timeout_seconds, definition)
@@ -171,6 +170,7 @@ const ROWS: &[(&str, &str)] = &[
         "domain_job_candidates",
         "INSERT INTO harkara.domain_job_candidates (tenant_id, job_key, key_hash) VALUES ($1::uuid, 'alerts', '\\x00')",
     ),
+    // The operator's, in the product.
     (
         "job_runs",
         "INSERT INTO harkara.job_runs (tenant_id, run_id, job, cause, started_at, lease_ends_at)
