@@ -32,6 +32,8 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
              verify_audit visible_recipients",
         ),
         ("harkara_domain", "cancel cancel enqueue"),
+        // Another role's, which the owner may call so that it may take them from everybody.
+        ("harkara_owner", "call_granted read_candidates"),
         (
             "harkara_worker",
             "accept_notifications address_lock address_subject admit_sends begin_job_run call_domain_function call_granted clock collect_members \
