@@ -189,7 +189,7 @@ impl Candidate {
         match self {
             Self { key, .. } if !key.as_ref().is_some_and(is_key) => Some(Unfit::NoKey),
             Self { recipient, .. }
-                if !recipient.as_ref().is_some_and(|text| crate::id::RecipientKey::parse(text).is_ok()) =>
+                if recipient.as_ref().is_none_or(|text| crate::id::RecipientKey::parse(text).is_err()) =>
             {
                 Some(Unfit::NoRecipient)
             }
