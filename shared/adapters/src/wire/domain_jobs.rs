@@ -145,9 +145,9 @@ mod tests {
                 "/time_zone",
                 "/timeout_seconds",
                 "/candidates/view",
+                "/candidates/category",
                 "/candidates/priority",
                 "/candidates/data",
-                "/candidates/category",
                 "/colour"
             ]
         );
