@@ -151,6 +151,8 @@ fn s1_a_rental_companys_reminders_alerts_and_jobs() {
     let told: Vec<String> = rental.mails_to("fleet-desk").into_iter().map(|mail| mail.subject).collect();
     assert!(told.iter().any(|subject| subject.ends_with("vehicle-31-insurance")), "{told:?}");
     assert!(told.iter().any(|subject| subject.ends_with("contract-12-signature")), "{told:?}");
+    // Who has not brought a vehicle back by then is its concern by an escalation.
+    assert!(told.iter().any(|subject| subject.ends_with("booking-7-return")), "{told:?}");
     for key in ["vehicle-31-insurance", "booking-7-return", "contract-12-instalment-3"] {
         rental.post(&format!("/v1/deadlines/{key}/complete"), json!({}));
     }
