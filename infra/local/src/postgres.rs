@@ -158,7 +158,7 @@ impl Postgres {
             &format!(
                 "ALTER ROLE {ADMIN} LOGIN PASSWORD '{password}';
                  DO $$ DECLARE r text; BEGIN
-                     FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('harkara_owner', 'harkara_api', 'harkara_worker') LOOP
+                     FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'harkara\\_%' AND rolname <> '{ADMIN}' LOOP
                          EXECUTE format('GRANT %I TO {ADMIN} WITH ADMIN OPTION', r);
                      END LOOP;
                  END $$"
