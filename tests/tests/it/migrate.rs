@@ -109,3 +109,24 @@ async fn where_the_server_knows_iam_the_login_roles_come_in_by_it(pool: PgPool) 
     let flow = Migrate { database: tests::database_of(&pool), logins: RoleLogins::Iam };
     flow.migrate(&json!({})).await.expect("without that role there is nothing to grant");
 }
+
+#[sqlx::test(migrations = false)]
+async fn a_migration_that_fails_is_named_with_what_postgres_says(pool: PgPool) {
+    sqlx::query("CREATE SCHEMA harkara").execute(&pool).await.expect("the admin may");
+    let said = logged_failure(&migrate_as_admin(&pool)).await;
+    assert!(said.contains("migration 20261121080000 failed: SQLSTATE 42P06"), "{said}");
+    assert!(said.contains("schema \"harkara\" already exists"), "{said}");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_migration_that_was_changed_after_it_was_applied_is_named(pool: PgPool) {
+    let change = "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 20261121080000";
+    sqlx::query(change).execute(&pool).await.expect("the admin may");
+    let said = logged_failure(&migrate_as_admin(&pool)).await;
+    assert!(said.contains("migration 20261121080000 was previously applied but has been modified"), "{said}");
+}
+
+/// What the log says of a deploy that the database refused; its answer says less.
+async fn logged_failure(flow: &Migrate) -> String {
+    format!("{:?}", flow.migrate(&json!({})).await.expect_err("refused"))
+}

@@ -10,6 +10,7 @@ use domain::id::TenantId;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use std::fmt;
@@ -343,7 +344,7 @@ pub enum StoreError {
     /// A row holds what this code does not know.
     Corrupt(&'static str),
     /// The schema could not be brought up to date.
-    Migration(sqlx::migrate::MigrateError),
+    Migration(MigrateError),
     /// Anything else, which is our own mistake.
     Failed(sqlx::Error),
 }
@@ -379,7 +380,12 @@ impl fmt::Display for StoreError {
                 f.write_str("the database's URL cannot be read; it should be postgres://user:password@host:port/name")
             }
             Self::Corrupt(what) => write!(f, "a row holds an unknown {what}"),
-            Self::Migration(_) => f.write_str("a migration failed"),
+            Self::Migration(MigrateError::ExecuteMigration(error, version)) => {
+                write!(f, "migration {version} failed: {}", Refused(error))
+            }
+            Self::Migration(MigrateError::Execute(error)) => write!(f, "migrations cannot be run: {}", Refused(error)),
+            // The others name versions of migrations, and no value.
+            Self::Migration(error) => write!(f, "migrations cannot be run: {error}"),
             Self::Failed(error) => write!(f, "the database refused a statement: {}", Refused(error)),
         }
     }
@@ -444,8 +450,8 @@ impl fmt::Display for Refused<'_> {
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 const SPOKEN: &[&str] = &["08", "25", "28", "40", "42", "53", "55", "57", "58"];
 
-impl From<sqlx::migrate::MigrateError> for StoreError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
         Self::Migration(error)
     }
 }
