@@ -7,7 +7,7 @@
 //! again; [`render`], [`template`] and [`message`] are what people read.
 //! [`escalation`] is what goes on until somebody answers, and [`hierarchy`] who is whose manager.
 //! [`link`] is what a mail's links let recipients do, and [`page`] what they see then.
-//! [`job`] is what runs by itself, and [`domain_job`] what tenants add to that, when their [`schedule`] says so.
+//! [`job`] is what runs by itself, and [`domain_job`] what tenants add to that, when their [`schedule`] says so, at which [`endpoint`].
 //! [`attachment`] and [`calendar`] are what leaves along with a mail.
 //! [`mail`], [`account`], [`queue`], [`event`] and [`secret`] are the ports; the rest are values that cannot hold what they must not.
 
@@ -52,6 +52,8 @@ pub mod attachment;
 pub mod calendar;
 
 pub mod domain_job;
+
+pub mod endpoint;
 
 pub mod schedule;
 
