@@ -5,6 +5,7 @@ use crate::clock::shift_time;
 use crate::contract;
 use crate::doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 use crate::key_service::ScriptedKeyService;
+use adapters::endpoint::EndpointClient;
 use adapters::envelope::Envelope;
 use adapters::ses::MailConfig;
 use adapters::store::database::{Database, DatabaseConfig};
@@ -15,6 +16,7 @@ use adapters::wire::http::Response;
 use adapters::wire::routes::{Function, Route};
 use adapters::wire::sqs_event::Record;
 use domain::address::EmailAddress;
+use domain::endpoint::LocalEndpoints;
 use domain::id::TenantId;
 use domain::job::Trigger;
 use domain::link::PublicUrl;
@@ -56,7 +58,7 @@ pub struct Stage {
     /// `digest`.
     pub digest: Digest<RecordingQueue>,
     /// `domain_job`.
-    pub domain_jobs: DomainJobs<RecordingQueue>,
+    pub domain_jobs: DomainJobs<RecordingQueue, ScriptedKeyService>,
     /// `reminder`.
     pub reminder: Reminder<RecordingQueue>,
     /// `escalation`.
@@ -129,6 +131,7 @@ impl Stage {
                 keys: link_keys(&key_service),
                 public_url: public_url(),
                 sender: from.clone(),
+                local_endpoints: LocalEndpoints::default(),
             },
             processor: Processor {
                 database: worker_role.clone(),
@@ -141,7 +144,12 @@ impl Stage {
                 templates: TemplateCache::default(),
             },
             digest: Digest { database: worker_role.clone(), queue: queue.clone(), public_url: public_url() },
-            domain_jobs: DomainJobs { database: worker_role.clone(), queue: queue.clone() },
+            domain_jobs: DomainJobs {
+                database: worker_role.clone(),
+                queue: queue.clone(),
+                envelope: Envelope::new(key_service.clone()),
+                endpoints: EndpointClient::trusting(LocalEndpoints::default(), &[]),
+            },
             reminder: Reminder { database: worker_role.clone(), queue: queue.clone() },
             dispatcher: Dispatcher {
                 database: worker_role.clone(),

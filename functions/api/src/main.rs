@@ -2,6 +2,7 @@
 
 use adapters::aws::AwsConfig;
 use adapters::bus::EventBridgeBus;
+use adapters::endpoint::local_endpoints_from_env;
 use adapters::public_url::public_url_from_env;
 use adapters::ses::sender_from_env;
 use adapters::sqs::{QueueConfig, SqsQueue};
@@ -22,6 +23,7 @@ async fn main() -> Result<(), Error> {
         keys: LinkKeys::from_env(aws)?,
         public_url: public_url_from_env()?,
         sender: sender_from_env()?,
+        local_endpoints: local_endpoints_from_env()?,
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let LambdaEvent { payload, context } = event;

@@ -2,6 +2,9 @@
 
 use adapters::aws::AwsConfig;
 use adapters::clock::instant_of;
+use adapters::endpoint::EndpointClient;
+use adapters::envelope::Envelope;
+use adapters::kms::Kms;
 use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::domain_job::DomainJobs;
@@ -18,9 +21,12 @@ const CONNECTIONS: usize = 4;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     adapters::telemetry::start_logging();
+    let aws = AwsConfig::from_env()?;
     let flow = &DomainJobs {
         database: Database::with_connections(DatabaseConfig::from_env()?, CONNECTIONS),
-        queue: SqsQueue::new(AwsConfig::from_env()?, QueueConfig::from_env()?),
+        queue: SqsQueue::new(aws.clone(), QueueConfig::from_env()?),
+        envelope: Envelope::new(Kms::from_env(aws)?),
+        endpoints: EndpointClient::from_env()?,
     };
     let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {

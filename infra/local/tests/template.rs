@@ -319,7 +319,8 @@ fn data_keys_are_bound_to_their_tenant_and_the_master_key_is_kept() {
         );
         users.insert(name);
     }
-    assert_eq!(users, BTreeSet::from(["ApiRole", "ProcessorRole"]), "who signs links, and who verifies them");
+    let expected = BTreeSet::from(["ApiRole", "DomainJobRole", "ProcessorRole"]);
+    assert_eq!(users, expected, "who signs links and calls, and who verifies links");
 }
 
 /// A route as `template.yaml` must declare it.

@@ -1,4 +1,4 @@
-//! The outside of Harkara: Postgres, SQS, SES, EventBridge, and the formats that callers see.
+//! The outside of Harkara: Postgres, SQS, SES, EventBridge, tenants' endpoints, and the formats that callers see.
 //!
 //! Knows `domain`, whose ports it implements, and nobody else.
 
@@ -9,6 +9,8 @@ pub mod store;
 
 #[cfg(feature = "services")]
 pub mod bus;
+#[cfg(feature = "services")]
+pub mod endpoint;
 #[cfg(feature = "services")]
 pub mod kms;
 #[cfg(feature = "services")]

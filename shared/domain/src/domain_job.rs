@@ -1,9 +1,10 @@
 //! What a tenant's domain registers to be run on a schedule: see [`crate::schedule`] for when.
 //!
-//! Two kinds: the rows of a view become notifications, or a function of the domain's is called. The view and the function
-//! are the domain's own, which grants them to one role that has nothing else.
+//! Three kinds: the rows of a view become notifications, a function of the domain's is called, or an endpoint of it is. The
+//! view and the function are the domain's own, which grants them to one role that has nothing else.
 
 use crate::category::Priority;
+use crate::endpoint::EndpointUrl;
 use crate::id::{CategoryKey, TemplateKey};
 use jiff::Timestamp;
 use std::fmt;
@@ -18,10 +19,12 @@ pub const MAX_CANDIDATE_BYTES: usize = 16 * 1024;
 pub const MAX_CANDIDATES_BYTES: usize = 8 * 1024 * 1024;
 /// The longest key of a candidate, in bytes.
 pub const MAX_CANDIDATE_KEY_BYTES: usize = 255;
-/// How long the domain's statement may take where its job does not say.
+/// How long the domain's statement or endpoint may take where its job does not say.
 pub const TIMEOUT_DEFAULT_SECONDS: u32 = 30;
 /// How long it may take at most: the function that runs it has five minutes.
 pub const MAX_TIMEOUT_SECONDS: u32 = 240;
+/// How long a secret that was replaced still signs, beside the new one.
+pub const SECRET_OVERLAP_HOURS: u32 = 24;
 /// What becomes of a run that was missed, in a sentence.
 pub const CATCH_UP: &str = "A missed run is made up for by one, however many were missed.";
 
@@ -104,6 +107,8 @@ pub enum Work {
     Candidates(Candidates),
     /// A function is called with the tenant's id.
     Function(SqlName),
+    /// A signed message is posted to an endpoint.
+    Endpoint(EndpointUrl),
 }
 
 impl Work {
@@ -112,6 +117,8 @@ impl Work {
         match self {
             Self::Candidates(candidates) => format!("Makes notifications of the rows of {}.", candidates.view),
             Self::Function(function) => format!("Calls {function}."),
+            // Without its path, which may be a secret.
+            Self::Endpoint(url) => format!("Calls https://{}.", url.authority()),
         }
     }
 }

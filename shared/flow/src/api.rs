@@ -37,6 +37,7 @@ use adapters::wire::limits::with_limit;
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
 use domain::address::EmailAddress;
+use domain::endpoint::LocalEndpoints;
 use domain::event::EventBus;
 use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
@@ -58,6 +59,8 @@ pub struct Api<Q, K, B> {
     pub public_url: PublicUrl,
     /// The sender of tenants that have none, as the processor has it.
     pub sender: EmailAddress,
+    /// Addresses of a development machine that jobs may call.
+    pub local_endpoints: LocalEndpoints,
 }
 
 type Answer = Result<Response, Refused>;

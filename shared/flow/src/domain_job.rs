@@ -1,4 +1,5 @@
-//! Runs the jobs that tenants' domains have registered: notifications of a view's rows, and calls of a function.
+//! Runs the jobs that tenants' domains have registered: notifications of a view's rows, and calls of a function or an
+//! endpoint.
 //!
 //! The cast: `store::domain_job_runs` takes one due job of a tenant, and in the same transaction its run begins (a row of
 //! `job_runs` with a lease) and its clock moves on to its schedule's next time: whatever runs beside this passes it over.
@@ -9,14 +10,19 @@
 //! A job that fails is on record with a code, stops no other, and is told to its tenant's operators when it keeps failing.
 
 mod candidates;
+mod endpoint;
 
 use crate::domain_job::candidates::{MakeError, make_notifications};
+use crate::domain_job::endpoint::call_endpoint;
 use crate::job::Done;
 use crate::job_alert::{FailingJob, alert_if_failing};
+use adapters::endpoint::EndpointClient;
+use adapters::envelope::Envelope;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::domain_job_runs::{
-    DueJob, call_function, list_job_tenants_across_tenants, postpone_job, start_clock, stop_clock, take_due_job,
+    DueJob, JobMessage, call_function, list_job_tenants_across_tenants, postpone_job, start_clock, stop_clock,
+    take_due_job,
 };
 use adapters::store::job_runs::{Begun, Ending, FailedRun, begin_job_run_within, end_job_run_within};
 use adapters::telemetry::chain;
@@ -27,6 +33,7 @@ use domain::job::Trigger;
 use domain::moment::TimeZoneName;
 use domain::queue::Queue;
 use domain::schedule::Schedule;
+use domain::secret::KeyService;
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -46,11 +53,15 @@ const OVERLAP_WAIT: Duration = Duration::from_secs(30);
 const UNREADABLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// The flow with what it needs.
-pub struct DomainJobs<Q> {
+pub struct DomainJobs<Q, K> {
     /// As `harkara_worker`, with a connection for each job at work.
     pub database: Database,
     /// The deliveries queue.
     pub queue: Q,
+    /// Opens what signs the calls of endpoints.
+    pub envelope: Envelope<K>,
+    /// The way to endpoints.
+    pub endpoints: EndpointClient,
 }
 
 /// What a run did.
@@ -96,6 +107,8 @@ struct Run {
     id: JobRunId,
     job: DueJob,
     work: Work,
+    /// What its endpoint is told, if it has one.
+    message: JobMessage,
     /// When its lease ends, with room for its end.
     deadline: Instant,
 }
@@ -107,7 +120,7 @@ struct Finished {
     leaves_work: bool,
 }
 
-impl<Q: Queue + Sync> DomainJobs<Q> {
+impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
         let mut counts = DomainJobCounts::default();
@@ -184,6 +197,7 @@ impl<Q: Queue + Sync> DomainJobs<Q> {
                 }
             }
             Work::Candidates(candidates) => make_notifications(&self.database, &self.queue, &run, candidates).await,
+            Work::Endpoint(url) => call_endpoint(&self.database, &self.envelope, &self.endpoints, &run, url).await,
         };
         match done {
             Ok(Finished { counts, created, leaves_work }) => {
@@ -229,9 +243,10 @@ impl<Q: Queue + Sync> DomainJobs<Q> {
             return Ok(None);
         };
         // A little behind the lease, so that whoever looks then finds it over.
-        start_clock(&mut transaction, &job.key, id, next_due_at, lease + Duration::from_secs(1)).await?;
+        let lease = lease + Duration::from_secs(1);
+        let message = start_clock(&mut transaction, &job.key, id, next_due_at, lease).await?;
         transaction.commit().await?;
-        Ok(Some((Run { tenant, id, job, work, deadline }, dead)))
+        Ok(Some((Run { tenant, id, job, work, message, deadline }, dead)))
     }
 
     async fn fail(&self, run: &Run, error: &MakeError) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use adapters::store::migrations::{NewTenant, upsert_tenants};
 use adapters::wire::queue_message::read_message;
 use adapters::wire::ses_event::read_ses_event;
 use domain::address::EmailAddress;
+use domain::endpoint::LocalEndpoints;
 use domain::id::TenantId;
 use domain::link::PublicUrl;
 use flow::api::Api;
@@ -604,6 +605,7 @@ async fn furnish(admin: &PgPool) {
         keys: LinkKeys::new(Arc::new(Envelope::new(ScriptedKeyService::default()))),
         public_url: PublicUrl::parse(PUBLIC_URL).expect("a URL"),
         sender: EmailAddress::parse("sender@harkara.test").expect("an address"),
+        local_endpoints: LocalEndpoints::default(),
     };
     let template = json!({
         "variables": {"name": {"type": "string", "example": "Grace"}},

@@ -3,12 +3,18 @@
 mod bodies;
 mod calls;
 mod candidates;
+mod endpoint_server;
+mod endpoints;
 mod runs;
 
+use adapters::endpoint::EndpointClient;
+use adapters::envelope::Envelope;
+use domain::endpoint::LocalEndpoints;
+use flow::domain_job::DomainJobs;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::Duration;
-use tests::{Answer, Ask, Stage, TENANT};
+use tests::{Answer, Ask, RecordingQueue, ScriptedKeyService, Stage, TENANT};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,6 +44,16 @@ async fn begin(pool: &PgPool) -> Stage {
     stage.lift_limits().await;
     sqlx::raw_sql(RENTAL).execute(pool).await.expect("the domain's schema");
     stage
+}
+
+/// Another instance of the function, with connections of its own.
+fn other_runner(stage: &Stage) -> DomainJobs<RecordingQueue, ScriptedKeyService> {
+    DomainJobs {
+        database: tests::database_of(&stage.admin),
+        queue: stage.queue.clone(),
+        envelope: Envelope::new(stage.key_service.clone()),
+        endpoints: EndpointClient::trusting(LocalEndpoints::default(), &[]),
+    }
 }
 
 fn alerts() -> Value {

@@ -206,6 +206,7 @@ async fn a_suspended_tenants_links_hold(pool: PgPool) {
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),
+        local_endpoints: stage.api.local_endpoints.clone(),
     };
     for path in [UNSUBSCRIBE, PREFERENCES] {
         assert_eq!(ask_page(&cold, &format!("GET {path}"), &token, &[], "").await.status, 200, "{path}");
@@ -432,6 +433,7 @@ async fn while_the_key_service_is_out_a_page_asks_for_patience(pool: PgPool) {
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),
+        local_endpoints: stage.api.local_endpoints.clone(),
     };
     let click = async || {
         let headers = [("content-type", "application/x-www-form-urlencoded")];

@@ -108,6 +108,7 @@ async fn the_pages_work_for_whoever_opens_them(pool: PgPool) {
         keys: LinkKeys::new(Arc::new(Envelope::new(stage.key_service.clone()))),
         public_url: stage.api.public_url.clone(),
         sender: stage.api.sender.clone(),
+        local_endpoints: stage.api.local_endpoints.clone(),
     };
     let server = tokio::spawn(async move {
         let router = Router::new().fallback(hand_over).with_state(Arc::new(api));

@@ -32,6 +32,15 @@ pub struct DueJob {
 
 domain::masked_debug!(DueJob, "DueJob", key, schedule, time_zone, requested);
 
+/// What an endpoint is told by a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobMessage {
+    /// The first run's that told it: those that make up for it tell the same.
+    pub id: JobRunId,
+    /// Which time of the schedule it is for; `None` where the run was asked for.
+    pub due_at: Option<Timestamp>,
+}
+
 /// Why the domain's part of a run failed.
 #[derive(Debug)]
 pub enum DomainError {
@@ -134,28 +143,33 @@ pub async fn take_due_job(transaction: &mut TenantTransaction, most: Duration) -
     }))
 }
 
-/// Writes that a run of a taken job is at work, until `lease` is over, and when its schedule is due next.
+/// Writes that a run of a taken job is at work, until `lease` is over, and when its schedule is due next. Answers with what an
+/// endpoint is told: what a run that died may have told is told again, and a run that was asked for tells something new.
 pub async fn start_clock(
     transaction: &mut TenantTransaction,
     key: &str,
     run: JobRunId,
     next_due_at: Option<Timestamp>,
     lease: Duration,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE harkara.domain_job_clocks c
-         SET run_id = $3, next_due_at = $4, look_at = harkara.now() + make_interval(secs => $5),
-             requested_run_id = NULL, requested_by = NULL
-         WHERE c.tenant_id = $1 AND c.job_key = $2",
+) -> Result<JobMessage, StoreError> {
+    let row = sqlx::query!(
+        r#"UPDATE harkara.domain_job_clocks c
+           SET run_id = $3, next_due_at = $4, look_at = harkara.now() + make_interval(secs => $5),
+               message_id = CASE WHEN c.requested_run_id IS NULL THEN coalesce(c.message_id, $3) ELSE $3 END,
+               message_due_at = CASE WHEN c.requested_run_id IS NOT NULL THEN NULL
+                                     WHEN c.message_id IS NOT NULL THEN c.message_due_at ELSE c.next_due_at END,
+               requested_run_id = NULL, requested_by = NULL
+           WHERE c.tenant_id = $1 AND c.job_key = $2
+           RETURNING c.message_id AS "id!", c.message_due_at AS "due_at: jiff_sqlx::Timestamp""#,
         transaction.tenant.as_uuid(),
         key,
         run.as_uuid(),
         next_due_at.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
         lease.as_secs_f64(),
     )
-    .execute(&mut *transaction.connection)
+    .fetch_one(&mut *transaction.connection)
     .await?;
-    Ok(())
+    Ok(JobMessage { id: JobRunId::from_uuid(row.id), due_at: row.due_at.map(|at| at.to_jiff()) })
 }
 
 /// Lets a taken job wait, because an earlier run of it may still be at work.
@@ -182,7 +196,7 @@ pub async fn stop_clock(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE harkara.domain_job_clocks c
-         SET run_id = NULL,
+         SET run_id = NULL, message_id = NULL, message_due_at = NULL,
              look_at = CASE WHEN c.requested_run_id IS NOT NULL OR $4 THEN harkara.now() ELSE c.next_due_at END
          WHERE c.tenant_id = $1 AND c.job_key = $2 AND c.run_id = $3",
         transaction.tenant.as_uuid(),

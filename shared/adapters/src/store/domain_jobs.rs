@@ -1,6 +1,7 @@
 //! Domain jobs as people manage them: registered, shown, removed, and asked for.
 
 use super::database::{StoreError, TenantTransaction};
+use super::job_secrets::delete_job_secrets;
 use crate::wire::domain_jobs::{DomainJobBody, print_work};
 use domain::domain_job::{MAX_DOMAIN_JOBS, SqlName, Work};
 use domain::id::{JobKey, JobRunId};
@@ -60,13 +61,14 @@ pub async fn look_up_job(
     key: &JobKey,
     work: &Work,
 ) -> Result<JobLookup, StoreError> {
-    let (name, category, template): (&SqlName, Option<&str>, Option<&str>) = match work {
+    let (name, category, template): (Option<&SqlName>, Option<&str>, Option<&str>) = match work {
         Work::Candidates(candidates) => (
-            &candidates.view,
+            Some(&candidates.view),
             Some(candidates.category.as_str()),
             candidates.template.as_ref().map(|template| template.as_str()),
         ),
-        Work::Function(function) => (function, None, None),
+        Work::Function(function) => (Some(function), None, None),
+        Work::Endpoint(_) => (None, None, None),
     };
     let row = sqlx::query!(
         r#"SELECT harkara.now() AS "now!: jiff_sqlx::Timestamp", t.time_zone,
@@ -76,7 +78,7 @@ pub async fn look_up_job(
                       SELECT FROM harkara.templates m
                       WHERE m.tenant_id = $1 AND m.template_key = $4 AND m.kind = 'message'
                         AND (m.published_version IS NOT NULL OR m.draft IS NULL)) AS "has_template!",
-                  harkara.find_ungranted($5, $6, $7) AS ungranted,
+                  CASE WHEN $5::text IS NOT NULL THEN harkara.find_ungranted($5, $6, $7) END AS ungranted,
                   j.schedule AS "schedule?", j.time_zone AS job_zone,
                   (SELECT count(*) FROM harkara.domain_jobs o WHERE o.tenant_id = $1) AS "job_count!"
            FROM harkara.tenants t
@@ -86,8 +88,8 @@ pub async fn look_up_job(
         key.as_str(),
         category,
         template,
-        name.schema(),
-        name.name(),
+        name.map(SqlName::schema),
+        name.map(SqlName::name),
         matches!(work, Work::Function(_)),
     )
     .fetch_one(&mut *transaction.connection)
@@ -147,6 +149,7 @@ pub async fn put_domain_job(
 
 /// Removes a job; false where there is none. Its runs stay on record, and so does which candidates it has told of.
 pub async fn delete_domain_job(transaction: &mut TenantTransaction, key: &JobKey) -> Result<bool, StoreError> {
+    delete_job_secrets(transaction, key).await?;
     sqlx::query!(
         "DELETE FROM harkara.domain_job_clocks WHERE tenant_id = $1 AND job_key = $2",
         transaction.tenant.as_uuid(),

@@ -82,6 +82,11 @@ impl<K: KeyService> LinkKeys<K> {
         Self { envelope, rings: ShortMemory::default() }
     }
 
+    /// What opens the tenants' other secrets, too.
+    pub fn envelope(&self) -> &Envelope<K> {
+        &self.envelope
+    }
+
     /// A tenant's keys, to verify with; `None` where it has none, and then nothing of it was ever signed.
     /// Nothing is made: whoever sends a text that claims to be a token may be anybody.
     pub async fn load(

@@ -32,6 +32,7 @@ pub mod escalations;
 pub mod feedback;
 pub mod idempotency;
 pub mod job_runs;
+pub mod job_secrets;
 pub mod keys;
 pub mod limits;
 pub mod memberships;

@@ -6,6 +6,7 @@ use domain::category::Priority;
 use domain::domain_job::{
     Candidates, MAX_CANDIDATE_BYTES, MAX_TIMEOUT_SECONDS, SqlName, TIMEOUT_DEFAULT_SECONDS, Work,
 };
+use domain::endpoint::EndpointUrl;
 use domain::id::{CategoryKey, TemplateKey};
 use domain::moment::TimeZoneName;
 use domain::render::check_context;
@@ -19,10 +20,12 @@ pub struct DomainJobBody {
     pub schedule: Schedule,
     /// Whose clocks its schedule follows; `None` is the tenant's zone.
     pub time_zone: Option<TimeZoneName>,
-    /// How long the domain's statement may take.
+    /// How long the domain's statement or endpoint may take.
     pub timeout_seconds: u32,
     /// What it does.
     pub work: Work,
+    /// Whether the secret that signs its calls is to be replaced.
+    pub replaces_secret: bool,
 }
 
 /// Reads the body of `PUT /v1/jobs/{key}`.
@@ -33,9 +36,14 @@ pub fn read_domain_job(body: &Value) -> Result<DomainJobBody, Problem> {
     let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
     let timeout = fields.number("timeout_seconds", 1, MAX_TIMEOUT_SECONDS);
     let work = read_work(&mut fields);
+    let replaces_secret = fields.flag("replace_secret");
+    if replaces_secret && work.as_ref().is_some_and(|work| !matches!(work, Work::Endpoint(_))) {
+        fields.wrong("replace_secret", "is of a call of an endpoint; nothing else has a secret");
+    }
     fields.finish().map_err(Problem::invalid)?;
     let (schedule, work) = schedule.zip(work).ok_or_else(|| Problem::invalid(Vec::new()))?;
-    Ok(DomainJobBody { schedule, time_zone, timeout_seconds: timeout.unwrap_or(TIMEOUT_DEFAULT_SECONDS), work })
+    let timeout_seconds = timeout.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
+    Ok(DomainJobBody { schedule, time_zone, timeout_seconds, work, replaces_secret })
 }
 
 fn read_work(fields: &mut Fields<'_>) -> Option<Work> {
@@ -74,10 +82,14 @@ fn read_candidates(value: &Value, pointer: String) -> Result<Candidates, Vec<Fie
 
 fn read_call(value: &Value, pointer: String) -> Result<Work, Vec<FieldError>> {
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
-    let function = fields.parsed("function", SqlName::parse);
-    fields.require("function", &function);
+    let function = fields.parsed("function", SqlName::parse).map(Work::Function);
+    let endpoint = fields.parsed("url", EndpointUrl::parse).map(Work::Endpoint);
+    if fields.value("function").is_some() == fields.value("url").is_some() {
+        let error = FieldError::new(fields.pointer(), "must have either function or url");
+        fields.extend([error]);
+    }
     fields.finish()?;
-    function.map(Work::Function).ok_or_else(Vec::new)
+    function.or(endpoint).ok_or_else(Vec::new)
 }
 
 /// What a job does, as it is read; also as it is kept.
@@ -93,6 +105,7 @@ pub fn print_work(work: &Work) -> Value {
             json!({"candidates": printed})
         }
         Work::Function(function) => json!({"call": {"function": function.to_string()}}),
+        Work::Endpoint(url) => json!({"call": {"url": url.as_str()}}),
     }
 }
 
@@ -118,7 +131,12 @@ mod tests {
         let candidates = json!({
             "view": "rental.due", "category": "alert", "template": "alert", "priority": "high", "data": {"desk": "north"},
         });
-        for work in [json!({"candidates": candidates}), json!({"call": {"function": "rental.refresh_segments"}})] {
+        let url = "https://payouts.example.com/jobs?dry=1";
+        for work in [
+            json!({"candidates": candidates}),
+            json!({"call": {"function": "rental.refresh_segments"}}),
+            json!({"call": {"url": url}}),
+        ] {
             let kept = read_kept_work(&work).expect("it is read");
             assert_eq!(print_work(&kept), work);
         }
@@ -132,6 +150,16 @@ mod tests {
         let call = json!({"function": "rental.f"});
         assert_eq!(pointers(&json!({"schedule": "rate(1 minutes)", "call": call})), ["/schedule"]);
         assert_eq!(pointers(&json!({"schedule": "rate(1 hour)"})), [""]);
+        let called = |call: Value| json!({"schedule": "rate(1 hour)", "call": call});
+        for neither in [json!({}), json!({"function": "rental.f", "url": "https://example.com"})] {
+            assert_eq!(pointers(&called(neither)), ["/call"]);
+        }
+        for url in ["http://example.com/", "https://ada@example.com/", "example.com", "https://example.com/#"] {
+            assert_eq!(pointers(&called(json!({"url": url}))), ["/call/url"], "{url}");
+        }
+        let mut secretless = called(call.clone());
+        secretless["replace_secret"] = true.into();
+        assert_eq!(pointers(&secretless), ["/replace_secret"]);
         let both = json!({"schedule": "rate(1 hour)", "call": call, "candidates": {"view": "a.b", "category": "c"}});
         assert_eq!(pointers(&both), [""]);
         let wrong = json!({

@@ -1,8 +1,10 @@
 //! Domain jobs: registered and removed. How they stand is shown beside the service's own; see `jobs`.
 
-use super::{Answer, Api, parameter, show};
+use super::{Answer, Api, Refused, parameter, show};
 use adapters::store::domain_jobs::{self as store, DomainJobRow, JobLookup};
 use adapters::store::job_runs::read_last_job_runs;
+use adapters::store::job_secrets::{JobSecretError, NewJobSecret, delete_job_secrets, make_job_secret, put_job_secret};
+use adapters::telemetry::chain;
 use adapters::wire::domain_jobs::{DomainJobBody, read_domain_job};
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
@@ -26,6 +28,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         refuse_service_name(&key)?;
         let body = read_domain_job(&request.json()?)?;
         let tenant = request.caller()?.tenant;
+        let made = self.make_secret(request, &key, &body).await?;
         let mut transaction = self.begin(request).await?;
         let lookup = store::look_up_job(&mut transaction, &key, &body.work).await?;
         let (mut errors, first_due_at) = match find_first_due(&body, &lookup) {
@@ -38,18 +41,53 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             return Err(Problem::invalid(errors).into());
         }
         store::put_domain_job(&mut transaction, &key, &body, first_due_at).await?;
+        let shown = match made {
+            Some(made) => {
+                let is_new = put_job_secret(&mut transaction, &key, &made, body.replaces_secret).await?;
+                is_new.then_some(made.secret)
+            }
+            None => {
+                delete_job_secrets(&mut transaction, &key).await?;
+                None
+            }
+        };
         let row = store::read_domain_job(&mut transaction, &key).await?;
         let runs = read_last_job_runs(&mut transaction, tenant, &[key.as_str()]).await?;
         transaction.commit().await?;
         let pointer = match body.work {
             Work::Candidates(_) => "/candidates/view",
-            Work::Function(_) => "/call/function",
+            Work::Function(_) | Work::Endpoint(_) => "/call/function",
         };
         show(row, "job", |row: &DomainJobRow| {
             let mut printed = print_domain_job(row, runs.first(), lookup.now);
             let warning = lookup.ungranted.as_ref().map(|detail| json!({"pointer": pointer, "detail": detail}));
             printed["warnings"] = warning.into_iter().collect::<Value>();
+            if let Some(secret) = &shown {
+                printed["secret"] = secret.print().into();
+            }
             printed
+        })
+    }
+
+    /// A secret for a job that calls an endpoint, which is kept if the job has none; `None` for any other job.
+    async fn make_secret(
+        &self,
+        request: &Request,
+        key: &JobKey,
+        body: &DomainJobBody,
+    ) -> Result<Option<NewJobSecret>, Refused> {
+        let Work::Endpoint(url) = &body.work else { return Ok(None) };
+        url.check(&self.local_endpoints)
+            .map_err(|error| Problem::invalid(vec![FieldError::new("/call/url", error)]))?;
+        let caller = request.caller()?;
+        let envelope = self.keys.envelope();
+        let made = make_job_secret(envelope, &self.database, caller.tenant, key, &caller.subject).await;
+        made.map(Some).map_err(|error| match error {
+            JobSecretError::Store(error) => error.into(),
+            JobSecretError::Envelope(_) => {
+                tracing::error!(error = chain(&error), "a job's secret cannot be made");
+                Problem::unavailable().into()
+            }
         })
     }
 

@@ -7,6 +7,7 @@
 
 use super::{ACTOR, Finished, Run};
 use crate::creation::{Wanted, create_notifications};
+use adapters::endpoint::EndpointError;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::domain_job_runs::{DomainError, drop_candidates, keep_candidates, read_candidates};
@@ -25,10 +26,12 @@ const BATCH: usize = 500;
 /// What a batch may take: none begins with less of the run's lease left.
 const BATCH_TIME: Duration = Duration::from_secs(10);
 
-/// Why a run of candidates failed.
+/// Why a run failed.
 pub(super) enum MakeError {
     /// The domain's part.
     Domain(DomainError),
+    /// The domain's endpoint.
+    Endpoint(EndpointError),
     /// What the job itself names is not there any more: no row could become a notification.
     Job(&'static str),
 }
@@ -37,6 +40,7 @@ impl MakeError {
     pub(super) fn code(&self) -> String {
         match self {
             Self::Domain(error) => error.code(),
+            Self::Endpoint(error) => error.code(),
             Self::Job(code) => (*code).to_owned(),
         }
     }

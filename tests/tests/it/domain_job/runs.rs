@@ -1,6 +1,6 @@
 //! Each occurrence runs once, whatever overlaps, is missed, is asked for or dies.
 
-use super::{HOUR, MINUTE, alerts, ask, begin, calls, execute, finish, put, runs, show, told};
+use super::{HOUR, MINUTE, alerts, ask, begin, calls, execute, finish, other_runner, put, runs, show, told};
 use crate::recipients::see_somebody_wait;
 use serde_json::json;
 use sqlx::PgPool;
@@ -17,7 +17,7 @@ async fn two_runners_at_the_same_instant_run_each_occurrence_once(pool: PgPool) 
         put(&stage, &format!("call{number}"), &calls("rental.note_call")).await;
     }
     put(&stage, "alerts", &alerts()).await;
-    let other = flow::domain_job::DomainJobs { database: tests::database_of(&pool), queue: stage.queue.clone() };
+    let other = other_runner(&stage);
     stage.pass(MINUTE * 5).await;
     let deadline = Instant::now() + Duration::from_secs(300);
     let (one, two) = tokio::join!(stage.domain_jobs.run(deadline), other.run(deadline));

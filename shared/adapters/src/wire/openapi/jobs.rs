@@ -3,7 +3,8 @@
 use super::schema::{Schema, optional, required, sometimes};
 use super::{Answer, Operation, page_of};
 use domain::category::Priority;
-use domain::domain_job::{MAX_DOMAIN_JOBS, MAX_TIMEOUT_SECONDS, TIMEOUT_DEFAULT_SECONDS};
+use domain::domain_job::{MAX_DOMAIN_JOBS, MAX_TIMEOUT_SECONDS, SECRET_OVERLAP_HOURS, TIMEOUT_DEFAULT_SECONDS};
+use domain::endpoint::MAX_ENDPOINT_URL_BYTES;
 use domain::job::{Job, RunOutcome};
 use serde_json::json;
 
@@ -39,10 +40,20 @@ pub(super) fn put() -> Operation {
         optional("priority", priority().default("normal")),
         optional("data", Schema::opaque().describe("For the template, beside a row's own, which goes before it.")),
     ]);
-    let call = Schema::object([required(
-        "function",
-        sql_name().describe("A function of one uuid, the tenant's id, granted to `harkara_domain_job`."),
-    )]);
+    let call = Schema::object([
+        optional(
+            "function",
+            sql_name().describe("A function of one uuid, the tenant's id, granted to `harkara_domain_job`."),
+        ),
+        optional(
+            "url",
+            endpoint_url().describe(
+                "An endpoint of https at the port 443 and at public addresses. It gets a signed message as Standard \
+                 Webhooks has it, at least once: the same `webhook-id` is the same message.",
+            ),
+        ),
+    ])
+    .with_only_one_of(&["function", "url"]);
     let body = Schema::object([
         required(
             "schedule",
@@ -53,10 +64,16 @@ pub(super) fn put() -> Operation {
             "timeout_seconds",
             Schema::number(1, MAX_TIMEOUT_SECONDS)
                 .default(TIMEOUT_DEFAULT_SECONDS)
-                .describe("How long the view or the function may take."),
+                .describe("How long the view, the function or the endpoint may take."),
         ),
         optional("candidates", candidates.describe("Notifications of a view's rows.")),
-        optional("call", call.describe("A call of a function.")),
+        optional("call", call.describe("A call of a function or an endpoint.")),
+        optional(
+            "replace_secret",
+            Schema::flag().describe(&format!(
+                "Whether an endpoint's secret is replaced; for {SECRET_OVERLAP_HOURS} hours the one of before signs, too."
+            )),
+        ),
     ])
     .with_only_one_of(&["candidates", "call"]);
     let example = json!({
@@ -65,7 +82,8 @@ pub(super) fn put() -> Operation {
     });
     Operation::new("Register a job of the domain", Answer::ok("The job.", Schema::named("PutJob")))
         .describe(
-            "Names of the service's own jobs are taken. Putting it again with the same schedule leaves it due when it \
+            "Names of the service's own jobs are taken. A job that calls an endpoint is answered once with the secret that \
+             signs its calls, which is shown never again. Putting it again with the same schedule leaves it due when it \
              was; another schedule counts from now.",
         )
         .with_body(body, example)
@@ -96,6 +114,11 @@ pub(super) fn run() -> Operation {
              domain's begins after it.",
         )
         .with_optional_body(Schema::object([]), json!({}))
+}
+
+/// An endpoint.
+fn endpoint_url() -> Schema {
+    Schema::text().length(1, MAX_ENDPOINT_URL_BYTES).example("https://payouts.example.com/jobs/reconcile")
 }
 
 /// A view or a function.
@@ -145,7 +168,11 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     let definition = || {
         Schema::object([
             sometimes("candidates", candidates()),
-            sometimes("call", Schema::object([required("function", sql_name())])),
+            sometimes(
+                "call",
+                Schema::object([sometimes("function", sql_name()), sometimes("url", endpoint_url())])
+                    .with_only_one_of(&["function", "url"]),
+            ),
         ])
     };
     let fields = || {
@@ -178,9 +205,15 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         Schema::list(warning)
             .describe("A view or function that is not there or not granted yet: runs fail until it is."),
     );
+    let secret = sometimes(
+        "secret",
+        Schema::text()
+            .pattern("whsec_[A-Za-z0-9+/]{43}=")
+            .describe("What signs the calls of an endpoint, where this request has made it."),
+    );
     vec![
         ("Job", Schema::object(fields())),
-        ("PutJob", Schema::object(fields().into_iter().chain([warnings]))),
+        ("PutJob", Schema::object(fields().into_iter().chain([warnings, secret]))),
         ("JobRun", run),
     ]
 }
