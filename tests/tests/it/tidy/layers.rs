@@ -112,6 +112,7 @@ fn domain_depends_on_nothing_that_does_io() {
         "serde_json",
         "sha2",
         "simplecss",
+        "url",
         "uuid",
         "zeroize",
     ]);

@@ -40,20 +40,11 @@ pub(super) fn put() -> Operation {
         optional("priority", priority().default("normal")),
         optional("data", Schema::opaque().describe("For the template, beside a row's own, which goes before it.")),
     ]);
-    let call = Schema::object([
-        optional(
-            "function",
-            sql_name().describe("A function of one uuid, the tenant's id, granted to `harkara_domain_job`."),
-        ),
-        optional(
-            "url",
-            endpoint_url().describe(
-                "An endpoint of https at the port 443 and at public addresses. It gets a signed message as Standard \
-                 Webhooks has it, at least once: the same `webhook-id` is the same message.",
-            ),
-        ),
-    ])
-    .with_only_one_of(&["function", "url"]);
+    let function = sql_name().describe("A function of one uuid, the tenant's id, granted to `harkara_domain_job`.");
+    let url = endpoint_url().describe(
+        "An endpoint of https at the port 443 and at public addresses. It gets a signed message as Standard Webhooks has \
+         it, at least once: the same `webhook-id` is the same message.",
+    );
     let body = Schema::object([
         required(
             "schedule",
@@ -67,7 +58,7 @@ pub(super) fn put() -> Operation {
                 .describe("How long the view, the function or the endpoint may take."),
         ),
         optional("candidates", candidates.describe("Notifications of a view's rows.")),
-        optional("call", call.describe("A call of a function or an endpoint.")),
+        optional("call", call(function, url).describe("A call of a function or an endpoint.")),
         optional(
             "replace_secret",
             Schema::flag().describe(&format!(
@@ -114,6 +105,11 @@ pub(super) fn run() -> Operation {
              domain's begins after it.",
         )
         .with_optional_body(Schema::object([]), json!({}))
+}
+
+/// One of the two.
+fn call(function: Schema, url: Schema) -> Schema {
+    Schema::any_of([Schema::object([required("function", function)]), Schema::object([required("url", url)])])
 }
 
 /// An endpoint.
@@ -165,16 +161,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required("data", Schema::opaque()),
         ])
     };
-    let definition = || {
-        Schema::object([
-            sometimes("candidates", candidates()),
-            sometimes(
-                "call",
-                Schema::object([sometimes("function", sql_name()), sometimes("url", endpoint_url())])
-                    .with_only_one_of(&["function", "url"]),
-            ),
-        ])
-    };
+    let definition =
+        || Schema::object([sometimes("candidates", candidates()), sometimes("call", call(sql_name(), endpoint_url()))]);
     let fields = || {
         vec![
             required("name", Schema::named("JobKey")),
