@@ -36,21 +36,18 @@ pub fn read_domain_job(body: &Value) -> Result<DomainJobBody, Problem> {
     let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
     let timeout = fields.number("timeout_seconds", 1, MAX_TIMEOUT_SECONDS);
     let work = read_work(&mut fields);
-    let replaces_secret = fields.flag("replace_secret");
-    if replaces_secret && work.as_ref().is_some_and(|work| !matches!(work, Work::Endpoint(_))) {
-        fields.wrong("replace_secret", "is of a call of an endpoint; nothing else has a secret");
-    }
     fields.finish().map_err(Problem::invalid)?;
-    let (schedule, work) = schedule.zip(work).ok_or_else(|| Problem::invalid(Vec::new()))?;
+    let (schedule, (work, replaces_secret)) = schedule.zip(work).ok_or_else(|| Problem::invalid(Vec::new()))?;
     let timeout_seconds = timeout.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
     Ok(DomainJobBody { schedule, time_zone, timeout_seconds, work, replaces_secret })
 }
 
-fn read_work(fields: &mut Fields<'_>) -> Option<Work> {
+/// What it does, and whether its secret is to be replaced.
+fn read_work(fields: &mut Fields<'_>) -> Option<(Work, bool)> {
     let candidates = fields.object("candidates", read_candidates);
     let call = fields.object("call", read_call);
     match (fields.value("candidates").is_some(), fields.value("call").is_some()) {
-        (true, false) => candidates.map(Work::Candidates),
+        (true, false) => candidates.map(|candidates| (Work::Candidates(candidates), false)),
         (false, true) => call,
         _ => {
             let error = FieldError::new(fields.pointer(), "must have either candidates or call");
@@ -80,16 +77,21 @@ fn read_candidates(value: &Value, pointer: String) -> Result<Candidates, Vec<Fie
     Ok(Candidates { view, category, template, priority: priority.unwrap_or(Priority::Normal), data })
 }
 
-fn read_call(value: &Value, pointer: String) -> Result<Work, Vec<FieldError>> {
+fn read_call(value: &Value, pointer: String) -> Result<(Work, bool), Vec<FieldError>> {
     let mut fields = Fields::of(value, pointer).map_err(|error| vec![error])?;
     let function = fields.parsed("function", SqlName::parse).map(Work::Function);
     let endpoint = fields.parsed("url", EndpointUrl::parse).map(Work::Endpoint);
+    let replaces_secret = fields.flag("replace_secret");
     if fields.value("function").is_some() == fields.value("url").is_some() {
         let error = FieldError::new(fields.pointer(), "must have either function or url");
         fields.extend([error]);
     }
+    if replaces_secret && function.is_some() {
+        fields.wrong("replace_secret", "is of a url; a function has no secret");
+    }
     fields.finish()?;
-    function.or(endpoint).ok_or_else(Vec::new)
+    let work = function.or(endpoint).ok_or_else(Vec::new)?;
+    Ok((work, replaces_secret))
 }
 
 /// What a job does, as it is read; also as it is kept.
@@ -114,7 +116,7 @@ pub fn read_kept_work(value: &Value) -> Option<Work> {
     let mut fields = Fields::of(value, "").ok()?;
     let work = read_work(&mut fields);
     fields.finish().ok()?;
-    work
+    work.map(|(work, _)| work)
 }
 
 #[cfg(test)]
@@ -157,9 +159,8 @@ mod tests {
         for url in ["http://example.com/", "https://ada@example.com/", "example.com", "https://example.com/#"] {
             assert_eq!(pointers(&called(json!({"url": url}))), ["/call/url"], "{url}");
         }
-        let mut secretless = called(call.clone());
-        secretless["replace_secret"] = true.into();
-        assert_eq!(pointers(&secretless), ["/replace_secret"]);
+        let secretless = called(json!({"function": "rental.f", "replace_secret": true}));
+        assert_eq!(pointers(&secretless), ["/call/replace_secret"]);
         let both = json!({"schedule": "rate(1 hour)", "call": call, "candidates": {"view": "a.b", "category": "c"}});
         assert_eq!(pointers(&both), [""]);
         let wrong = json!({

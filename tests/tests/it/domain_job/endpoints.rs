@@ -187,9 +187,9 @@ async fn a_url_that_may_not_be_called_is_refused_with_a_pointer_and_nothing_is_s
         assert_eq!((answer.status, answer.pointers()), (422, vec!["/call/url"]), "{url}: {answer:?}");
     }
     let mut secretless = calls("rental.note_call");
-    secretless["replace_secret"] = true.into();
+    secretless["call"]["replace_secret"] = true.into();
     let answer = ask(&stage, TENANT, "PUT /v1/jobs/{key}", "payouts", &secretless).await;
-    assert_eq!((answer.status, answer.pointers()), (422, vec!["/replace_secret"]));
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/call/replace_secret"]));
     let stored = "SELECT (SELECT count(*) FROM harkara.domain_jobs) + (SELECT count(*) FROM harkara.domain_job_clocks)
                          + (SELECT count(*) FROM harkara.domain_job_secrets) + (SELECT count(*) FROM harkara.tenant_keys)";
     assert_eq!(stage.count(stored).await, 0);
@@ -205,8 +205,9 @@ async fn a_secret_is_shown_once_and_stays_until_it_is_replaced(pool: PgPool) {
     let again = put(&stage, "payouts", &body).await;
     assert_eq!(again.get("secret"), None, "{again}");
     let mut replacing = body.clone();
-    replacing["replace_secret"] = true.into();
+    replacing["call"]["replace_secret"] = true.into();
     let second = put(&stage, "payouts", &replacing).await;
+    assert_eq!(second["definition"], json!({"call": body["call"]}), "what is asked once is not kept");
     let list = stage.call(TENANT, "GET /v1/jobs", None, "", "").await.body;
     for shown in [show(&stage, "payouts").await, list] {
         assert!(!shown.to_string().contains("secret"), "{shown}");

@@ -45,6 +45,9 @@ pub(super) fn put() -> Operation {
         "An endpoint of https at the port 443 and at public addresses. It gets a signed message as Standard Webhooks has \
          it, at least once: the same `webhook-id` is the same message.",
     );
+    let replace_secret = Schema::flag().describe(&format!(
+        "Whether the secret is replaced; for {SECRET_OVERLAP_HOURS} hours the one of before signs, too."
+    ));
     let body = Schema::object([
         required(
             "schedule",
@@ -58,12 +61,13 @@ pub(super) fn put() -> Operation {
                 .describe("How long the view, the function or the endpoint may take."),
         ),
         optional("candidates", candidates.describe("Notifications of a view's rows.")),
-        optional("call", call(function, url).describe("A call of a function or an endpoint.")),
         optional(
-            "replace_secret",
-            Schema::flag().describe(&format!(
-                "Whether an endpoint's secret is replaced; for {SECRET_OVERLAP_HOURS} hours the one of before signs, too."
-            )),
+            "call",
+            Schema::any_of([
+                Schema::object([required("function", function)]),
+                Schema::object([required("url", url), optional("replace_secret", replace_secret)]),
+            ])
+            .describe("A call of a function or an endpoint."),
         ),
     ])
     .with_only_one_of(&["candidates", "call"]);
@@ -105,11 +109,6 @@ pub(super) fn run() -> Operation {
              domain's begins after it.",
         )
         .with_optional_body(Schema::object([]), json!({}))
-}
-
-/// One of the two.
-fn call(function: Schema, url: Schema) -> Schema {
-    Schema::any_of([Schema::object([required("function", function)]), Schema::object([required("url", url)])])
 }
 
 /// An endpoint.
@@ -161,8 +160,13 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required("data", Schema::opaque()),
         ])
     };
-    let definition =
-        || Schema::object([sometimes("candidates", candidates()), sometimes("call", call(sql_name(), endpoint_url()))]);
+    let call = || {
+        Schema::any_of([
+            Schema::object([required("function", sql_name())]),
+            Schema::object([required("url", endpoint_url())]),
+        ])
+    };
+    let definition = || Schema::object([sometimes("candidates", candidates()), sometimes("call", call())]);
     let fields = || {
         vec![
             required("name", Schema::named("JobKey")),
