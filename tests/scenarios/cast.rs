@@ -256,7 +256,7 @@ impl Scenario {
 
     /// The schedules of EventBridge have come round.
     pub(crate) fn tick(&self) {
-        for job in ["dispatcher", "digest", "reminder", "escalation"] {
+        for job in ["domain_job", "dispatcher", "digest", "reminder", "escalation"] {
             self.run(job);
         }
         self.settle();

@@ -8,6 +8,7 @@ mod jobs;
 
 mod s0;
 mod s1;
+mod s1_jobs;
 mod s2;
 mod s3;
 mod s4;

@@ -108,10 +108,11 @@ async fn putting_the_same_schedule_again_skips_nothing_and_another_counts_from_n
 /// The catalogue of the rental company, as it stands in the examples.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn the_twelve_jobs_of_a_rental_company_are_taken_and_due_when_they_say(pool: PgPool) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/examples/rental_jobs.json");
-    let text = std::fs::read_to_string(path).expect("the example");
-    let example: Value = serde_json::from_str(&text).expect("JSON");
-    let stage = begin(&pool).await;
+    let example: Value =
+        serde_json::from_str(include_str!("../../../../infra/examples/rental_jobs.json")).expect("JSON");
+    let stage = Stage::begin(pool.clone()).await;
+    let domain = sqlx::raw_sql(include_str!("../../../../infra/examples/rental_domain.sql"));
+    domain.execute(&pool).await.expect("what the example has behind it");
     move_time_to(&stage.admin, "2027-03-27T12:03:00Z".parse().expect("a time")).await;
     for category in example["categories"].as_array().expect("categories") {
         let body = json!({"class": "reminder", "template": "greeting"});
@@ -119,7 +120,7 @@ async fn the_twelve_jobs_of_a_rental_company_are_taken_and_due_when_they_say(poo
     }
     let jobs = example["jobs"].as_object().expect("jobs");
     for (key, body) in jobs {
-        put(&stage, key, body).await;
+        assert_eq!(put(&stage, key, body).await["warnings"], json!([]), "{key}");
     }
     // The tenant's zone is UTC; Berlin's clocks go forward in the coming night.
     let table = [

@@ -1,0 +1,142 @@
+//! S1: the rental company's own twelve jobs, which it registers as data beside the Postgres that it shares.
+
+use crate::cast::{Scenario, hours, minutes};
+use crate::jobs::Jobs;
+use jiff::ToSpan;
+use serde_json::{Value, json};
+
+/// The company's jobs, and what it has behind them, as the examples have both.
+const JOBS: &str = include_str!("../../infra/examples/rental_jobs.json");
+const DOMAIN: &str = include_str!("../../infra/examples/rental_domain.sql");
+
+/// What has happened at the company by the time that the story begins. Its own clock is the real one, which nobody moves:
+/// what is due today stays due through the story's nights.
+const BEGIN: &str = "
+    CREATE FUNCTION rental.begin(tenant uuid) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO rental.bookings (tenant_id, booking_id, customer_id, vehicle_id, pickup_at, return_at) VALUES
+            ($1, '7', 'customer-31', 'B-HK 31', now() + interval '20 hours', now() + interval '5 days'),
+            ($1, '6', 'customer-31', 'B-HK 44', now() - interval '6 days', now() - interval '2 hours');
+        INSERT INTO rental.vehicles VALUES
+            ($1, 'B-HK 31', current_date + 3, current_date + 40), ($1, 'B-HK 44', current_date + 90, current_date + 400);
+        INSERT INTO rental.instalments VALUES ($1, '12-3', 'customer-31', current_date + 2);
+        INSERT INTO rental.contracts VALUES ($1, '12', 'customer-31', now() - interval '3 days');
+        INSERT INTO rental.promotions VALUES ($1, 'Two for one', now() - interval '10 minutes', now() + interval '9 days');
+        INSERT INTO rental.sign_ins
+            SELECT $1, 'customer-31', date_trunc('hour', now()) - interval '10 minutes', true FROM generate_series(1, 12);
+    $$";
+
+impl Scenario {
+    /// The company's tables, views and functions, with what has happened so far.
+    fn brings_its_domain(&self) {
+        self.administers("DROP SCHEMA IF EXISTS rental CASCADE");
+        self.administers(DOMAIN);
+        self.administers(BEGIN);
+        self.tells_its_domain("SELECT rental.begin($1::uuid)");
+    }
+
+    /// A statement of the company's own program about its tenant.
+    fn tells_its_domain(&self, statement: &'static str) {
+        let told = sqlx::query(statement).bind(self.tenant()).execute(&self.database);
+        self.runtime.block_on(told).expect("the company's own program may");
+    }
+
+    /// How many customers have a segment.
+    fn count_segments(&self) -> i64 {
+        self.count("SELECT count(*) FROM rental.segments WHERE tenant_id = $1::uuid")
+    }
+
+    /// The subjects of what a recipient has got since the story last told of it, in order of the alphabet.
+    fn subjects_to(&self, recipient: &str) -> Vec<String> {
+        let mut subjects: Vec<String> = self.mails_to(recipient).into_iter().map(|mail| mail.subject).collect();
+        subjects.sort();
+        subjects
+    }
+}
+
+#[test]
+fn s1_a_rental_companys_own_jobs() {
+    let rental = Scenario::begin("s1_jobs");
+    rental.brings_its_domain();
+    let example: Value = serde_json::from_str(JOBS).expect("the example is JSON");
+    let jobs = example["jobs"].as_object().expect("jobs by key");
+    assert_eq!(jobs.len(), 12);
+    for (key, job) in jobs {
+        let put = rental.put(&format!("/v1/jobs/{key}"), job.clone());
+        assert_eq!(put["warnings"], json!([]), "{key}: all that it reads or calls is there, and granted");
+    }
+    let stands = |key: &str| Jobs::of(&rental).stands(key);
+
+    // Every five minutes: alerts and breached SLAs. What is found again is not told again, what is new is.
+    rental.passes(minutes(6));
+    assert_eq!(rental.subjects_to("fleet-desk"), ["B-HK 44 has not been returned"]);
+    rental.nothing_for(&["support-lead"]);
+    rental.tells_its_domain("INSERT INTO rental.tickets VALUES ($1::uuid, '9', now() - interval '1 minute')");
+    rental.passes(minutes(6));
+    assert_eq!(rental.subjects_to("support-lead"), ["Ticket 9 waits for an answer"]);
+    rental.nothing_for(&["fleet-desk"]);
+    assert_eq!(stands("sla_monitor")["last_run"]["counts"]["created"], 1);
+
+    // Every hour and quarter of one: bookings, instalments, contracts, promotions, and who has tried to sign in.
+    rental.passes(hours(1));
+    let expected =
+        ["B-HK 31 is ready for you tomorrow", "Contract 12 waits for your signature", "Instalment 12-3 is due"];
+    assert_eq!(rental.subjects_to("customer-31"), expected);
+    assert_eq!(rental.subjects_to("marketing"), ["Two for one has begun"]);
+    assert_eq!(rental.subjects_to("support-lead"), ["12 sign-ins of customer-31 were refused"]);
+    assert_eq!(rental.count("SELECT count(*) FROM rental.bookings_by_vehicle WHERE tenant_id = $1::uuid"), 2);
+
+    // By the next morning the nightly and the daily ones have run, each by the clocks of Berlin.
+    let zone = "Europe/Berlin";
+    let tomorrow = rental.now().in_tz(zone).expect("a zone").date() + 1.day();
+    let morning = tomorrow.at(9, 0, 0, 0).in_tz(zone).expect("a zone");
+    rental.becomes(&morning);
+    let expected = ["B-HK 31 is due for maintenance", "B-HK 31 is insured for 60 days"];
+    assert_eq!(rental.subjects_to("fleet-desk"), expected);
+    assert_eq!(rental.count_segments(), 1);
+    for key in jobs.keys().filter(|key| *key != "payout_reconciliation") {
+        let job = stands(key);
+        assert_eq!((&job["status"], &job["failure_count"]), (&json!("succeeded"), &json!(0)), "{job}");
+    }
+
+    // The bank that reconciles the payouts is away, night after night: its job says so, no other minds, and after more than
+    // three nights the company's own operators are told, once.
+    for night in 1..=5 {
+        let job = stands("payout_reconciliation");
+        assert_eq!((&job["status"], &job["failure_count"]), (&json!("failed"), &json!(night)), "{job}");
+        assert_eq!(job["last_run"]["error"], "endpoint_name_unknown", "{job}");
+        let expected: &[&str] = if night == 4 { &["payout_reconciliation fails"] } else { &[] };
+        assert_eq!(rental.subjects_to("night-watch"), expected, "after {night} nights");
+        rental.becomes(&(&morning + night.days()));
+    }
+    rental.nothing_for(&["customer-31", "fleet-desk", "marketing", "support-lead"]);
+
+    // A view that was broken fails its own job with the reason; once it is mended, nothing is missing.
+    rental.administers("REVOKE SELECT ON rental.breached_slas FROM harkara_domain_job");
+    rental.tells_its_domain("INSERT INTO rental.tickets VALUES ($1::uuid, '10', now() - interval '1 minute')");
+    rental.passes(minutes(6));
+    let job = stands("sla_monitor");
+    assert_eq!((&job["status"], &job["last_run"]["error"]), (&json!("failed"), &json!("sqlstate_42501")), "{job}");
+    assert_eq!(stands("generate_dashboard_alerts")["status"], "succeeded");
+    rental.administers("GRANT SELECT ON rental.breached_slas TO harkara_domain_job");
+    rental.passes(minutes(6));
+    assert_eq!(rental.subjects_to("support-lead"), ["Ticket 10 waits for an answer"]);
+
+    // A job is run by hand, with authentication; one that is deleted runs no more.
+    let run = |scope| {
+        let claims = json!({"scope": scope, "sub": "rita"});
+        rental.ask_as(claims, "POST", "/v1/jobs/segment_refresh/run", json!({}))
+    };
+    assert_eq!(run("manage").status, 403);
+    rental.tells_its_domain(
+        "INSERT INTO rental.bookings VALUES ($1::uuid, '8', 'customer-44', 'B-HK 31', now() + interval '9 days', now() + interval '12 days')",
+    );
+    let asked = run("jobs:run");
+    assert_eq!(asked.status, 202, "{}", asked.body);
+    rental.run("domain_job");
+    assert_eq!((rental.count_segments(), &stands("segment_refresh")["last_run"]["id"]), (2, &asked.body["run_id"]));
+    assert_eq!(rental.ask("DELETE", "/v1/jobs/sla_monitor", Value::Null).status, 204);
+    rental.tells_its_domain("INSERT INTO rental.tickets VALUES ($1::uuid, '11', now() - interval '1 minute')");
+    rental.passes(hours(1));
+    rental.nothing_for(&["support-lead"]);
+    rental.end();
+}
