@@ -1,8 +1,9 @@
--- Old digests of a hundred thousand recipients, each with the one delivery that left with it.
+-- Old digests of a hundred thousand recipients, each with the one delivery that left with it: of periods before the one that
+-- is due.
 WITH numbered AS (
     SELECT n, lpad(to_hex(n), 32, '0')::uuid AS id, 'r' || n % 100000 AS recipient_id, past.at
     FROM generate_series($1::bigint, $2::bigint - 1) n
-    CROSS JOIN LATERAL (SELECT now() - interval '1 hour' - n * interval '1 second' AS at) past
+    CROSS JOIN LATERAL (SELECT now() - interval '2 days' - n * interval '1 second' AS at) past
 ),
 closed AS (
     INSERT INTO harkara.digests
