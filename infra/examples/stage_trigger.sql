@@ -4,6 +4,7 @@
 -- Before: the category registration_stage with a template that shows old_stage and new_stage, the customers as recipients,
 -- and once, by an administrator, for the role that the dealer's program logs in as:
 --     CALL harkara.open_door('dealer_app', '018f0000-0000-7000-8000-000000000001');
+-- stage_trigger_rollback.sql takes it back.
 CREATE SCHEMA dealer;
 
 CREATE TABLE dealer.registrations (

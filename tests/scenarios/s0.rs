@@ -61,7 +61,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     assert_eq!((assigned.len(), mail.subject.as_str()), (200, "200 observations are yours"));
     assert!(mail.text.contains("Observation 100\n") && mail.text.contains("and 100 more"), "{mail:#?}");
 
-    // The e-mail log: address and name, subject, template, SES's id, status, when, and the ids of every notification in it.
+    // The e-mail log: for whom, subject, template, SES's id, status, when, and the ids of every notification in it.
     let member = aegis.get(&format!("/v1/notifications/{}", assigned.first().expect("a member")));
     assert_eq!(member["deliveries"][0]["state"], "absorbed");
     let message = member["collected"]["message"].as_str().expect("the mail it left in").to_owned();
@@ -157,7 +157,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     aegis.passes(days(2));
     aegis.nothing_for(&["owner-3", "cae-1", "cco-1"]);
 
-    // Every table is behind row level security, forced, and has its audit trigger; what was done is on record and sealed.
+    // Every table is behind row level security, forced; what was done is on record and sealed.
     let open = aegis.count(
         "SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
          WHERE c.relnamespace = 'harkara'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition

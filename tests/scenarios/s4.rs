@@ -6,6 +6,7 @@ use sqlx::Executor;
 
 /// The dealer's own tables and the trigger, as the example has them.
 const DEALER: &str = include_str!("../../infra/examples/stage_trigger.sql");
+const ROLLBACK: &str = include_str!("../../infra/examples/stage_trigger_rollback.sql");
 
 /// The role that the dealer's program logs in as.
 const MAKE_ROLE: &str = "
@@ -150,6 +151,14 @@ fn s4_a_car_dealers_customers_hear_of_the_last_stage_once_it_is_quiet() {
         "{content}"
     );
 
-    dealer.administers("CALL harkara.close_door('dealer_app'); DROP SCHEMA dealer CASCADE");
+    let logged = dealer.get(&format!("/v1/notifications/{}", sent["id"].as_str().expect("an id")));
+    assert_eq!(logged["metadata"]["registration"], "31");
+
+    // What was set up can be taken back: the registrations stay, and nobody is told any more.
+    dealer.administers(ROLLBACK);
+    dealer.administers("UPDATE dealer.registrations SET stage = 'sold'");
+    dealer.passes(minutes(6));
+    dealer.nothing_for(&["customer-31", "customer-32"]);
+    dealer.administers("DROP SCHEMA dealer CASCADE");
     dealer.end();
 }

@@ -61,7 +61,7 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
         assert!(counts.fired > 0 && counts.skipped + counts.failed == 0, "{moment}: {counts:?}");
         stage.drain().await;
     }
-    assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 1, "of what was not returned");
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 2, "of what was not returned, and not paid");
     stage.escalate().await;
     assert_eq!(stage.maintain().await.stranded, 0, "nothing was left behind");
     for (key, _) in example["deadlines"].as_object().expect("deadlines") {
