@@ -10,6 +10,7 @@ mod consents;
 mod dead_letters;
 mod deadlines;
 mod domain_jobs;
+mod door_requests;
 mod escalation_policies;
 mod escalations;
 mod health;
@@ -102,6 +103,8 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             Route::ListNotifications => self.list_notifications(request).await,
             Route::GetNotification => self.get_notification(request).await,
             Route::CancelNotification => self.cancel_notification(request, request_id).await,
+            Route::ListDoorRequests => self.list_door_requests(request).await,
+            Route::GetDoorRequest => self.get_door_request(request).await,
             Route::ListDeadlines => self.list_deadlines(request).await,
             Route::PutDeadline => self.put_deadline(request).await,
             Route::GetDeadline => self.get_deadline(request).await,

@@ -1,6 +1,7 @@
 //! The SQL door: a domain asks for notifications within its own transaction, as a role that may do nothing else.
 
 mod rules;
+mod shown;
 mod stage_trigger;
 
 use serde_json::{Value, json};

@@ -23,6 +23,7 @@ pub mod digests;
 pub mod domain_job_runs;
 pub mod domain_jobs;
 pub mod door;
+pub mod door_requests;
 pub mod due_deliveries;
 mod due_tenants;
 pub mod enqueue;

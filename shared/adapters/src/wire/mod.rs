@@ -13,6 +13,8 @@ pub mod consents;
 pub mod deadlines;
 pub mod domain_jobs;
 #[cfg(feature = "services")]
+pub mod door_requests;
+#[cfg(feature = "services")]
 pub mod escalation_policies;
 #[cfg(feature = "services")]
 pub mod escalations;

@@ -20,6 +20,7 @@ mod categories;
 mod consents;
 mod dead_letters;
 mod deadlines;
+mod door_requests;
 mod escalation_policies;
 mod escalations;
 mod health;
@@ -138,6 +139,8 @@ fn describe(route: Route) -> Operation {
         Route::GetNotification => notifications::get(),
         Route::ExplainNotification => notifications::explain(),
         Route::CancelNotification => notifications::cancel(),
+        Route::ListDoorRequests => door_requests::list(),
+        Route::GetDoorRequest => door_requests::get(),
         Route::ListDeadlines => deadlines::list(),
         Route::PutDeadline => deadlines::put(),
         Route::GetDeadline => deadlines::get(),
@@ -216,6 +219,7 @@ pub fn document() -> Value {
         problems::schemas(),
         notifications::schemas(),
         attachments::schemas(),
+        door_requests::schemas(),
         dead_letters::schemas(),
         jobs::schemas(),
         deadlines::schemas(),

@@ -154,6 +154,11 @@ route_table! {
     /// Cancels what of a notification is not sent yet.
     CancelNotification = POST "/v1/notifications/{id}/cancel", Api, WRITE;
 
+    /// Lists what came through the SQL door and waits, or was refused.
+    ListDoorRequests = GET "/v1/door-requests" ["status", "after", "page_size"], Api, READ;
+    /// Shows what became of a request of the SQL door.
+    GetDoorRequest = GET "/v1/door-requests/{id}", Api, READ;
+
     /// Lists deadlines.
     ListDeadlines = GET "/v1/deadlines" ["state", "category", "after", "page_size"], Api, READ;
     /// Puts a deadline.

@@ -80,6 +80,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api domain_job_clocks: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api domain_job_secrets: DELETE, INSERT, SELECT, UPDATE (ends_at)",
         "harkara_api domain_jobs: DELETE, INSERT, SELECT, UPDATE",
+        "harkara_api door_requests: SELECT",
         "harkara_api escalation_acknowledgements: INSERT, SELECT",
         "harkara_api escalation_notifications: INSERT, SELECT",
         "harkara_api escalation_policies: DELETE, INSERT, SELECT, UPDATE",

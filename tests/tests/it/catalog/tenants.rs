@@ -249,7 +249,6 @@ const WORKERS_ALONE: &[&str] = &[
     "breakers",
     "digest_rounds",
     "domain_job_candidates",
-    "door_requests",
     "door_roles",
     "job_runs",
     "send_pace",

@@ -58,6 +58,11 @@ pub(crate) async fn prepare(stage: &Stage, tenant: &str, route: Route) -> Prepar
             let ask = if route == Route::ListNotifications { ask } else { by_id(&id) };
             Prepared::of(ask, &[&id]).owned_by(&recipient)
         }
+        Route::ListDoorRequests | Route::GetDoorRequest => {
+            let id = refuse_in_door(stage, tenant).await;
+            let ask = if route == Route::ListDoorRequests { ask } else { by_id(&id) };
+            Prepared::of(ask, &[&id])
+        }
         Route::ListDeadlines
         | Route::PutDeadline
         | Route::GetDeadline
@@ -231,6 +236,17 @@ fn start_body() -> Value {
 async fn accept(stage: &Stage, tenant: &str, recipient: Value) -> String {
     let body = json!({"category": "greeting", "recipient": recipient, "data": {"name": "Ada"}});
     stage.post_as(tenant, body, &[]).await.id()
+}
+
+/// A request of the tenant's domain that was refused. Another login is no business of these tests, so it is put there.
+async fn refuse_in_door(stage: &Stage, tenant: &str) -> String {
+    let statement = "
+        INSERT INTO harkara.door_requests (tenant_id, request_id, request, due_at, refused_at, errors)
+        VALUES ($1::uuid, harkara.new_id(), '{\"category\": \"greeting\"}', NULL, harkara.now(),
+                '[{\"pointer\": \"/priority\", \"detail\": \"is none\"}]')
+        RETURNING request_id";
+    let id: uuid::Uuid = sqlx::query_scalar(statement).bind(tenant).fetch_one(&stage.admin).await.expect("stored");
+    NotificationId::from_uuid(id).to_string()
 }
 
 /// A dead letter of the tenant.

@@ -38,6 +38,9 @@ fn of_path(route: Route, name: &str) -> (Schema, &'static str) {
     let resource = route.path().split('/').nth(2).unwrap_or_default();
     match (resource, name) {
         ("notifications", "id") => (Schema::named("NotificationId"), "The notification."),
+        ("door-requests", "id") => {
+            (Schema::named("NotificationId"), "The request: what `harkara.enqueue` answered with.")
+        }
         ("recipients", "id") => (Schema::named("RecipientId"), "The recipient."),
         ("deadlines", "key") => (Schema::named("DeadlineKey"), "The deadline."),
         ("categories", "key") => (Schema::named("CategoryKey"), "The category."),
@@ -70,6 +73,7 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "state" => {
             (Schema::one_of(DeliveryState::ALL.iter().map(|state| state.as_str())), "With a delivery in this state.")
         }
+        "status" => (super::door_requests::listed_status(), "Of this status."),
         "message" => {
             (Schema::named("NotificationId"), "That left in this message, as members of its batch or debounce.")
         }
