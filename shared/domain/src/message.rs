@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::render::{
-    CompiledTemplate, FooterLinks, Formats, RenderError, Rendered, add_footer, render_parts, text_from_html,
+    CompiledTemplate, FooterLinks, Formats, Part, RenderError, RenderErrorKind, Rendered, add_footer, render_parts,
+    shows_something, text_from_html,
 };
 use crate::template::Parts;
 
@@ -69,7 +70,8 @@ pub struct Message {
 ///
 /// # Errors
 ///
-/// Any kind but `Syntax`; the first part that fails ends it.
+/// Any kind but `Syntax`; the first part that fails ends it. `Empty` where there would be nothing to read but the footer:
+/// nobody wants such a mail, and the provider refuses one without a footer.
 pub fn make_message(
     template: &CompiledTemplate,
     reader: &Reader<'_>,
@@ -77,10 +79,30 @@ pub fn make_message(
 ) -> Result<Message, RenderError> {
     let formats = Formats::of(reader.locale, reader.time_zone);
     let rendered = template.render(&message_context(reader, about), &formats)?;
-    let text = rendered.text.or_else(|| rendered.html.as_deref().map(text_from_html));
+    check_something_shows(&rendered)?;
+    // A text that came out blank says no more than one that the template does not have.
+    let own_text = rendered.text.filter(|text| rendered.html.is_none() || !text.trim().is_empty());
+    let text = own_text.or_else(|| rendered.html.as_deref().map(text_from_html));
     let parts = Rendered { text, ..rendered };
     let parts = if about.can_leave { add_footer(parts, about.links, &formats.locale) } else { parts };
     Ok(Message { hash: hash_parts(&parts), parts })
+}
+
+/// An `if` that is false, or a list without entries, can leave nothing of any part.
+fn check_something_shows(rendered: &Rendered) -> Result<(), RenderError> {
+    let in_text = rendered.text.as_deref().is_some_and(|text| !text.trim().is_empty());
+    let in_html = rendered.html.as_deref().is_some_and(shows_something);
+    if in_text || in_html {
+        return Ok(());
+    }
+    let part = if rendered.html.is_some() { Part::Html } else { Part::Text };
+    Err(RenderError {
+        part,
+        kind: RenderErrorKind::Empty,
+        line: None,
+        column: None,
+        detail: "nothing came out of the template for this data".to_owned(),
+    })
 }
 
 /// What a template's text for channels that have little room says; a mail has none.
@@ -142,6 +164,10 @@ mod tests {
     }
 
     fn make(html: Option<&str>, text: Option<&str>, can_leave: bool) -> Rendered {
+        try_make(html, text, can_leave).unwrap()
+    }
+
+    fn try_make(html: Option<&str>, text: Option<&str>, can_leave: bool) -> Result<Rendered, RenderError> {
         let source =
             TemplateSource { subject: "s".to_owned(), html: html.map(str::to_owned), text: text.map(str::to_owned) };
         let reader = Reader {
@@ -160,7 +186,31 @@ mod tests {
             links: &links(),
             can_leave,
         };
-        make_message(&CompiledTemplate::new(source).unwrap(), &reader, &about).unwrap().parts
+        Ok(make_message(&CompiledTemplate::new(source).unwrap(), &reader, &about)?.parts)
+    }
+
+    #[test]
+    fn a_message_that_says_nothing_is_none() {
+        let nothing = "{% if recipient.name %}Dear {{ recipient.name }}{% endif %}\n";
+        let no_rows =
+            "<html><head><title>Digest</title></head><body><table><tr><td>&nbsp;</td></tr></table></body></html>";
+        for (html, text, part) in [
+            (None, Some(nothing), Part::Text),
+            (Some(no_rows), None, Part::Html),
+            (Some("<!-- nothing -->"), Some(nothing), Part::Html),
+        ] {
+            for can_leave in [true, false] {
+                let error = try_make(html, text, can_leave).expect_err("a footer alone is no message");
+                assert_eq!((error.part, error.kind), (part, RenderErrorKind::Empty), "{html:?} {text:?}");
+            }
+        }
+        for html in ["<img src=\"https://example.in/a.png\" alt=\"\">", "<SVG></SVG>", "<p>&#160;.</p>"] {
+            assert!(try_make(Some(html), None, false).is_ok(), "{html} shows something");
+        }
+        // One part is enough; a reader of the other is told the same.
+        let parts = make(Some("<p>Hello</p>"), Some(nothing), false);
+        assert_eq!(parts.text.as_deref().map(str::trim), Some("Hello"));
+        assert_eq!(make(Some(no_rows), Some("Hello"), false).text.as_deref(), Some("Hello"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::header::Subject;
 pub use compiled::{CompiledTemplate, RenderedParts, render_parts};
 pub use footer::{FooterLinks, add_footer};
 pub use formats::Formats;
-pub use html::text_from_html;
+pub use html::{shows_something, text_from_html};
 pub use warning::{Warning, WarningCode, find_warnings};
 
 pub(crate) use compiled::{check_part, shorten};
@@ -142,6 +142,8 @@ pub enum RenderErrorKind {
     NotAllowed,
     /// The subject did not come out as one line.
     BadSubject,
+    /// No part came out with anything to see.
+    Empty,
     /// An operation does not fit its values.
     Other,
 }
@@ -156,6 +158,7 @@ impl RenderErrorKind {
             Self::TooLarge => "too_large",
             Self::NotAllowed => "not_allowed",
             Self::BadSubject => "bad_subject",
+            Self::Empty => "empty",
             Self::Other => "other",
         }
     }

@@ -35,7 +35,7 @@ pub(crate) async fn begin(pool: sqlx::PgPool) -> Stage {
             "sections": {"type": "list", "example": [{"name": "Greetings", "count": 1, "items": [{"name": "Ada"}]}]},
         },
         "subject": "{{ count }} of news",
-        "text": "{% for section in sections %}{{ section.name }} {{ section.count }}: {% for item in section.items %}{{ item.name }},{% endfor %} {% endfor %}{% if more_count > 0 %}and {{ more_count }} more{% if more_url %} at {{ more_url }}{% endif %}{% endif %}",
+        "text": "{% if not sections %}Nothing new{% endif %}{% for section in sections %}{{ section.name }} {{ section.count }}: {% for item in section.items %}{{ item.name }},{% endfor %} {% endfor %}{% if more_count > 0 %}and {{ more_count }} more{% if more_url %} at {{ more_url }}{% endif %}{% endif %}",
     });
     stage.publish(TENANT, "digest", template).await;
     put_category(&stage, "BULK_DIGEST", json!({"class": "digest", "template": "digest", "quiet_hours_apply": false}))

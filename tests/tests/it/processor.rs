@@ -9,7 +9,7 @@ use domain::delivery::Reason;
 use domain::id::AttemptId;
 use domain::outcome::{AttemptBudget, Conclusion, ProviderError, SendOutcome, settle_attempt};
 use domain::retry::Jitter;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
 use tests::{OTHER_TENANT, Stage, TENANT};
@@ -461,4 +461,36 @@ async fn a_mail_that_began_before_the_refusal_does_not_close_the_breaker(pool: P
     }
     assert_eq!(stage.count("SELECT count(*) FROM harkara.breakers").await, 1);
     stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_mail_that_would_say_nothing_is_not_sent(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let asks = |words: Value| {
+        let mut body = json!({
+            "category": "greeting", "recipient": {"email": "bob@example.org"}, "subject": "Hello", "data": {"name": ""},
+        });
+        body.as_object_mut().expect("an object").extend(words.as_object().expect("an object").clone());
+        body
+    };
+    let empty = [
+        json!({"text": " \n"}),
+        json!({"text": "{% if name %}Dear {{ name }}{% endif %}"}),
+        json!({"html": "<p>{{ name }}</p>"}),
+        json!({"html": "<p>{{ name }}</p>", "text": "{{ name }}"}),
+    ];
+    for words in empty {
+        let answer = stage.post(asks(words.clone())).await;
+        stage.drain().await;
+        assert_eq!(stage.outcome(&answer.id()).await, ("failed".into(), Some("render_failed".into()), 1), "{words}");
+        let detail = stage.show(&answer.id()).await["deliveries"][0]["detail"].to_string();
+        assert!(detail.contains("nothing came out"), "{words}: {detail}");
+    }
+    assert_eq!(stage.mail.asked().len(), 0);
+    let one_part = stage.post(asks(json!({"html": "<p>Hello</p>", "text": "{{ name }}"}))).await;
+    stage.drain().await;
+    assert_eq!(stage.outcome(&one_part.id()).await.0, "sent");
+    let text = stage.mail.asked()[0].text.clone().expect("a text");
+    assert!(text.starts_with("Hello"), "what the other part says: {text}");
+    stage.finish().await;
 }

@@ -17,6 +17,9 @@ const LINES: [&str; 15] = [
     "center", "figure",
 ];
 
+/// Elements that are seen without a word in them.
+const PICTURES: [&str; 3] = ["img", "svg", "video"];
+
 /// A piece of HTML.
 pub(crate) enum Piece<'html> {
     Text(&'html str),
@@ -301,6 +304,15 @@ pub fn text_from_html(html: &str) -> String {
         }
     }
     text.written
+}
+
+/// Whether a reader sees anything of HTML: words, or a picture without any.
+pub fn shows_something(html: &str) -> bool {
+    Pieces::of(html).any(|piece| match piece {
+        Piece::Text(source) => !decode(source).chars().all(is_gap),
+        Piece::Open { name, .. } => PICTURES.iter().any(|picture| name.eq_ignore_ascii_case(picture)),
+        Piece::Close { .. } => false,
+    })
 }
 
 /// What an element does to the text besides breaking lines around itself.

@@ -128,3 +128,24 @@ async fn a_digest_that_cannot_be_stored_stands_in_nobodys_way(pool: PgPool) {
 fn unknown() -> SendOutcome {
     SendOutcome::Unknown(ProviderError { code: "Timeout".into(), detail: "no answer".into() })
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_digest_that_says_nothing_is_not_sent_and_what_it_held_goes_by_itself(pool: PgPool) {
+    let stage = begin(pool).await;
+    let template = json!({
+        "variables": {"sections": {"type": "list", "example": [{"items": [{"note": "a note"}]}]}},
+        "subject": "News",
+        "text": "{% for section in sections %}{% for item in section.items %}{% if item.note is defined %}{{ item.note }}{% endif %}{% endfor %}{% endfor %}\n",
+    });
+    stage.publish(TENANT, "digest", template).await;
+    let id = ask(&stage, "ASSIGNED", "ada", "one").await;
+    move_to(&stage, WEDNESDAY).await;
+    assert_eq!(stage.close_digests().await.digests, 1);
+    let digest = digest_of(&stage, &id).await;
+    assert_eq!(subjects(&stage, 0).await, ["Hello one"]);
+    assert_eq!(outcome(&stage, &digest).await, is("failed", "render_failed"));
+    let story = explain(&stage, &digest).await;
+    assert!(story.contains("text: nothing came out of the template for this data"), "{story}");
+    assert_eq!(outcome(&stage, &id).await.0, "sent");
+    stage.finish().await;
+}

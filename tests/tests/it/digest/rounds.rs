@@ -41,7 +41,7 @@ async fn a_mandatory_weekly_digest_reaches_each_holder_of_its_roles_in_the_own_z
     assert_eq!(stage.close_digests().await.digests, 0);
     move_to(&stage, "2026-12-07T14:00:00Z").await;
     assert_eq!(stage.close_digests().await.digests, 1);
-    assert_eq!(mails_after(&stage, 1).await, [("nora@example.org".to_owned(), "0 of news".to_owned(), String::new())]);
+    assert_eq!(mails_after(&stage, 1).await, [("nora@example.org".into(), "0 of news".into(), "Nothing new".into())]);
 
     // Three weeks in which nothing ran end with one digest, for the last of them.
     move_to(&stage, "2026-12-29T10:00:00Z").await;
