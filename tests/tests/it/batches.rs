@@ -482,3 +482,47 @@ async fn what_cannot_be_collected_is_refused_at_its_place(pool: PgPool) {
     assert_eq!(stage.count("SELECT count(*) FROM harkara.collections").await, 0);
     stage.finish().await;
 }
+
+/// Nothing but mail is sent by now, so the other channel's delivery is put there.
+async fn want_sms_too(stage: &Stage, notification: &str) {
+    for statement in [
+        "ALTER TABLE harkara.deliveries DROP CONSTRAINT IF EXISTS channel_is_known",
+        "CREATE OR REPLACE FUNCTION public.want_sms(wanted uuid) RETURNS void LANGUAGE sql AS $$
+             INSERT INTO harkara.deliveries
+                 (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, due_at)
+             SELECT d.tenant_id, harkara.new_id(), d.notification_id, 'sms', d.state, d.max_attempts, d.not_before, d.due_at
+             FROM harkara.deliveries d WHERE d.notification_id = wanted
+         $$",
+    ] {
+        sqlx::query(statement).execute(&stage.admin).await.expect("changed");
+    }
+    let id = notification.trim_start_matches("ntf_").parse::<uuid::Uuid>().expect("an id");
+    sqlx::query("SELECT public.want_sms($1)").bind(id).execute(&stage.admin).await.expect("added");
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_message_goes_by_every_channel_that_a_member_waits_for(pool: PgPool) {
+    let stage = begin(pool).await;
+    let both = json!({"email": "ada@example.org", "phone": "+4915112345678"});
+    stage.put(TENANT, "/v1/recipients/{id}", "ada", both).await;
+    want_sms_too(&stage, &stage.post(member(1)).await.id()).await;
+    stage.post(member(2)).await.id();
+    // What the last one of a debounce replaces says nothing any more, and by no channel.
+    let change = |number: u32| observation(number, "debounce", json!({"key": "stage", "window": "PT5M"}));
+    want_sms_too(&stage, &stage.post(change(1)).await.id()).await;
+    stage.post(change(2)).await.id();
+    stage.pass(Duration::from_secs(300)).await;
+    assert_eq!(stage.dispatch().await.closed, 2);
+    let channels: Vec<(String, Vec<String>)> = sqlx::query_as(
+        "SELECT c.kind, array_agg(d.channel ORDER BY d.channel)
+         FROM harkara.collections c JOIN harkara.deliveries d USING (tenant_id, notification_id)
+         GROUP BY c.kind ORDER BY c.kind",
+    )
+    .fetch_all(&stage.admin)
+    .await
+    .expect("messages");
+    let expected = [("batch", vec!["email", "sms"]), ("debounce", vec!["email"])];
+    assert_eq!(channels, expected.map(|(kind, names)| (kind.into(), names.into_iter().map(str::to_owned).collect())));
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.deliveries WHERE reason = 'left_in_batch'").await, 3);
+    stage.leave_work();
+}

@@ -32,7 +32,9 @@ pub struct DueCollection {
 pub struct Contents {
     /// Whose.
     pub collection: Uuid,
-    /// The last member, as it was asked for; with the members' highest priority, and in time for as long as any of them.
+    /// The last member, as it was asked for; with the members' highest priority, in time for as long as any of them, and by
+    /// every channel that one of them waits for: the message stands for all of them, and each of its deliveries for theirs on
+    /// its channel. What the recipient wants of which channel is decided when they leave, as with any other.
     pub last: NotificationRequest,
     /// The data of the first.
     pub first: Value,

@@ -1,7 +1,7 @@
 WITH told AS (
-    -- The members that count, with the channels of those that wait.
+    -- The members that count, with the channels that they wait for.
     SELECT m.collection_id, m.notification_id, m.position,
-           array_agg(d.channel ORDER BY d.channel) FILTER (WHERE d.state <> 'absorbed') AS channels
+           array_agg(d.channel) FILTER (WHERE d.state IN ('scheduled', 'queued', 'held')) AS channels
     FROM harkara.collection_members m
     JOIN harkara.deliveries d ON d.tenant_id = m.tenant_id AND d.notification_id = m.notification_id
     WHERE m.tenant_id = $1 AND m.collection_id = ANY ($2) AND (d.state IN ('scheduled', 'queued', 'held') OR d.reason = 'replaced_by_later')
@@ -19,17 +19,24 @@ whole AS MATERIALIZED (
     FROM told t
     JOIN harkara.notifications n ON n.tenant_id = $1 AND n.notification_id = t.notification_id
     GROUP BY t.collection_id
+),
+-- Every channel that one of them waits for, because the message stands for all: by the channels of one alone, what another
+-- was to say by a channel of its own would never be said there. In a debounce only the last one waits.
+awaited AS (
+    SELECT t.collection_id, array_agg(DISTINCT a.channel ORDER BY a.channel) AS channels
+    FROM told t CROSS JOIN LATERAL unnest(t.channels) AS a (channel)
+    GROUP BY t.collection_id
 )
 SELECT c.collection_id, n.category_key, n.recipient_id, n.email, n.phone, n.name, n.locale, n.time_zone, n.template_key,
        n.subject, n.text_body, n.html_body, n.data, n.metadata, n.sandbox,
        ('{critical, high, normal, low}'::text[])[w.urgency] AS "priority!",
-       w.expires_at AS "expires_at: jiff_sqlx::Timestamp", l.channels AS "channels!", f.data AS "first_data",
+       w.expires_at AS "expires_at: jiff_sqlx::Timestamp", a.channels AS "channels!", f.data AS "first_data",
        coalesce(i.items, '[]') AS "items!"
 FROM harkara.collections c
 JOIN whole w ON w.collection_id = c.collection_id
 JOIN harkara.notifications n ON n.tenant_id = c.tenant_id AND n.notification_id = w.last_id
 JOIN harkara.notifications f ON f.tenant_id = c.tenant_id AND f.notification_id = w.first_id
-JOIN told l ON l.collection_id = c.collection_id AND l.notification_id = w.last_id
+JOIN awaited a ON a.collection_id = c.collection_id
 CROSS JOIN LATERAL (
     SELECT jsonb_agg(listed.data ORDER BY listed.position) AS items
     FROM (

@@ -245,15 +245,8 @@ const ROWS: &[(&str, &str)] = &[
 ];
 
 /// The tables that the API's role does not read.
-const WORKERS_ALONE: &[&str] = &[
-    "breakers",
-    "digest_rounds",
-    "domain_job_candidates",
-    "door_roles",
-    "job_runs",
-    "send_pace",
-    "send_slots",
-];
+const WORKERS_ALONE: &[&str] =
+    &["breakers", "digest_rounds", "domain_job_candidates", "door_roles", "job_runs", "send_pace", "send_slots"];
 
 /// Every change that the API's role may make to a row that is there, made to the other tenant's rows.
 const CHANGES: &[&str] = &[
