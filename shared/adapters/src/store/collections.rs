@@ -122,8 +122,9 @@ pub async fn lock_members(
                   count(DISTINCT m.notification_id)
                       FILTER (WHERE d.state IN ('scheduled', 'queued', 'held') OR d.reason = 'replaced_by_later') AS "told!"
            FROM harkara.collections c
-           JOIN harkara.collection_members m ON m.tenant_id = c.tenant_id AND m.collection_id = c.collection_id
-           JOIN harkara.deliveries d ON d.tenant_id = m.tenant_id AND d.notification_id = m.notification_id
+           -- Of one that was open for long, none may be kept any more; it ends all the same.
+           LEFT JOIN harkara.collection_members m ON m.tenant_id = c.tenant_id AND m.collection_id = c.collection_id
+           LEFT JOIN harkara.deliveries d ON d.tenant_id = m.tenant_id AND d.notification_id = m.notification_id
            WHERE c.tenant_id = $1 AND c.collection_id = ANY ($2)
            GROUP BY c.collection_id, c.kind"#,
         tenant,
