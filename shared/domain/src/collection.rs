@@ -22,6 +22,8 @@ pub const DEFAULT_MAX_WINDOWS: u32 = 6;
 pub const UNCLOSED_GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// The most notifications that a message lists.
 pub const MAX_ITEMS: usize = 100;
+/// The most members that are closed together: as many as close a collection early.
+pub const MAX_CLOSED_MEMBERS: usize = 10_000;
 /// The most bytes of JSON that the listed ones have together: well below what a template may be given.
 pub const MAX_ITEM_BYTES: usize = 128 * 1024;
 
@@ -138,6 +140,16 @@ pub const fn decide_close(waiting: usize, told: usize) -> CollectionOutcome {
     }
 }
 
+/// How many of these collections, from the first on, one transaction closes: as many as have [`MAX_CLOSED_MEMBERS`] members
+/// together, and one in any case.
+pub fn count_closed_together(members: impl IntoIterator<Item = usize>) -> usize {
+    let sums = members.into_iter().scan(0_usize, |sum, members| {
+        *sum = sum.saturating_add(members);
+        Some(*sum)
+    });
+    sums.enumerate().take_while(|(place, sum)| *place == 0 || *sum <= MAX_CLOSED_MEMBERS).count()
+}
+
 /// What a message tells of its members.
 #[derive(Clone, Default, PartialEq)]
 pub struct Told {
@@ -247,6 +259,22 @@ mod tests {
         ];
         for ((waiting, told), outcome) in table {
             assert_eq!(decide_close(waiting, told), outcome, "{waiting} of {told}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_members_are_closed_together() {
+        let table: [(&[usize], usize); 6] = [
+            (&[], 0),
+            (&[1; 50], 50),
+            (&[10_000, 1], 1),
+            (&[9_999, 1, 1], 2),
+            // One request may bring more members at once than close it early.
+            (&[12_000, 1], 1),
+            (&[1, 12_000, 1], 1),
+        ];
+        for (members, together) in table {
+            assert_eq!(count_closed_together(members.iter().copied()), together, "{members:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use adapters::store::collections::{
 };
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::telemetry::chain;
-use domain::collection::{CollectionOutcome, Told, decide_close, message_data};
+use domain::collection::{CollectionOutcome, Told, count_closed_together, decide_close, message_data};
 use domain::id::{NotificationId, TenantId};
 use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
@@ -26,7 +26,7 @@ use uuid::Uuid;
 const ACTOR: &str = "dispatcher";
 /// Tenants that have their turn together.
 const TENANTS: u32 = 20;
-/// Collections that one transaction closes: what their messages are made of is in memory together.
+/// Collections that one transaction closes at most: what their messages are made of is in memory together.
 const COLLECTIONS: u32 = 50;
 /// How long a collection waits that could not be closed. Its members leave by themselves in the end.
 const PUT_OFF_SECONDS: i32 = 60 * 60;
@@ -40,7 +40,7 @@ pub(crate) struct CloseCounts {
     pub(crate) published: usize,
     /// Messages that the queue did not take; their deliveries are due again soon.
     pub(crate) not_taken: usize,
-    /// Whether a tenant may have more.
+    /// Whether a tenant may have more, or more tenants have some.
     pub(crate) leaves_more: bool,
 }
 
@@ -52,7 +52,9 @@ pub(crate) async fn close_collections(
 ) -> Result<CloseCounts, StoreError> {
     let closer = Closer { database, queue, public_url };
     let mut counts = CloseCounts::default();
-    for tenant in find_due_across_tenants(database, TENANTS).await? {
+    let tenants = find_due_across_tenants(database, TENANTS).await?;
+    let may_be_more_tenants = tenants.len() == TENANTS as usize;
+    for tenant in tenants {
         match closer.close_share(tenant, &mut counts).await {
             Ok(()) => {}
             // It was suspended meanwhile, and its collections wait with it.
@@ -64,6 +66,8 @@ pub(crate) async fn close_collections(
             }
         }
     }
+    // Where nothing could be closed, they are another dispatcher's, or not closed any sooner by asking again.
+    counts.leaves_more |= may_be_more_tenants && counts.closed > 0;
     Ok(counts)
 }
 
@@ -76,9 +80,11 @@ struct Closer<'a, Q> {
 impl<Q: Queue> Closer<'_, Q> {
     async fn close_share(&self, tenant: TenantId, counts: &mut CloseCounts) -> Result<(), StoreError> {
         let mut transaction = self.database.begin(tenant, ACTOR).await?;
-        let locked = lock_due_collections(&mut transaction, COLLECTIONS).await?;
-        self.close_locked(transaction, &locked, counts).await?;
-        counts.leaves_more |= locked.len() == COLLECTIONS as usize;
+        let due = lock_due_collections(&mut transaction, COLLECTIONS).await?;
+        let together = count_closed_together(due.iter().map(|(_, members)| *members));
+        let ids: Vec<Uuid> = due.iter().take(together).map(|(id, _)| *id).collect();
+        self.close_locked(transaction, &ids, counts).await?;
+        counts.leaves_more |= together < due.len() || due.len() == COLLECTIONS as usize;
         Ok(())
     }
 
@@ -87,11 +93,13 @@ impl<Q: Queue> Closer<'_, Q> {
         let mut transaction = self.database.begin(tenant, ACTOR).await?;
         let due = lock_due_collections(&mut transaction, COLLECTIONS).await?;
         transaction.roll_back().await?;
-        for id in due {
+        let is_full = due.len() == COLLECTIONS as usize;
+        let mut is_moving = false;
+        for (id, _) in due {
             let mut transaction = self.database.begin(tenant, ACTOR).await?;
             let locked = lock_collection(&mut transaction, id).await?;
             match self.close_locked(transaction, &locked, counts).await {
-                Ok(()) => {}
+                Ok(()) => is_moving = true,
                 // Another transaction was in the way; the next run comes soon.
                 Err(error @ (StoreError::Busy(_) | StoreError::Conflict(_))) => {
                     tracing::warn!(tenant_id = %tenant, collection_id = %id, error = chain(&error), "collection {id} stays open");
@@ -102,9 +110,12 @@ impl<Q: Queue> Closer<'_, Q> {
                     let mut transaction = self.database.begin(tenant, ACTOR).await?;
                     put_off_collection(&mut transaction, id, PUT_OFF_SECONDS).await?;
                     transaction.commit().await?;
+                    is_moving = true;
                 }
             }
         }
+        // Those behind them have their turn, unless all of these are in somebody's hands.
+        counts.leaves_more |= is_full && is_moving;
         Ok(())
     }
 

@@ -545,3 +545,23 @@ async fn a_batch_of_which_nothing_is_kept_any_more_ends(pool: PgPool) {
     assert_eq!(stage.dispatch().await.closed, 0, "and is not looked at again");
     stage.finish().await;
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_batches_of_many_tenants_close_in_one_run(pool: PgPool) {
+    let stage = begin(pool).await;
+    for number in 0..25 {
+        let tenant = format!("018f0000-0000-7000-8000-0000000001{number:02}");
+        let insert = "INSERT INTO harkara.tenants (tenant_id, name) VALUES ($1::uuid, 'one of many')";
+        sqlx::query(insert).bind(&tenant).execute(&stage.admin).await.expect("a tenant");
+        stage.put(&tenant, "/v1/categories/{key}", "assigned", json!({"class": "transactional"})).await;
+        stage.publish(&tenant, "observations", json!({"subject": "s", "text": "t"})).await;
+        let body = json!({
+            "category": "assigned", "template": "observations", "recipient": {"email": "lin@example.org"}, "data": {},
+            "batch": {"key": "k", "window": "PT5M"},
+        });
+        let answer = stage.post_as(&tenant, body, &[]).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    assert_eq!(close_after(&stage, 5).await, 25);
+    stage.finish().await;
+}

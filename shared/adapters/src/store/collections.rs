@@ -64,10 +64,14 @@ pub async fn find_due_across_tenants(database: &Database, limit: u32) -> Result<
         database, "harkara.collections", waits: "w.due_at IS NOT NULL", due: "due_at", except: [], limit: i64::from(limit)))
 }
 
-/// Locks up to `limit` due collections, the longest due first; those that another dispatcher has are passed over.
-pub async fn lock_due_collections(transaction: &mut TenantTransaction, limit: u32) -> Result<Vec<Uuid>, StoreError> {
-    let ids = sqlx::query_scalar!(
-        "SELECT collection_id FROM harkara.collections
+/// Locks up to `limit` due collections, the longest due first, and tells how many members each may have; those that another
+/// dispatcher has are passed over.
+pub async fn lock_due_collections(
+    transaction: &mut TenantTransaction,
+    limit: u32,
+) -> Result<Vec<(Uuid, usize)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT collection_id, member_count FROM harkara.collections
          WHERE tenant_id = $1 AND due_at <= harkara.now()
          ORDER BY due_at, collection_id
          LIMIT $2
@@ -77,7 +81,8 @@ pub async fn lock_due_collections(transaction: &mut TenantTransaction, limit: u3
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    Ok(ids)
+    let count = |count: i32| usize::try_from(count).map_err(|_| StoreError::Corrupt("count"));
+    rows.into_iter().map(|row| Ok((row.collection_id, count(row.member_count)?))).collect()
 }
 
 /// Locks one collection, where it is due still and no other dispatcher has it.
