@@ -154,6 +154,7 @@ async fn accept_batch(
     adapters::failpoint!("O2_stored", Err(StoreError::Corrupt("failpoint")));
     transaction.commit().await?;
     adapters::failpoint!("O3_committed", Err(StoreError::Corrupt("failpoint")));
+    refused.iter().for_each(log_refused);
 
     let new = decided.accepted.iter().filter(|accepted| !duplicates.contains(&accepted.id));
     let publications: Vec<Publication> = new.flat_map(|accepted| list_publications(tenant, accepted)).collect();
@@ -214,15 +215,19 @@ fn list_refused(requests: &[DoorRequest], results: &[Value]) -> Vec<RefusedReque
                 Some(json!({"pointer": mask_pointer(pointer), "detail": detail}))
             })
             .collect();
-        let said: Vec<String> =
-            errors.iter().map(|error| format!("{} {}", error["pointer"], error["detail"])).collect();
-        tracing::error!(
-            notification_id = %request.id,
-            errors = said.join("; "),
-            "request {} from the SQL door was refused",
-            request.id
-        );
         Some(RefusedRequest { id: request.id, event_id: EventId::from_uuid(new_uuid()), errors: Value::Array(errors) })
     });
     refused.collect()
+}
+
+/// Whoever asked learns of it by the event and from the API; nobody of the operator's has to act.
+fn log_refused(refused: &RefusedRequest) {
+    let errors = refused.errors.as_array().into_iter().flatten();
+    let said: Vec<String> = errors.map(|error| format!("{} {}", error["pointer"], error["detail"])).collect();
+    tracing::warn!(
+        notification_id = %refused.id,
+        errors = said.join("; "),
+        "request {} from the SQL door was refused",
+        refused.id
+    );
 }
