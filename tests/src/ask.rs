@@ -1,6 +1,7 @@
 //! A request as a test asks it, with any token.
 
-use adapters::wire::routes::{Route, Scope};
+use adapters::wire::access::Scope;
+use adapters::wire::routes::Route;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

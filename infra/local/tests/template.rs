@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use adapters::wire::access::{Access, Scope};
 use adapters::wire::job_event::RUN_REQUESTED;
-use adapters::wire::routes::{Access, Function, Route, Scope};
+use adapters::wire::routes::{Function, Route};
 use domain::job::Job;
 use local::issuer::ALL_SCOPES;
 use saphyr::{LoadableYamlNode, ScalarOwned, YamlOwned};

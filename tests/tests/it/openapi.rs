@@ -4,7 +4,8 @@
 mod candidates;
 
 use crate::routes::fixtures::prepare;
-use adapters::wire::routes::{Access, Route};
+use adapters::wire::access::Access;
+use adapters::wire::routes::Route;
 use candidates::{Candidates, set_at};
 use serde_json::Value;
 use sqlx::PgPool;

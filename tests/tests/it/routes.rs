@@ -2,7 +2,8 @@
 
 pub(crate) mod fixtures;
 
-use adapters::wire::routes::{Access, Route, Scope};
+use adapters::wire::access::{Access, Scope};
+use adapters::wire::routes::Route;
 use fixtures::prepare;
 use serde_json::{Value, json};
 use sqlx::PgPool;

@@ -1,10 +1,11 @@
 //! Requests and answers as an API Gateway HTTP API hands them over (payload format 2.0).
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
+use super::access::{Access, Scope};
 use super::form::{FormError, FormFields, read_form, read_languages};
 use super::pages::Query;
 use super::problem::Problem;
-use super::routes::{Access, Route, Scope};
+use super::routes::Route;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::http::{HeaderMap, HeaderName, HeaderValue};

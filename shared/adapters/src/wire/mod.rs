@@ -2,6 +2,7 @@
 //!
 //! Each has types of its own here. Domain types are parsed from them and never carry serde.
 
+pub mod access;
 pub mod attachments;
 #[cfg(feature = "services")]
 pub mod audit;

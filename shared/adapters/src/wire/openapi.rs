@@ -39,7 +39,8 @@ mod settings;
 mod suppressions;
 mod templates;
 
-use super::routes::{Access, Route, Scope};
+use super::access::{Access, Scope};
+use super::routes::Route;
 use schema::Schema;
 use serde_json::{Map, Value, json};
 

@@ -2,9 +2,9 @@
 //!
 //! A problem never carries a driver's or an SDK's words, nor a value from the request.
 
+use super::access::Access;
 use super::fields::FieldError;
 use super::http::Response;
-use super::routes::Access;
 use serde_json::json;
 
 /// Errors that a problem names: a body of a megabyte can have a hundred thousand.

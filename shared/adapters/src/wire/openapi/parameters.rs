@@ -1,8 +1,9 @@
 //! The parameters of paths, queries and headers. A name means the same wherever it stands.
 
 use super::schema::Schema;
+use crate::wire::access::Access;
 use crate::wire::pages::MAX_PAGE_SIZE;
-use crate::wire::routes::{Access, Route};
+use crate::wire::routes::Route;
 use domain::delivery::DeliveryState;
 use domain::escalation::EscalationState;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! The answers that no route describes for itself: problems, and what API Gateway says before a function is asked.
 
 use super::schema::{Schema, required, sometimes};
-use crate::wire::routes::{Access, Route};
+use crate::wire::access::Access;
+use crate::wire::routes::Route;
 use serde_json::{Map, Value, json};
 
 /// Every status of a problem, and when it comes.
