@@ -3,7 +3,9 @@
 
 mod claim_row;
 mod decisions;
+mod error;
 mod iam_token;
+mod logins;
 
 pub mod action_links;
 pub mod attachments;

@@ -10,6 +10,7 @@ const TENANT_TYPES: &[&str] = &["TenantTransaction", "TenantId", "Caller"];
 /// Functions that neither take a tenant nor say that they cross tenants, and why.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("database.rs", "opens the way in; Database::begin is where a tenant is set"),
+    ("logins.rs", "says how to get in, before there is any tenant"),
     ("migrations.rs", "what a deploy does, as the admin, to the schema and the list of tenants"),
     ("due_deliveries.rs TakenBatch::write_steps", "ends what take_due_across_tenants has begun"),
     ("feedback.rs TakenFeedback::write_feedback", "ends what take_feedback_across_tenants has begun"),

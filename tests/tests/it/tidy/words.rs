@@ -95,7 +95,7 @@ const RULES: &[Rule] = &[
         allowed: &[
             "shared/adapters/src/wire/",
             // What RDS keeps in a secret.
-            "shared/adapters/src/store/database.rs",
+            "shared/adapters/src/store/logins.rs",
             // What the SQL functions of enqueue take and answer.
             "shared/adapters/src/store/enqueue.rs",
             "shared/adapters/src/store/enqueue/",
