@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::header::tests::{hostile_text, is_printable_line, read_phrase};
+    use crate::header::subject::tests::{hostile_text, is_printable_line, read_phrase};
 
     /// What a reader shows for a phrase of RFC 5322: a quotation without its escapes, or encoded words decoded.
     fn read_shown(phrase: &str) -> String {
