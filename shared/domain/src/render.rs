@@ -21,6 +21,7 @@ pub(crate) mod grammar;
 pub(crate) mod html;
 mod links;
 mod warning;
+mod work;
 
 use std::fmt;
 

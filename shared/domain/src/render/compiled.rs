@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use super::filters::{self, Misuse};
+use super::filters;
 use super::grammar::Checked;
+use super::work::{MAX_TEXT, Misuse};
 use super::{
     Formats, MAX_CONTEXT_BYTES, MAX_RENDERED_BYTES, MAX_SOURCE_BYTES, Part, RenderError, RenderErrorKind, Rendered,
     TemplateSource, formats, grammar, links,
@@ -236,7 +237,7 @@ impl CompiledPart {
         let fail = |kind, detail| Err(RenderError::new(self.part, kind, detail));
         // A copy shares the compiled template and the filters; only what belongs to this render is its own.
         let mut engine = self.engine.clone();
-        let step_bytes = data.size + self.source.len() + filters::MAX_TEXT;
+        let step_bytes = data.size + self.source.len() + MAX_TEXT;
         engine.set_fuel(Some(FUEL.min(STEP_BYTES / step_bytes) as u64));
         engine.add_global(formats::GLOBAL, data.formats.clone());
         let mut output = CappedOutput::default();

@@ -1,11 +1,10 @@
 //! Every filter and test that a template has, and how a value is printed.
 //!
 //! Fuel counts a filter as one step, whatever it works on.
-//! So each filter first says how much it is about to read and write, and all of a render's filters share one allowance for it.
+//! So each filter first says how much it is about to read and write, and all of a render's filters share one allowance for it (see `work`).
 //! Texts come out unsafe, so that the HTML part escapes them again; only `escape` and `nl2br` give safe text, and only of what they escaped.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use minijinja::filters as builtin;
 use minijinja::tests;
@@ -13,18 +12,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, Value, escape_formatter};
 
 use super::formats;
-
-/// The bytes that the filters of one part may read and write together.
-const MAX_WORK: usize = 8 * 1024 * 1024;
-/// What a call counts beside what it works on.
-const CALL_BYTES: usize = 32;
-/// What an element of a list counts: about what it takes in memory, and longer to compare than a byte.
-const ELEMENT_BYTES: usize = 64;
-
-/// The longest text that a filter may make out of less, in bytes.
-///
-/// A step that works on such a text is one step of fuel, so `render` counts on this.
-pub(super) const MAX_TEXT: usize = 128 * 1024;
+use super::work::{ELEMENT_BYTES, bounded, charge, charge_elements, charged_text, element_count, text_of, unfit};
 
 /// The names of all filters; `register` knows the same ones.
 pub(super) const FILTERS: [&str; 37] = [
@@ -162,83 +150,6 @@ pub(super) fn print(output: &mut Output, state: &mut State, value: &Value) -> Re
         ValueKind::None => Err(ErrorKind::UndefinedError.into()),
         ValueKind::Bool | ValueKind::Number | ValueKind::String => escape_formatter(output, state, value),
         _ => Err(unfit("cannot print a list or a map")),
-    }
-}
-
-/// What the filters of a render may still work on.
-struct Work {
-    left: usize,
-}
-
-pub(super) fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
-    let work = state.get_or_insert_extension(Work { left: MAX_WORK });
-    work.left = work.left.checked_sub(bytes.saturating_add(CALL_BYTES)).ok_or(ErrorKind::OutOfFuel)?;
-    Ok(())
-}
-
-/// What a template did wrong, in words that are ours: the engine's own may quote values.
-#[derive(Debug)]
-pub(super) struct Misuse(pub(super) &'static str);
-
-impl Misuse {
-    /// The words that a filter gave to an error.
-    pub(super) fn of(error: &Error) -> Option<&Self> {
-        std::error::Error::source(error)?.downcast_ref()
-    }
-}
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Misuse {}
-
-pub(super) fn unfit(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, detail).with_source(Misuse(detail))
-}
-
-/// The text of a value that can be printed.
-fn text_of(value: &Value) -> Result<Cow<'_, str>, Error> {
-    match value.kind() {
-        ValueKind::String => value.as_str().map(Cow::Borrowed).ok_or_else(|| unfit("not a text")),
-        ValueKind::Bool | ValueKind::Number => Ok(Cow::Owned(value.to_string())),
-        ValueKind::Undefined | ValueKind::None => Err(ErrorKind::UndefinedError.into()),
-        _ => Err(unfit("a list or a map is not a text")),
-    }
-}
-
-/// The text of a value, after it was charged for.
-fn charged_text<'value>(state: &mut State, value: &'value Value) -> Result<Cow<'value, str>, Error> {
-    let text = text_of(value)?;
-    charge(state, text.len())?;
-    Ok(text)
-}
-
-/// Lets a text through that is not too long, or not longer than what it was made of.
-fn bounded(text: String, made_of: usize) -> Result<String, Error> {
-    if text.len() > MAX_TEXT.max(made_of) {
-        return Err(ErrorKind::OutOfFuel.into());
-    }
-    Ok(text)
-}
-
-/// Charges for each element of a value, and for each byte of a text.
-fn charge_elements(state: &mut State, value: &Value) -> Result<(), Error> {
-    let bytes = match value.kind() {
-        ValueKind::Undefined | ValueKind::None => return Err(ErrorKind::UndefinedError.into()),
-        ValueKind::String => value.as_str().map_or(0, str::len),
-        _ => element_count(value)?.saturating_mul(ELEMENT_BYTES),
-    };
-    charge(state, bytes)
-}
-
-/// How many elements, members or characters a value has; what `reverse` gives does not know it without being walked.
-fn element_count(value: &Value) -> Result<usize, Error> {
-    match value.len() {
-        Some(count) => Ok(count),
-        None => Ok(value.try_iter()?.count()),
     }
 }
 

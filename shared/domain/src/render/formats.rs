@@ -17,7 +17,7 @@ use jiff::civil;
 use minijinja::value::{Object, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::filters::{charge, unfit};
+use super::work::{charge, unfit};
 use crate::locale::Locale;
 use crate::moment::{TimeZoneName, parse_timestamp};
 
