@@ -119,11 +119,15 @@ BEGIN
         RETURN;
     END IF;
 
+    -- The one that is open first: where the clock has gone back since, it is not the one that began last.
     SELECT * INTO v_last FROM harkara.job_runs r
-    WHERE r.tenant_id = p_tenant AND r.job = p_job
-    ORDER BY r.started_at DESC, r.run_id DESC
-    LIMIT 1;
-    IF v_last.run_id IS NOT NULL AND v_last.finished_at IS NULL THEN
+    WHERE r.tenant_id = p_tenant AND r.job = p_job AND r.finished_at IS NULL;
+    IF NOT FOUND THEN
+        SELECT * INTO v_last FROM harkara.job_runs r
+        WHERE r.tenant_id = p_tenant AND r.job = p_job
+        ORDER BY r.started_at DESC, r.run_id DESC
+        LIMIT 1;
+    ELSE
         IF v_last.lease_ends_at > v_now THEN
             answer := 'overlapped';
             RETURN NEXT;

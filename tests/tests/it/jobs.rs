@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tests::{Answer, Ask, OTHER_TENANT, Stage, TENANT};
+use tests::{Answer, Ask, OTHER_TENANT, Stage, TENANT, mend_time};
 use tokio::sync::Notify;
 
 /// The operator's tenant.
@@ -153,6 +153,25 @@ async fn while_one_is_at_work_another_tick_does_nothing(pool: PgPool) {
     assert_eq!(counts, json!({"done": 3}));
     assert_eq!(show_runs(&stage, "status").await, ["succeeded"]);
     assert_eq!(succeed(&stage).await, json!({"done": 3}), "the lease ends with the run");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_the_clock_has_gone_back_another_tick_does_nothing_either(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    stage.pass(HOUR).await;
+    succeed(&stage).await;
+    mend_time(&pool).await;
+    let work = async || {
+        assert_eq!(succeed(&stage).await, json!({"overlapped": true}));
+        Ok::<_, StoreError>(three(false))
+    };
+    let counts = stage.run_job(Job::Dispatcher, Trigger::Schedule, LEASE, work).await.expect("run");
+    assert_eq!(counts, json!({"done": 3}));
+    die(&stage).await;
+    stage.pass(LEASE).await;
+    assert_eq!(succeed(&stage).await, json!({"done": 3}), "one that died there is found, too");
+    assert_eq!(show_runs(&stage, "status").await, ["succeeded", "succeeded", "died", "succeeded"]);
     stage.finish().await;
 }
 
