@@ -96,6 +96,8 @@ CALL harkara.admit_worker('harkara.domain_job_clocks', 'SELECT', 'UPDATE');
 CALL harkara.admit_worker('harkara.domain_job_candidates', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 CREATE POLICY owner_keeps_retention ON harkara.domain_job_candidates TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_keeps_retention ON harkara.domain_jobs FOR SELECT TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
 -- The clocks move with every run, which is a row of job_runs; the candidates' notifications are on record themselves.
 CALL harkara.audit_table('harkara.domain_jobs', 'job_key');
 
@@ -110,7 +112,8 @@ BEGIN
 END
 $$;
 
--- Forgets candidates that no view has shown for so many days. Answers with how many.
+-- Forgets candidates that no view has shown for so many days: their job is no more, or has run to its end a day and more
+-- after it had them last, and so without them. A job that runs more seldom than that would tell of them again.
 CREATE FUNCTION harkara.forget_candidates(p_tenant uuid, p_limit integer, p_days integer) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog
@@ -118,11 +121,20 @@ AS $$
 DECLARE
     forgotten integer;
 BEGIN
+    WITH jobs AS MATERIALIZED (
+        SELECT j.job_key, coalesce((
+            SELECT r.started_at FROM harkara.job_runs r
+            WHERE r.tenant_id = p_tenant AND r.job = j.job_key AND r.outcome = 'succeeded' AND NOT r.leaves_work
+            ORDER BY r.started_at DESC LIMIT 1), '-infinity') AS ran_at
+        FROM harkara.domain_jobs j WHERE j.tenant_id = p_tenant
+    )
     DELETE FROM harkara.domain_job_candidates c
     USING (
         SELECT o.job_key, o.key_hash FROM harkara.domain_job_candidates o
+        LEFT JOIN jobs ON jobs.job_key = o.job_key
         WHERE o.tenant_id = p_tenant AND o.seen_at < harkara.now() - make_interval(days => p_days)
-        ORDER BY o.seen_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+          AND coalesce(jobs.ran_at > o.seen_at + interval '1 day', true)
+        ORDER BY o.seen_at LIMIT p_limit FOR UPDATE OF o SKIP LOCKED
     ) due
     WHERE c.tenant_id = p_tenant AND c.job_key = due.job_key AND c.key_hash = due.key_hash;
     GET DIAGNOSTICS forgotten = ROW_COUNT;

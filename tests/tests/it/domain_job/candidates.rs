@@ -1,6 +1,6 @@
 //! A view's rows become notifications, each once.
 
-use super::{alerts, begin, calls, execute, finish, put, runs, show, told};
+use super::{HOUR, alerts, begin, calls, execute, finish, put, runs, show, told};
 use serde_json::json;
 use sqlx::PgPool;
 use tests::{Stage, TENANT};
@@ -147,5 +147,37 @@ async fn a_view_that_fails_hangs_or_writes_fails_its_run_with_the_reason(pool: P
         assert_eq!(runs(&stage, view).await, [("failed".to_owned(), Some(code.to_owned()))], "{view}");
     }
     holder.rollback().await.expect("let go");
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_row_is_known_until_its_job_has_run_without_it_however_seldom_that_is(pool: PgPool) {
+    let stage = begin(&pool).await;
+    execute(&pool, "INSERT INTO rental.alerts (key) VALUES ('a'), ('b')").await;
+    let answer = stage.call(TENANT, "PUT /v1/settings", None, "", r#"{"retention": {"default_days": 7}}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut monthly = alerts();
+    monthly["schedule"] = json!("rate(30 days)");
+    put(&stage, "monthly", &monthly).await;
+    let run_after_a_month = async || {
+        stage.pass(HOUR * 24 * 30).await;
+        let counts = stage.run_domain_jobs().await;
+        stage.drain().await;
+        counts.created
+    };
+    assert_eq!(run_after_a_month().await, 2);
+    stage.pass(HOUR * 24 * 20).await;
+    stage.maintain().await;
+    stage.pass(HOUR * 24 * 10).await;
+    assert_eq!(stage.run_domain_jobs().await.created, 0, "it has shown them all the time");
+    execute(&pool, "DELETE FROM rental.alerts WHERE key = 'a'").await;
+    assert_eq!(run_after_a_month().await, 0);
+    stage.maintain().await;
+    execute(&pool, "INSERT INTO rental.alerts (key) VALUES ('a')").await;
+    assert_eq!(run_after_a_month().await, 1, "it was away for longer than things are kept");
+    stage.call(TENANT, "DELETE /v1/jobs/{key}", Some("monthly"), "", "").await;
+    stage.pass(HOUR * 24 * 8).await;
+    stage.maintain().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.domain_job_candidates").await, 0, "of a job that is no more");
     finish(stage).await;
 }
