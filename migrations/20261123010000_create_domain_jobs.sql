@@ -167,7 +167,8 @@ SET LOCAL ROLE harkara_domain_job;
 
 -- Up to so many of a tenant's rows of a view that the domain has granted: key text, recipient text, data jsonb. Whatever the
 -- view shows of other tenants stays there. Data that is longer than it may be is left out, and said to be.
--- Its caller reads in a transaction that cannot write, so neither can what stands behind the view.
+-- Its caller reads in a transaction that cannot write, so neither can what stands behind the view. Locks of the session,
+-- which that transaction's end would not free, are freed here.
 CREATE FUNCTION harkara.read_candidates(p_schema text, p_view text, p_tenant uuid, p_limit integer, p_most_bytes integer)
 RETURNS TABLE (candidate_key text, recipient text, data jsonb, is_too_large boolean)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -181,35 +182,71 @@ BEGIN
              FROM %I.%I o WHERE o.tenant_id = $1 LIMIT $2
          ) v', p_schema, p_view)
     USING p_tenant, p_limit, p_most_bytes;
+    PERFORM pg_catalog.pg_advisory_unlock_all();
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+    PERFORM pg_catalog.pg_advisory_unlock_all();
+    RAISE;
 END
 $$;
 
--- Calls a function that the domain has granted, with the tenant's id, within the caller's transaction.
+-- Calls a function that the domain has granted, with the tenant's id, within the caller's transaction. The block is a
+-- subtransaction, at whose end a transaction that the function has made read-only can write again.
 CREATE FUNCTION harkara.call_granted(p_schema text, p_function text, p_tenant uuid) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_written bigint := -1;
+    v_before  bigint;
 BEGIN
     EXECUTE format('SELECT FROM %I.%I($1)', p_schema, p_function) USING p_tenant;
+    -- Constraint triggers that are deferred would run at the transaction's end, before Postgres 18 with the rights of
+    -- harkara_worker. They run here, and so does what they defer in turn, which takes a row that is written.
+    LOOP
+        v_before := v_written;
+        SET LOCAL search_path = pg_catalog, pg_temp;
+        SELECT sum(t.n_tup_ins + t.n_tup_upd + t.n_tup_del) INTO v_written FROM pg_stat_xact_all_tables t;
+        EXIT WHEN v_written = v_before;
+        SET CONSTRAINTS ALL IMMEDIATE;
+    END LOOP;
+    -- A cursor WITH HOLD is run to its end there, too.
+    EXECUTE 'CLOSE ALL';
+    PERFORM pg_advisory_unlock_all();
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+    PERFORM pg_catalog.pg_advisory_unlock_all();
+    RAISE;
 END
 $$;
 
 REVOKE EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted TO harkara_worker;
 -- The owner, too, so that it may take rights away from all routines of the schema, as each migration does at its end.
-GRANT EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted TO harkara_worker, harkara_owner;
+GRANT EXECUTE ON FUNCTION harkara.read_candidates, harkara.call_granted TO harkara_owner WITH GRANT OPTION;
 RESET ROLE;
 
 SET LOCAL ROLE harkara_owner;
-REVOKE CREATE ON SCHEMA harkara FROM harkara_domain_job;
+-- Whoever runs as it owns these two, and could make one run with its caller's rights; in a schema that it may not use it
+-- cannot name them.
+REVOKE USAGE, CREATE ON SCHEMA harkara FROM harkara_domain_job;
 
--- Calls it, and takes back every setting that it may have changed: what follows on the connection is ours.
+-- Calls it, and takes back whatever it has left in the session: what follows on the connection is ours.
 CREATE FUNCTION harkara.call_domain_function(p_schema text, p_function text, p_tenant uuid, p_actor text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog
 AS $$
 BEGIN
     PERFORM harkara.call_granted(p_schema, p_function, p_tenant);
+    -- First, because until then names are looked up where the function wants.
     RESET ALL;
+    -- A table there would be found before a table of the catalog.
+    EXECUTE 'DISCARD TEMP';
+    SET LOCAL search_path = pg_catalog;
+    -- By DROP OWNED, which names nothing.
+    IF (SELECT count(*) FROM pg_proc p
+        WHERE p.pronamespace = 'harkara'::regnamespace AND p.proowner = 'harkara_domain_job'::regrole AND p.prosecdef) <> 2
+    THEN
+        RAISE EXCEPTION 'a function of a domain has changed what calls it' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     PERFORM harkara.set_tenant(p_tenant, p_actor);
 END
 $$;
