@@ -6,14 +6,16 @@
 //! The work follows outside that transaction, and in one that ends the run. Whoever dies between the two is found dead after
 //! the lease, and the job is run again: a missed run, a failed clock and a killed one are made up for by one run.
 //!
-//! Several jobs run side by side, one of each tenant at a time, so that nobody waits for another's slow view.
+//! Several jobs run side by side, one of each tenant at a time, and tenants take turns; see `line`.
 //! A job that fails is on record with a code, stops no other, and is told to its tenant's operators when it keeps failing.
 
 mod candidates;
 mod endpoint;
+mod line;
 
 use crate::domain_job::candidates::{MakeError, make_notifications};
 use crate::domain_job::endpoint::call_endpoint;
+use crate::domain_job::line::{Lane, Line};
 use crate::job::Done;
 use crate::job_alert::{FailingJob, alert_if_failing};
 use adapters::endpoint::EndpointClient;
@@ -24,7 +26,7 @@ use adapters::store::domain_job_runs::{
     DueJob, JobMessage, call_function, list_job_tenants_across_tenants, postpone_job, start_clock, stop_clock,
     take_due_job,
 };
-use adapters::store::job_runs::{Begun, Ending, FailedRun, begin_job_run_within, end_job_run_within};
+use adapters::store::job_runs::{Begun, Ended, Ending, FailedRun, begin_job_run_within, end_job_run_within};
 use adapters::telemetry::chain;
 use adapters::wire::domain_jobs::read_kept_work;
 use domain::domain_job::Work;
@@ -35,18 +37,19 @@ use domain::queue::Queue;
 use domain::schedule::Schedule;
 use domain::secret::KeyService;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Whom the audit log names.
 const ACTOR: &str = "domain_job";
-/// Jobs at work at a time, each with a connection.
-const SIDE_BY_SIDE: usize = 3;
 /// What a run has beyond its job's own time, to make notifications of what it read and to end.
 const WRAP_UP: Duration = Duration::from_secs(30);
 /// Nothing new is taken with less time than this left beyond its own.
 const RESERVE: Duration = Duration::from_secs(10);
+/// How long nobody looks for tenants that have become due while jobs are at work.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a job waits whose earlier run may still be at work.
 const OVERLAP_WAIT: Duration = Duration::from_secs(30);
 /// How long a job waits that cannot be read: a release that knows more has written it.
@@ -95,10 +98,22 @@ impl From<DomainJobCounts> for Done {
 enum Turn {
     /// Nothing that can be run now.
     Idle,
+    /// A job is put off, or is another runner's by now; there may be others.
+    Passed,
     /// A job did its work, and so many notifications came of it.
     Succeeded(usize),
     /// A job failed.
     Failed,
+}
+
+/// What was taken of a tenant.
+enum Taken {
+    /// Nothing that is due has room in the time.
+    Nothing,
+    /// A job that cannot be run now.
+    PutOff,
+    /// A run that has begun; and the run before it, where that was found dead.
+    Run(Box<Run>, Option<FailedRun>),
 }
 
 /// A run that has begun.
@@ -109,7 +124,7 @@ struct Run {
     work: Work,
     /// What its endpoint is told, if it has one.
     message: JobMessage,
-    /// When its lease ends, with room for its end.
+    /// When its lease ends or the function does.
     deadline: Instant,
 }
 
@@ -123,40 +138,52 @@ struct Finished {
 impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
-        let mut counts = DomainJobCounts::default();
+        let (mut counts, mut broken) = (DomainJobCounts::default(), None);
+        let (mut line, mut at_work) = (Line::default(), FuturesUnordered::new());
         loop {
-            let tenants = list_job_tenants_across_tenants(&self.database).await?;
-            if !tenants.is_empty() && find_time(deadline).is_none() {
-                counts.leaves_work = true;
-                break;
-            }
-            let turns = tenants.into_iter().map(|tenant| Box::pin(self.look_at(tenant, deadline)));
-            let turns: Vec<_> = futures::stream::iter(turns).buffer_unordered(SIDE_BY_SIDE).collect().await;
-            let mut is_idle = true;
-            for turn in turns {
-                match turn? {
-                    Turn::Idle => continue,
-                    Turn::Succeeded(created) => {
-                        counts.succeeded += 1;
-                        counts.created += created;
-                    }
-                    Turn::Failed => counts.failed += 1,
+            // Whatever is wrong, jobs that are at work end first: they would have to be run again.
+            if broken.is_some() || find_time(deadline).is_none() {
+                line.close();
+            } else if line.is_to_be_read(Instant::now(), LOOK_AGAIN) {
+                match list_job_tenants_across_tenants(&self.database).await {
+                    Ok(tenants) => line.join(tenants, Instant::now()),
+                    Err(error) => broken = Some(error),
                 }
-                is_idle = false;
+                continue;
             }
-            if is_idle {
-                break;
+            while let Some((tenant, lane)) = line.take_turn() {
+                let look = self.look_at(tenant, lane, deadline);
+                at_work.push(Box::pin(async move { (tenant, look.await) }));
+            }
+            let (tenant, turn) = match tokio::time::timeout(LOOK_AGAIN, at_work.next()).await {
+                Ok(Some(looked)) => looked,
+                Ok(None) => break,
+                Err(_) => continue,
+            };
+            line.end_turn(tenant, !matches!(turn, Ok(Turn::Idle)));
+            match turn {
+                Ok(Turn::Idle | Turn::Passed) => {}
+                Ok(Turn::Succeeded(created)) => {
+                    counts.succeeded += 1;
+                    counts.created += created;
+                }
+                Ok(Turn::Failed) => counts.failed += 1,
+                Err(error) => drop(broken.get_or_insert(error)),
             }
         }
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        counts.leaves_work = !list_job_tenants_across_tenants(&self.database).await?.is_empty();
         let DomainJobCounts { succeeded, failed, created, leaves_work } = counts;
         tracing::info!(succeeded, failed, created, leaves_work, "ran the domains' jobs");
         Ok(counts)
     }
 
     /// Runs the tenant's job that is longest due, if there is time for it.
-    async fn look_at(&self, tenant: TenantId, deadline: Instant) -> Result<Turn, StoreError> {
+    async fn look_at(&self, tenant: TenantId, lane: Lane, deadline: Instant) -> Result<Turn, StoreError> {
         let Some(most) = find_time(deadline) else { return Ok(Turn::Idle) };
-        match self.look_within(tenant, most).await {
+        match self.look_within(tenant, most.min(lane.most()), deadline).await {
             Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => Err(error),
             // A run that has begun is found dead after its lease, and is made up for.
             Err(error) => {
@@ -172,8 +199,12 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         }
     }
 
-    async fn look_within(&self, tenant: TenantId, most: Duration) -> Result<Turn, StoreError> {
-        let Some((run, dead)) = self.begin(tenant, most).await? else { return Ok(Turn::Idle) };
+    async fn look_within(&self, tenant: TenantId, most: Duration, deadline: Instant) -> Result<Turn, StoreError> {
+        let (run, dead) = match self.begin(tenant, most, deadline).await? {
+            Taken::Nothing => return Ok(Turn::Idle),
+            Taken::PutOff => return Ok(Turn::Passed),
+            Taken::Run(run, dead) => (*run, dead),
+        };
         let (key, run_id) = (&run.job.key, run.id);
         tracing::info!(metric = "domain_job_started", tenant_id = %tenant, job = key, %run_id, "run {run_id} of {key}");
         if let Some(dead) = dead {
@@ -186,7 +217,11 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
                 match call_function(&mut transaction, function, ACTOR, run.job.timeout).await {
                     // What it did and that it did it last together, or not at all.
                     Ok(()) => {
-                        end_well(&mut transaction, &run, &json!({"called": 1}), false).await?;
+                        if !end_well(&mut transaction, &run, &json!({"called": 1}), false).await? {
+                            tracing::warn!(tenant_id = %tenant, job = key, %run_id, "run {run_id} of {key} came too late");
+                            transaction.roll_back().await?;
+                            return Ok(Turn::Passed);
+                        }
                         transaction.commit().await?;
                         return Ok(Turn::Succeeded(0));
                     }
@@ -201,7 +236,8 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         };
         match done {
             Ok(Finished { counts, created, leaves_work }) => {
-                let mut transaction = self.database.begin(tenant, ACTOR).await?;
+                let mut transaction = self.database.begin_even_suspended(tenant, ACTOR).await?;
+                // What it did has lasted already, whoever does it again.
                 end_well(&mut transaction, &run, &counts, leaves_work).await?;
                 transaction.commit().await?;
                 Ok(Turn::Succeeded(created))
@@ -213,40 +249,40 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         }
     }
 
-    /// Takes a job and begins its run, in one transaction; also answers with the run before it, where that was found dead.
-    async fn begin(&self, tenant: TenantId, most: Duration) -> Result<Option<(Run, Option<FailedRun>)>, StoreError> {
+    /// Takes a job and begins its run, in one transaction.
+    async fn begin(&self, tenant: TenantId, most: Duration, deadline: Instant) -> Result<Taken, StoreError> {
         let mut transaction = match self.database.begin(tenant, ACTOR).await {
-            Err(StoreError::TenantInactive) => return Ok(None),
+            Err(StoreError::TenantInactive) => return Ok(Taken::Nothing),
             begun => begun?,
         };
         let Some(job) = take_due_job(&mut transaction, most).await? else {
             transaction.roll_back().await?;
-            return Ok(None);
+            return Ok(Taken::Nothing);
         };
         let Some((next_due_at, work)) = read_job(&job) else {
             tracing::error!(metric = "domain_job_put_off", tenant_id = %tenant, job = job.key, "a job cannot be read");
             postpone_job(&mut transaction, &job.key, UNREADABLE_WAIT).await?;
             transaction.commit().await?;
-            return Ok(None);
+            return Ok(Taken::PutOff);
         };
         let (id, trigger) = match &job.requested {
             Some((id, by)) => (*id, Trigger::Request { run: Some(*id), by: by.clone() }),
             None => (JobRunId::from_uuid(new_uuid()), Trigger::Schedule),
         };
         let lease = job.timeout + WRAP_UP;
-        let deadline = Instant::now() + lease;
+        let deadline = deadline.min(Instant::now() + lease);
         let begun = begin_job_run_within(&mut transaction, &job.key, id, &trigger, lease).await?;
         let Begun::Started(dead) = begun else {
             // Whatever holds the lease ends, or is found dead.
             postpone_job(&mut transaction, &job.key, OVERLAP_WAIT).await?;
             transaction.commit().await?;
-            return Ok(None);
+            return Ok(Taken::PutOff);
         };
         // A little behind the lease, so that whoever looks then finds it over.
         let lease = lease + Duration::from_secs(1);
         let message = start_clock(&mut transaction, &job.key, id, next_due_at, lease).await?;
         transaction.commit().await?;
-        Ok(Some((Run { tenant, id, job, work, message, deadline }, dead)))
+        Ok(Taken::Run(Box::new(Run { tenant, id, job, work, message, deadline }), dead))
     }
 
     async fn fail(&self, run: &Run, error: &MakeError) -> Result<(), StoreError> {
@@ -260,12 +296,12 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
             "run {} of {key} failed",
             run.id
         );
-        let mut transaction = self.database.begin(run.tenant, ACTOR).await?;
-        let ending = Ending::Failed { error_code: &code };
-        let failed = end_job_run_within(&mut transaction, key, run.id, ending).await?;
+        let mut transaction = self.database.begin_even_suspended(run.tenant, ACTOR).await?;
         stop_clock(&mut transaction, key, run.id, false).await?;
+        let ending = Ending::Failed { error_code: &code };
+        let ended = end_job_run_within(&mut transaction, key, run.id, ending).await?;
         transaction.commit().await?;
-        if let Some(failed) = failed {
+        if let Ended::Failed(failed) = ended {
             self.alert(run, &failed).await;
         }
         Ok(())
@@ -278,15 +314,17 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     }
 }
 
+/// Ends a run that did its work; false where it was taken for dead meanwhile. The clock comes before the run, as where one
+/// begins: in the other order each would wait for the other.
 async fn end_well(
     transaction: &mut TenantTransaction,
     run: &Run,
     counts: &Value,
     leaves_work: bool,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    stop_clock(transaction, &run.job.key, run.id, leaves_work).await?;
     let ending = Ending::Succeeded { counts, leaves_work };
-    end_job_run_within(transaction, &run.job.key, run.id, ending).await?;
-    stop_clock(transaction, &run.job.key, run.id, leaves_work).await
+    Ok(end_job_run_within(transaction, &run.job.key, run.id, ending).await? != Ended::TakenForDead)
 }
 
 /// When a taken job is due next, and what it does.

@@ -12,7 +12,7 @@
 use crate::job_alert::{FailingJob, alert_if_failing};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
-use adapters::store::job_runs::{Begun, Ending, FailedRun, begin_job_run, end_job_run};
+use adapters::store::job_runs::{Begun, Ended, Ending, FailedRun, begin_job_run, end_job_run};
 use adapters::telemetry::chain;
 use domain::id::{JobRunId, TenantId};
 use domain::job::Trigger;
@@ -120,8 +120,8 @@ impl<Q: Queue> Frame<'_, Q> {
                 );
                 let ending = Ending::Failed { error_code: failure.code };
                 match end_job_run(self.database, TenantId::OPERATOR, job.as_str(), id, ending).await {
-                    Ok(Some(failed)) => self.alert_if_failing(job, &failed).await,
-                    Ok(None) => {}
+                    Ok(Ended::Failed(failed)) => self.alert_if_failing(job, &failed).await,
+                    Ok(Ended::Succeeded | Ended::TakenForDead) => {}
                     // Most often for the same reason. The next run finds it dead.
                     Err(error) => tracing::warn!(%job, run_id = %id, error = chain(&error), "run {id} stays open"),
                 }

@@ -149,6 +149,17 @@ pub async fn put_domain_job(
 
 /// Removes a job; false where there is none. Its runs stay on record, and so does which candidates it has told of.
 pub async fn delete_domain_job(transaction: &mut TenantTransaction, key: &JobKey) -> Result<bool, StoreError> {
+    // First, as where a job is put: in another order each would wait for the other.
+    let locked = sqlx::query_scalar!(
+        "SELECT job_key FROM harkara.domain_jobs WHERE tenant_id = $1 AND job_key = $2 FOR UPDATE",
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+    )
+    .fetch_optional(&mut *transaction.connection)
+    .await?;
+    if locked.is_none() {
+        return Ok(false);
+    }
     delete_job_secrets(transaction, key).await?;
     sqlx::query!(
         "DELETE FROM harkara.domain_job_clocks WHERE tenant_id = $1 AND job_key = $2",
@@ -157,14 +168,14 @@ pub async fn delete_domain_job(transaction: &mut TenantTransaction, key: &JobKey
     )
     .execute(&mut *transaction.connection)
     .await?;
-    let deleted = sqlx::query!(
+    sqlx::query!(
         "DELETE FROM harkara.domain_jobs WHERE tenant_id = $1 AND job_key = $2",
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
     .execute(&mut *transaction.connection)
     .await?;
-    Ok(deleted.rows_affected() > 0)
+    Ok(true)
 }
 
 /// A job of the tenant.

@@ -52,6 +52,17 @@ pub enum Ending<'a> {
     },
 }
 
+/// What became of the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It is on record as a success.
+    Succeeded,
+    /// It is on record as a failure.
+    Failed(FailedRun),
+    /// Nothing: it was taken for dead meanwhile, and another run may do its work again.
+    TakenForDead,
+}
+
 /// A row of failures that people are to be told of.
 #[derive(Clone, Debug)]
 pub struct RowOfFailures {
@@ -156,18 +167,18 @@ async fn begin_on(
     }
 }
 
-/// Ends a run. `None` where it succeeded, or where it was taken for dead meanwhile.
+/// Ends a run.
 pub async fn end_job_run(
     database: &Database,
     tenant: TenantId,
     job: &str,
     id: JobRunId,
     ending: Ending<'_>,
-) -> Result<Option<FailedRun>, StoreError> {
+) -> Result<Ended, StoreError> {
     let mut connection = database.connection().await?;
-    let failed = end_on(&mut connection, tenant, job, id, ending).await?;
+    let ended = end_on(&mut connection, tenant, job, id, ending).await?;
     connection.give_back();
-    Ok(failed)
+    Ok(ended)
 }
 
 /// Like [`end_job_run`], of the transaction's tenant and with whatever else the transaction does.
@@ -176,7 +187,7 @@ pub async fn end_job_run_within(
     job: &str,
     id: JobRunId,
     ending: Ending<'_>,
-) -> Result<Option<FailedRun>, StoreError> {
+) -> Result<Ended, StoreError> {
     end_on(&mut transaction.connection, transaction.tenant, job, id, ending).await
 }
 
@@ -186,7 +197,7 @@ async fn end_on(
     job: &str,
     id: JobRunId,
     ending: Ending<'_>,
-) -> Result<Option<FailedRun>, StoreError> {
+) -> Result<Ended, StoreError> {
     let (outcome, error_code, counts, leaves_work) = match ending {
         Ending::Succeeded { counts, leaves_work } => (RunOutcome::Succeeded, None, Some(counts), Some(leaves_work)),
         Ending::Failed { error_code } => (RunOutcome::Failed, Some(error_code), None, None),
@@ -204,8 +215,11 @@ async fn end_on(
     )
     .fetch_optional(connection)
     .await?;
-    let failed = row.filter(|_| outcome != RunOutcome::Succeeded);
-    failed.map(|row| read_failed(id, row.failure_count, row.is_alerted)).transpose()
+    match (row, ending) {
+        (None, _) => Ok(Ended::TakenForDead),
+        (Some(_), Ending::Succeeded { .. }) => Ok(Ended::Succeeded),
+        (Some(row), Ending::Failed { .. }) => read_failed(id, row.failure_count, row.is_alerted).map(Ended::Failed),
+    }
 }
 
 /// Notes that people are told of the row of failures that a run belongs to, with its event. `None` where somebody else has.

@@ -121,3 +121,81 @@ async fn more_than_three_failures_in_a_row_are_told_to_the_tenants_operators_onc
     assert_eq!(show(&stage, "failing").await["failure_count"], 6);
     finish(stage).await;
 }
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_comes_to_its_end_after_it_was_taken_for_dead_leaves_nothing_behind(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "slow", &calls("rental.wait")).await;
+    stage.pass(MINUTE * 5).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    let other = other_runner(&stage);
+    let late = async {
+        see_somebody_wait(&pool).await;
+        stage.pass(Duration::from_secs(62)).await;
+        let (made_up, ()) = tokio::join!(other.run(Instant::now() + Duration::from_secs(300)), async {
+            while stage.count("SELECT count(*) FROM harkara.job_runs WHERE outcome = 'died'").await == 0 {}
+            holder.rollback().await.expect("let go");
+        });
+        made_up.expect("run")
+    };
+    let (first, made_up) = tokio::join!(stage.run_domain_jobs(), late);
+    assert_eq!((first.succeeded, first.failed), (0, 0), "its time was over");
+    assert_eq!((made_up.succeeded, made_up.failed), (1, 0));
+    assert_eq!(stage.count(CALLS).await, 1, "of the one that is on record");
+    let ends: Vec<_> = runs(&stage, "slow").await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(ends, ["succeeded", "died"]);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_slow_job_of_one_tenant_holds_up_none_of_anothers(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "slow", &calls("rental.wait")).await;
+    for number in 0..3 {
+        let key = format!("quick{number}");
+        let answer = ask(&stage, OTHER_TENANT, "PUT /v1/jobs/{key}", &key, &calls("rental.note_call")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    stage.pass(MINUTE * 5).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    // It is let go once the others are done.
+    let (counts, ()) = tokio::join!(stage.run_domain_jobs(), async {
+        while stage.count(CALLS).await < 3 {}
+        holder.rollback().await.expect("let go");
+    });
+    assert_eq!((counts.succeeded, counts.failed), (4, 0), "{counts:?}");
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_job_that_is_put_off_holds_up_none_of_its_tenants_others(pool: PgPool) {
+    let stage = begin(&pool).await;
+    for key in ["a", "b"] {
+        put(&stage, key, &calls("rental.note_call")).await;
+    }
+    execute(&pool, "UPDATE harkara.domain_jobs SET definition = '{\"of_a_later_release\": {}}' WHERE job_key = 'a'")
+        .await;
+    stage.pass(MINUTE * 5).await;
+    let counts = stage.run_domain_jobs().await;
+    assert_eq!((counts.succeeded, counts.failed, counts.leaves_work), (1, 0, false));
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_says_that_it_leaves_what_it_has_no_time_for(pool: PgPool) {
+    let stage = begin(&pool).await;
+    let mut long = calls("rental.note_call");
+    long["timeout_seconds"] = json!(240);
+    put(&stage, "long", &long).await;
+    put(&stage, "quick", &calls("rental.note_call")).await;
+    stage.pass(MINUTE * 5).await;
+    let counts = stage.domain_jobs.run(Instant::now() + Duration::from_secs(120)).await.expect("run");
+    assert_eq!((counts.succeeded, counts.leaves_work), (1, true));
+    let counts = stage.run_domain_jobs().await;
+    assert_eq!((counts.succeeded, counts.leaves_work), (1, false));
+    let counts = stage.domain_jobs.run(Instant::now()).await.expect("run");
+    assert_eq!((counts.succeeded, counts.leaves_work), (0, false), "nothing is due");
+    finish(stage).await;
+}
