@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// As `template.yaml` has it.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// One for each job at work, and one for the frame.
+/// One for each job at work, and one beside them.
 const CONNECTIONS: usize = 4;
 
 #[tokio::main(flavor = "current_thread")]

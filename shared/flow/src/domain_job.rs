@@ -23,9 +23,10 @@ use adapters::envelope::Envelope;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::domain_job_runs::{
-    DueJob, JobMessage, call_function, list_job_tenants_across_tenants, postpone_job, start_clock, stop_clock,
-    take_due_job,
+    DueJob, JobMessage, end_runs_of_removed_jobs_across_tenants, list_job_tenants_across_tenants, postpone_job,
+    start_clock, stop_clock, take_due_job,
 };
+use adapters::store::granted::call_function;
 use adapters::store::job_runs::{Begun, Ended, Ending, FailedRun, begin_job_run_within, end_job_run_within};
 use adapters::telemetry::chain;
 use adapters::wire::domain_jobs::read_kept_work;
@@ -138,6 +139,7 @@ struct Finished {
 impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
+        end_runs_of_removed_jobs_across_tenants(&self.database).await?;
         let (mut counts, mut broken) = (DomainJobCounts::default(), None);
         let (mut line, mut at_work) = (Line::default(), FuturesUnordered::new());
         loop {
@@ -214,7 +216,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         let done = match &run.work {
             Work::Function(function) => {
                 let mut transaction = self.database.begin(tenant, ACTOR).await?;
-                match call_function(&mut transaction, function, ACTOR, run.job.timeout).await {
+                match call_function(&self.database, &mut transaction, function, ACTOR, run.job.timeout).await {
                     // What it did and that it did it last together, or not at all.
                     Ok(()) => {
                         if !end_well(&mut transaction, &run, &json!({"called": 1}), false).await? {

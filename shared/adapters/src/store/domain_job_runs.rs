@@ -1,9 +1,8 @@
-//! The runner's statements: whose jobs are due, take one of a tenant, do what the domain has granted, and let it rest.
+//! The runner's statements: whose jobs are due, take one of a tenant, let it rest, and know its candidates again. What the
+//! domain has granted is done in `granted`.
 
-use super::database::{Database, Lent, StoreError, TenantTransaction, roll_back};
-use domain::domain_job::{Candidate, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CANDIDATES_BYTES, SqlName};
+use super::database::{Database, StoreError, TenantTransaction};
 use domain::id::{JobRunId, TenantId};
-use futures::TryStreamExt;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -39,51 +38,6 @@ pub struct JobMessage {
     pub id: JobRunId,
     /// Which time of the schedule it is for; `None` where the run was asked for.
     pub due_at: Option<Timestamp>,
-}
-
-/// Why the domain's part of a run failed.
-#[derive(Debug)]
-pub enum DomainError {
-    /// What it was asked took longer than it may.
-    TimedOut,
-    /// Postgres refused it, or it said so itself, by this SQLSTATE.
-    Refused(String),
-    /// The view shows more rows than a run may have.
-    TooMany,
-    /// Their data is longer than a run may hold.
-    TooLarge,
-    /// It has nothing to do with the domain.
-    Store(StoreError),
-}
-
-impl DomainError {
-    /// What it is, for programs and rows: nothing that a server has said.
-    pub fn code(&self) -> String {
-        match self {
-            Self::TimedOut => "timed_out".to_owned(),
-            Self::Refused(state) => format!("sqlstate_{state}"),
-            Self::TooMany => "too_many_candidates".to_owned(),
-            Self::TooLarge => "candidates_too_large".to_owned(),
-            Self::Store(error) => error.code().to_owned(),
-        }
-    }
-
-    fn of(error: sqlx::Error) -> Self {
-        let state = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
-        match state.as_deref() {
-            Some("57014") => Self::TimedOut,
-            // The server or the connection, and not what was asked of it.
-            None => Self::Store(error.into()),
-            Some(code) if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => Self::Store(error.into()),
-            Some(code) => Self::Refused(code.to_owned()),
-        }
-    }
-}
-
-impl From<StoreError> for DomainError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
 }
 
 /// The tenants that have jobs to look at, in no order.
@@ -209,94 +163,19 @@ pub async fn stop_clock(
     Ok(())
 }
 
-/// Reads a tenant's rows of a view, as the role that the domain has granted it to, in a transaction that cannot write and is
-/// undone with every setting that the view may have changed. All of them, or why not.
-pub async fn read_candidates(
-    database: &Database,
-    tenant: TenantId,
-    view: &SqlName,
-    timeout: Duration,
-) -> Result<Vec<Candidate>, DomainError> {
-    let mut connection = database.begin_read_only_across_tenants().await?;
-    let read = read_rows(&mut connection, tenant, view, timeout).await?;
-    roll_back(connection).await?;
-    read
-}
-
-/// The rows, or why they are too many or too much. Any other error leaves the connection to be mended by its next use.
-async fn read_rows(
-    connection: &mut Lent,
-    tenant: TenantId,
-    view: &SqlName,
-    timeout: Duration,
-) -> Result<Result<Vec<Candidate>, DomainError>, DomainError> {
+/// Ends the runs that died of jobs that were removed meanwhile: there is no next one that would find them.
+pub async fn end_runs_of_removed_jobs_across_tenants(database: &Database) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
     sqlx::query!(
-        "SELECT harkara.set_tenant($1, 'domain_job'), harkara.limit_statements($2)",
-        tenant.as_uuid(),
-        i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+        "SELECT FROM harkara.job_runs r
+         CROSS JOIN LATERAL harkara.end_job_run(r.tenant_id, r.job, r.run_id, 'died', NULL, NULL, NULL)
+         WHERE r.finished_at IS NULL AND r.lease_ends_at <= harkara.now() AND r.tenant_id <> $1 AND NOT EXISTS (
+             SELECT FROM harkara.domain_job_clocks c WHERE c.tenant_id = r.tenant_id AND c.job_key = r.job)",
+        TenantId::OPERATOR.as_uuid(),
     )
-    .execute(&mut **connection)
-    .await
-    .map_err(DomainError::of)?;
-    let most = i32::try_from(MAX_CANDIDATES + 1).unwrap_or(i32::MAX);
-    let mut rows = sqlx::query!(
-        r#"SELECT candidate_key, recipient, data::text AS data, is_too_large AS "is_too_large!"
-           FROM harkara.read_candidates($1, $2, $3, $4, $5)"#,
-        view.schema(),
-        view.name(),
-        tenant.as_uuid(),
-        most,
-        i32::try_from(MAX_CANDIDATE_BYTES).unwrap_or(i32::MAX),
-    )
-    .fetch(&mut **connection);
-    let (mut candidates, mut bytes, mut is_over) = (Vec::new(), 0, None);
-    while let Some(row) = rows.try_next().await.map_err(DomainError::of)? {
-        if is_over.is_some() {
-            // What is left is read and dropped: the connection is good for the next one.
-            continue;
-        }
-        bytes += row.data.as_ref().map_or(0, String::len);
-        if candidates.len() >= MAX_CANDIDATES {
-            is_over = Some(DomainError::TooMany);
-        } else if bytes > MAX_CANDIDATES_BYTES {
-            is_over = Some(DomainError::TooLarge);
-        } else {
-            let data = row.data.map(|text| serde_json::from_str(&text)).transpose();
-            candidates.push(Candidate {
-                key: row.candidate_key,
-                recipient: row.recipient,
-                data: data.map_err(|_| StoreError::Corrupt("data of a candidate"))?,
-                is_too_large: row.is_too_large,
-            });
-        }
-    }
-    Ok(match is_over {
-        Some(error) => Err(error),
-        None => Ok(candidates),
-    })
-}
-
-/// Calls a function that the domain has granted, within the transaction: what it does lasts if the transaction does.
-pub async fn call_function(
-    transaction: &mut TenantTransaction,
-    function: &SqlName,
-    actor: &str,
-    timeout: Duration,
-) -> Result<(), DomainError> {
-    sqlx::query!("SELECT harkara.limit_statements($1)", i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
-        .execute(&mut *transaction.connection)
-        .await
-        .map_err(DomainError::of)?;
-    sqlx::query!(
-        "SELECT harkara.call_domain_function($1, $2, $3, $4)",
-        function.schema(),
-        function.name(),
-        transaction.tenant.as_uuid(),
-        actor,
-    )
-    .execute(&mut *transaction.connection)
-    .await
-    .map_err(DomainError::of)?;
+    .execute(&mut *connection)
+    .await?;
+    connection.give_back();
     Ok(())
 }
 

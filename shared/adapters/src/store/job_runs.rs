@@ -83,7 +83,7 @@ pub struct JobRunView {
     pub job: String,
     /// What led to it: `schedule` or `request`.
     pub cause: String,
-    /// Who asked for it; shown to the operator only.
+    /// Who asked for it; shown to the job's own tenant only.
     pub requested_by: Option<String>,
     /// When it began.
     pub started_at: Timestamp,

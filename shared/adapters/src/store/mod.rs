@@ -33,6 +33,7 @@ pub mod escalation_policies;
 pub mod escalation_steps;
 pub mod escalations;
 pub mod feedback;
+pub mod granted;
 pub mod idempotency;
 pub mod job_runs;
 pub mod job_secrets;

@@ -71,6 +71,55 @@ async fn a_run_that_is_killed_half_way_is_found_dead_after_its_lease_and_made_up
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_is_killed_after_its_job_was_removed_is_found_dead_all_the_same(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "removed", &calls("rental.wait")).await;
+    stage.pass(MINUTE * 5).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    tokio::select! {
+        biased;
+        () = see_somebody_wait(&pool) => {}
+        _ = stage.run_domain_jobs() => panic!("it hangs"),
+    }
+    holder.rollback().await.expect("let go");
+    assert_eq!(stage.call(TENANT, "DELETE /v1/jobs/{key}", Some("removed"), "", "").await.status, 204);
+    let found = "SELECT count(*) FROM harkara.job_runs WHERE outcome = 'died'";
+    stage.run_domain_jobs().await;
+    assert_eq!(stage.count(found).await, 0, "it may be at work still");
+    stage.pass(Duration::from_secs(62)).await;
+    stage.run_domain_jobs().await;
+    assert_eq!(stage.count(found).await, 1);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_job_that_is_removed_and_put_again_waits_for_the_run_that_is_at_work(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "again", &calls("rental.wait")).await;
+    stage.pass(MINUTE * 5).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    let other = other_runner(&stage);
+    let (first, ()) = tokio::join!(stage.run_domain_jobs(), async {
+        see_somebody_wait(&pool).await;
+        assert_eq!(stage.call(TENANT, "DELETE /v1/jobs/{key}", Some("again"), "", "").await.status, 204);
+        put(&stage, "again", &calls("rental.note_call")).await;
+        let asked = ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "again", &json!({})).await;
+        assert_eq!(asked.status, 202, "{asked:?}");
+        let counts = other.run(Instant::now() + Duration::from_secs(300)).await.expect("run");
+        assert_eq!((counts.succeeded, counts.failed), (0, 0));
+        holder.rollback().await.expect("let go");
+    });
+    assert_eq!((first.succeeded, first.failed), (1, 0), "what it did lasts, though its job is another by now");
+    stage.pass(Duration::from_secs(31)).await;
+    assert_eq!(stage.run_domain_jobs().await.succeeded, 1, "the one that was asked for");
+    let ends: Vec<_> = runs(&stage, "again").await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(ends, ["succeeded", "succeeded"]);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_run_that_is_asked_for_is_due_at_once_and_happens_once(pool: PgPool) {
     let stage = begin(&pool).await;
     put(&stage, "call", &calls("rental.note_call")).await;
@@ -93,6 +142,24 @@ async fn a_run_that_is_asked_for_is_due_at_once_and_happens_once(pool: PgPool) {
         assert_eq!(ask(&stage, tenant, "POST /v1/jobs/{key}/run", key, &json!({})).await.status, 404);
     }
     assert_eq!(ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "dispatcher", &json!({})).await.status, 403);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_is_asked_for_while_another_is_at_work_begins_after_it(pool: PgPool) {
+    let stage = begin(&pool).await;
+    put(&stage, "call", &calls("rental.wait")).await;
+    stage.pass(MINUTE * 5).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
+    let (counts, asked) = tokio::join!(stage.run_domain_jobs(), async {
+        see_somebody_wait(&pool).await;
+        let asked = ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "call", &json!({})).await;
+        holder.rollback().await.expect("let go");
+        asked.body["run_id"].clone()
+    });
+    assert_eq!((counts.succeeded, counts.failed, stage.count(CALLS).await), (2, 0, 2));
+    assert_eq!(show(&stage, "call").await["last_run"]["id"], asked);
     finish(stage).await;
 }
 
@@ -197,5 +264,46 @@ async fn a_run_says_that_it_leaves_what_it_has_no_time_for(pool: PgPool) {
     assert_eq!((counts.succeeded, counts.leaves_work), (1, false));
     let counts = stage.domain_jobs.run(Instant::now()).await.expect("run");
     assert_eq!((counts.succeeded, counts.leaves_work), (0, false), "nothing is due");
+    finish(stage).await;
+}
+
+/// Postgres tells a statement once that its time is over, and a function may catch that.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_does_not_end_when_it_is_told_to_is_ended_with_its_session(pool: PgPool) {
+    let stage = begin(&pool).await;
+    execute(
+        &pool,
+        "CREATE FUNCTION rental.go_on(tenant uuid) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN
+             LOOP
+                 BEGIN
+                     PERFORM pg_sleep(3600);
+                 EXCEPTION WHEN query_canceled THEN
+                     NULL;
+                 END;
+             END LOOP;
+         END $$;
+         CREATE VIEW rental.endless AS SELECT tenant_id, rental.go_on(tenant_id) AS key, recipient, data FROM rental.alerts;
+         INSERT INTO rental.alerts (tenant_id, key) VALUES ('018f0000-0000-7000-8000-000000000002', 'a');
+         GRANT SELECT ON rental.endless TO harkara_domain_job;
+         GRANT EXECUTE ON FUNCTION rental.go_on TO harkara_domain_job",
+    )
+    .await;
+    let (mut endless, mut view) = (calls("rental.go_on"), alerts());
+    endless["timeout_seconds"] = json!(1);
+    (view["timeout_seconds"], view["candidates"]["view"]) = (json!(1), json!("rental.endless"));
+    stage.put(OTHER_TENANT, "/v1/categories/{key}", "greeting", json!({"class": "reminder"})).await;
+    put(&stage, "endless", &endless).await;
+    let answer = ask(&stage, OTHER_TENANT, "PUT /v1/jobs/{key}", "view", &view).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    put(&stage, "good", &calls("rental.note_call")).await;
+    stage.pass(MINUTE * 5).await;
+    // With sessions that it may end: those of a stage are an administrator's.
+    let counts = other_runner(&stage).run(Instant::now() + Duration::from_secs(300)).await.expect("run");
+    assert_eq!((counts.succeeded, counts.failed), (1, 2));
+    assert_eq!(runs(&stage, "endless").await, [("failed".to_owned(), Some("timed_out".to_owned()))]);
+    let going_on =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    assert_eq!(stage.count(going_on).await, 0);
     finish(stage).await;
 }
