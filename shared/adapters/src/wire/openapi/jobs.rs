@@ -136,7 +136,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("id", Schema::named("JobRunId")),
         required("job", Schema::named("JobKey")),
         required("cause", Schema::one_of(["schedule", "request"])),
-        required("requested_by", Schema::text().or_null().describe("Who asked for it; shown to the operator only.")),
+        required(
+            "requested_by",
+            Schema::text().or_null().describe("Who asked for it; shown to the job's own tenant only."),
+        ),
         required("started_at", Schema::named("Time")),
         required("finished_at", Schema::named("Time").or_null()),
         required("status", Schema::one_of(status()).describe("One died whose time ended without a word from it.")),
