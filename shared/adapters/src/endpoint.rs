@@ -155,8 +155,7 @@ impl EndpointClient {
         }
     }
 
-    /// The addresses that the URL's host has now. One that may not be called spoils them all: whoever points a name at it
-    /// means no good, or has made a mistake that somebody should see.
+    /// The addresses that the URL's host has now.
     async fn find_addresses(&self, url: &EndpointUrl) -> Result<Vec<SocketAddr>, EndpointError> {
         url.check(&self.local).map_err(|_| EndpointError::Refused)?;
         let port = url.port();
@@ -164,12 +163,7 @@ impl EndpointClient {
             Some(address) => vec![SocketAddr::new(address, port)],
             None => lookup_host((url.host(), port)).await.map_err(|_| EndpointError::NameUnknown)?.collect(),
         };
-        if found.is_empty() {
-            return Err(EndpointError::NameUnknown);
-        }
-        if found.iter().any(|address| self.local.judge(*address).is_some()) {
-            return Err(EndpointError::Refused);
-        }
+        judge_all(&self.local, &found)?;
         Ok(found)
     }
 
@@ -197,6 +191,18 @@ impl EndpointClient {
             store.add_parsable_certificates(found.certs);
             connector(store)
         })
+    }
+}
+
+/// One address that may not be called spoils them all: whoever points a name at it means no good, or has made a mistake that
+/// somebody should see.
+fn judge_all(local: &LocalEndpoints, found: &[SocketAddr]) -> Result<(), EndpointError> {
+    if found.is_empty() {
+        return Err(EndpointError::NameUnknown);
+    }
+    match found.iter().any(|address| local.judge(*address).is_some()) {
+        true => Err(EndpointError::Refused),
+        false => Ok(()),
     }
 }
 
@@ -237,4 +243,24 @@ async fn read_away(mut body: Incoming) {
     };
     // The status is known, and decides: a body that takes its time changes nothing.
     drop(timeout(BODY_TIME, read).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_inside_spoils_all_that_a_name_has() {
+        let judge = |addresses: &[&str]| {
+            let found: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+            judge_all(&LocalEndpoints::default(), &found)
+        };
+        assert_eq!(judge(&["1.1.1.1:443", "[2606:4700::1]:443"]), Ok(()));
+        for (place, inside) in ["10.0.0.1:443", "[::ffff:10.0.0.1]:443", "169.254.169.254:443"].iter().enumerate() {
+            let mut addresses = vec!["1.1.1.1:443", "1.0.0.1:443"];
+            addresses.insert(place, inside);
+            assert_eq!(judge(&addresses), Err(EndpointError::Refused), "{addresses:?}");
+        }
+        assert_eq!(judge(&[]), Err(EndpointError::NameUnknown));
+    }
 }

@@ -6,6 +6,7 @@ mod candidates;
 mod endpoint_server;
 mod endpoints;
 mod runs;
+mod secrets;
 
 use adapters::endpoint::EndpointClient;
 use adapters::envelope::Envelope;

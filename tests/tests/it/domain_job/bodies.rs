@@ -1,6 +1,7 @@
 //! What can be registered, and what is said of it.
 
 use super::{alerts, ask, begin, calls, put, show};
+use domain::domain_job::MAX_DOMAIN_JOBS;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{OTHER_TENANT, Stage, TENANT, move_time_to};
@@ -102,6 +103,21 @@ async fn putting_the_same_schedule_again_skips_nothing_and_another_counts_from_n
     let mut other = alerts();
     other["schedule"] = json!("rate(1 hour)");
     assert_ne!(put(&stage, "alerts", &other).await["next_due_at"], first);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_tenant_has_a_hundred_jobs_and_may_change_each(pool: PgPool) {
+    let stage = begin(&pool).await;
+    for number in 0..MAX_DOMAIN_JOBS {
+        put(&stage, &format!("job{number}"), &alerts()).await;
+    }
+    refuse(&stage, "one_more", &alerts(), &[""]).await;
+    put(&stage, "job7", &calls("rental.note_call")).await;
+    let answer = ask(&stage, OTHER_TENANT, "PUT /v1/jobs/{key}", "theirs", &calls("rental.note_call")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(stage.call(TENANT, "DELETE /v1/jobs/{key}", Some("job7"), "", "").await.status, 204);
+    put(&stage, "one_more", &alerts()).await;
     stage.finish().await;
 }
 
