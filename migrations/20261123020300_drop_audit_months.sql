@@ -22,15 +22,20 @@ CREATE POLICY dropping_reads ON harkara.audit_anchors FOR SELECT TO harkara_owne
 CREATE POLICY dropping_appends ON harkara.audit_anchors FOR INSERT TO harkara_owner WITH CHECK (true);
 CREATE POLICY owner_looks_at_months ON harkara.tenant_settings FOR SELECT TO harkara_owner USING (true);
 
--- The last block of a tenant's that has lost its rows; 0 where none has.
+-- The last block of a tenant's that has lost its rows; 0 where none has. Nobody drops what was sealed within the last year, so
+-- that an anchor which says so is forged and excuses nothing.
 CREATE FUNCTION harkara.audit_dropped_to(p_tenant uuid) RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog
 AS $$
-    SELECT coalesce(max(a.block_number), 0) FROM harkara.audit_anchors a WHERE a.tenant_id = p_tenant
+    SELECT coalesce(max(a.block_number), 0)
+    FROM harkara.audit_anchors a
+    JOIN harkara.audit_blocks b ON b.tenant_id = a.tenant_id AND b.block_number = a.block_number
+    WHERE a.tenant_id = p_tenant AND b.sealed_at < harkara.now() - interval '365 days'
 $$;
 
--- Of a block that has lost its rows, the rows are not asked for; but none may have come. By the function's text as it is.
+-- Of a block that has lost its rows, the rows are not asked for; but none may have come: more than it had, or one that was
+-- written later than it was sealed, by more than clocks differ. By the function's text as it is.
 DO $$
 DECLARE
     definition CONSTANT text := pg_get_functiondef('harkara.verify_audit(uuid, bigint, integer)'::regprocedure);
@@ -43,12 +48,17 @@ BEGIN
         E'            WHEN block.block_hash <> (SELECT a.block_hash FROM harkara.audit_anchors a\n'
         '                WHERE a.tenant_id = p_tenant AND a.block_number = block.block_number) THEN ''block_changed''\n'
         || added ||
-        E'            WHEN block.block_number <= harkara.audit_dropped_to(p_tenant) THEN NULL\n');
+        E'            WHEN block.block_number <= harkara.audit_dropped_to(p_tenant) THEN CASE WHEN EXISTS (\n'
+        '                SELECT FROM harkara.audit_log l\n'
+        '                WHERE l.tenant_id = p_tenant AND (l.xact, l.audit_id) >= (block.from_xact, block.from_id)\n'
+        '                  AND (l.xact, l.audit_id) < (block.to_xact, block.to_id)\n'
+        '                  AND l.changed_at > block.sealed_at + interval ''1 hour'') THEN ''rows_added'' END\n');
 END
 $$;
 
 -- Drops the months of the audit log that are older than the longest time for which any tenant keeps anything, and than a
--- year, and that are sealed to the last row; each with an anchor for every tenant that had rows in it. Answers with how many
+-- year, and that were sealed to the last row before then; each with an anchor for every tenant that had rows in it. So a row
+-- whose time is a wrong clock's, or a forger's, keeps its month, and takes no younger row's proof along. Answers with how many
 -- months, and with a digest of the anchors for the function's log, which is beyond the database's reach.
 -- SECURITY DEFINER, with no say in what: nobody else may drop history.
 CREATE FUNCTION harkara.keep_audit_months() RETURNS TABLE (dropped_count integer, anchors_hash bytea)
@@ -59,20 +69,21 @@ AS $$
 #variable_conflict use_column
 DECLARE
     month   record;
-    kept    integer;
-    dropped integer := 0;
+    before  timestamptz;
+    ended   regclass[] := '{}';
     hashes  bytea := '';
     ends    harkara.audit_anchors[];
 BEGIN
-    SELECT greatest(365, max(s.retention_days), max(c.days::integer)) INTO kept
+    SELECT harkara.now() - make_interval(days => greatest(365, max(s.retention_days), max(c.days::integer))) INTO before
     FROM harkara.tenant_settings s
     LEFT JOIN LATERAL jsonb_each_text(s.retention_days_by_class) AS c (class, days) ON true;
 
     FOR month IN
         SELECT m.* FROM harkara.list_months('harkara.audit_log') m
-        WHERE m.until_at < harkara.now() - make_interval(days => kept) ORDER BY m.since_at
+        WHERE m.until_at < before ORDER BY m.since_at
     LOOP
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', month.month_name);
+        -- Nobody writes there any more; and whoever reads is let in, and not waited for.
+        EXECUTE format('LOCK TABLE %s IN SHARE MODE', month.month_name);
         ends := ARRAY(
             -- Steps from tenant to tenant through the month's index, however many rows each has.
             WITH RECURSIVE known AS (
@@ -94,7 +105,7 @@ BEGIN
             LEFT JOIN LATERAL (
                 SELECT b.block_number, b.block_hash FROM harkara.audit_blocks b
                 WHERE b.tenant_id = k.tenant_id AND (b.from_xact, b.from_id) <= (last.xact, last.audit_id)
-                  AND (last.xact, last.audit_id) < (b.to_xact, b.to_id)
+                  AND (last.xact, last.audit_id) < (b.to_xact, b.to_id) AND b.sealed_at < before
                 ORDER BY b.block_number DESC LIMIT 1
             ) block ON true
             WHERE k.tenant_id IS NOT NULL
@@ -104,10 +115,14 @@ BEGIN
         INSERT INTO harkara.audit_anchors SELECT e.* FROM unnest(ends) e ON CONFLICT DO NOTHING;
         SELECT hashes || coalesce(string_agg(e.block_hash, ''::bytea ORDER BY e.tenant_id), '') INTO hashes
         FROM unnest(ends) e;
-        EXECUTE format('DROP TABLE %s', month.month_name);
-        dropped := dropped + 1;
+        ended := ended || month.month_name;
     END LOOP;
-    RETURN QUERY SELECT dropped, CASE WHEN dropped > 0 THEN sha256(hashes) END;
+    IF cardinality(ended) > 0 THEN
+        -- As in harkara.keep_months: nobody gets past it, and everything is looked up.
+        LOCK TABLE ONLY harkara.audit_log IN ACCESS EXCLUSIVE MODE;
+        EXECUTE (SELECT 'DROP TABLE ' || string_agg(m::text, ', ') FROM unnest(ended) m);
+    END IF;
+    RETURN QUERY SELECT cardinality(ended), CASE WHEN cardinality(ended) > 0 THEN sha256(hashes) END;
 END
 $$;
 

@@ -1,10 +1,11 @@
 //! Months of the log are dropped when nobody has to keep them any more, and what is left still proves itself.
 
 use super::{add_block, count_rows, seal_all, verify};
+use crate::reminder::see_wait;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::Duration;
-use tests::{OTHER_TENANT, Stage, TENANT};
+use tests::{OTHER_TENANT, Stage, TENANT, mend_time};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -21,6 +22,13 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "INSERT INTO harkara.audit_log (tenant_id, changed_at, actor, table_name, operation, row_key, new_values, xact)
          SELECT b.tenant_id, b.sealed_at, 'forger', 'recipients', 'INSERT', '{}', '{}', b.to_xact - 1
          FROM harkara.audit_blocks b, generate_series(1, 1000) WHERE b.block_number = 1",
+        "rows_added",
+    ),
+    (
+        // Not more than it had, and written long after it was sealed.
+        "INSERT INTO harkara.audit_log (tenant_id, changed_at, actor, table_name, operation, row_key, new_values, xact)
+         SELECT b.tenant_id, b.sealed_at + interval '2 hours', 'forger', 'recipients', 'INSERT', '{}', '{}', b.to_xact - 1
+         FROM harkara.audit_blocks b WHERE b.block_number = 1",
         "rows_added",
     ),
 ];
@@ -55,6 +63,8 @@ async fn what_is_left_behind_dropped_months_still_proves_itself(pool: PgPool) {
         assert_eq!(seal_all(&pool, tenant).await.broken(), None);
     }
     add_block(&stage, "second").await;
+    // As long after they were sealed as anybody has to keep them, and no month of this one is over.
+    stage.pass(365 * DAY + Duration::from_secs(60)).await;
     stage.maintain().await;
     let all = count_rows(&pool, TENANT).await;
     assert!(all > before, "one tenant has to keep them for longer");
@@ -64,7 +74,15 @@ async fn what_is_left_behind_dropped_months_still_proves_itself(pool: PgPool) {
     for tenant in [TENANT, OTHER_TENANT] {
         assert_eq!(seal_all(&pool, tenant).await.broken(), None);
     }
-    assert!(stage.maintain().await.months > 0);
+    // Whoever reads the log meanwhile comes to all of its months.
+    let mut reader = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE ONLY harkara.audit_log IN ACCESS SHARE MODE").execute(&mut *reader).await.expect("locked");
+    let reading = async {
+        see_wait(&pool, 1).await;
+        sqlx::query("SELECT count(*) FROM harkara.audit_log").execute(&mut *reader).await.expect("none is in its way");
+        reader.commit().await.expect("committed");
+    };
+    tokio::join!(stage.maintain(), reading);
     assert_eq!(count_rows(&pool, TENANT).await, all - before, "what is old enough is gone, and nothing else");
     for tenant in [TENANT, OTHER_TENANT] {
         let check = seal_all(&pool, tenant).await;
@@ -84,6 +102,27 @@ async fn what_is_left_behind_dropped_months_still_proves_itself(pool: PgPool) {
         let check = verify(&mut transaction, TENANT).await;
         assert_eq!(check.broken_reason.as_deref(), Some(*reason), "{tampering}: {check:?}");
     }
+    // By an honest clock all of it was sealed just now: an anchor that says that it was dropped is forged.
+    mend_time(&stage.admin).await;
+    let check = verify(&mut pool.acquire().await.expect("a connection"), TENANT).await;
+    assert_eq!(check.broken_reason.as_deref(), Some("rows_missing"), "{check:?}");
+    stage.finish().await;
+}
+
+/// A clock that was wrong for a moment, or somebody who wants more to be dropped than is old, writes what looks old.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_month_with_a_row_that_was_sealed_within_the_year_is_not_dropped(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    for tenant in [TENANT, OTHER_TENANT] {
+        keep_for(&stage, tenant, json!({"default_days": 1})).await;
+    }
+    sqlx::raw_sql(MAKE_OLD).execute(&pool).await.expect("what was written looks thirty months old");
+    for tenant in [TENANT, OTHER_TENANT] {
+        assert_eq!(seal_all(&pool, tenant).await.broken(), None);
+    }
+    let all = count_rows(&pool, TENANT).await;
+    stage.maintain().await;
+    assert_eq!(count_rows(&pool, TENANT).await, all);
     stage.finish().await;
 }
 
