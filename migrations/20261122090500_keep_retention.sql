@@ -67,7 +67,8 @@ END
 $$;
 
 -- Deletes up to so many rows of a tenant's whose time was so many days ago, the oldest first, where a condition on the row
--- `o` holds. What another run holds is passed over. An index of the table begins with the tenant and that time.
+-- `o` holds. What another run holds is passed over. An index of the table begins with the tenant and that time; that of
+-- request_rates does not, whose every request would have to keep it, and whose rows are few.
 CREATE FUNCTION harkara.delete_expired(
     p_tenant uuid, p_table regclass, p_time_column text, p_days integer, p_condition text, p_limit integer
 ) RETURNS integer
@@ -90,22 +91,40 @@ BEGIN
 END
 $$;
 
+-- For how long what has ended is kept, and before which time it is not any more: for each of a tenant's categories, and
+-- under '' for what has none. In no order, so that no category is always the last.
+CREATE FUNCTION harkara.list_cutoffs(p_tenant uuid) RETURNS TABLE (category_key text, days integer, cutoff timestamptz)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+AS $$
+    SELECT kept.category_key, kept.days, harkara.now() - make_interval(days => kept.days)
+    FROM (
+        SELECT c.category_key,
+               coalesce((s.retention_days_by_class ->> c.class)::integer, s.retention_days, 365) AS days
+        FROM (
+            SELECT c.category_key, c.class FROM harkara.categories c WHERE c.tenant_id = p_tenant
+            UNION ALL SELECT '', NULL
+        ) c
+        LEFT JOIN harkara.tenant_settings s ON s.tenant_id = p_tenant
+    ) kept
+    ORDER BY random()
+$$;
+
 -- Deletes a bounded part of what a tenant has kept for long enough, and of what has expired there.
--- Ended is what has no open delivery, no event that still has to be told, and no key that still turns others away; its time
--- is that of its last change. {"notifications", "expired", "kept", "leaves_more"}: `kept` are those that something else
--- refers to, such as what is still running. SECURITY DEFINER, with no say in what: nobody else may delete history.
+-- Ended is what has no open delivery, no open batch or debounce, no event that still has to be told, and no key that still
+-- turns others away; its time is that of its last change. {"notifications", "expired", "kept", "leaves_more"}: `kept` are
+-- those that something else refers to, such as what is still running.
+-- SECURITY DEFINER, with no say in what: nobody else may delete history.
 CREATE FUNCTION harkara.keep_retention(p_tenant uuid, p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     most      CONSTANT integer := least(greatest(p_limit, 1), 1000);
-    v_days    integer := 365;
-    v_classes jsonb := '{}';
-    category  record;
+    v_days    integer;
+    v_longest integer;
     over      record;
-    cutoff    timestamptz;
-    chosen    uuid[] := '{}';
+    chosen    uuid[];
     one       uuid;
     deleted   integer := 0;
     kept      integer := 0;
@@ -114,23 +133,24 @@ DECLARE
     is_full   boolean;
 BEGIN
     PERFORM harkara.set_tenant(p_tenant, 'maintenance');
-    SELECT s.retention_days, s.retention_days_by_class INTO v_days, v_classes
-    FROM harkara.tenant_settings s WHERE s.tenant_id = p_tenant;
-    v_days := coalesce(v_days, 365);
-    v_classes := coalesce(v_classes, '{}');
+    SELECT max(c.days) FILTER (WHERE c.category_key = ''), max(c.days) INTO v_days, v_longest
+    FROM harkara.list_cutoffs(p_tenant) c;
 
-    FOR category IN
-        SELECT c.category_key, c.class FROM harkara.categories c WHERE c.tenant_id = p_tenant ORDER BY random()
-    LOOP
-        EXIT WHEN cardinality(chosen) >= most;
-        cutoff := harkara.now() - make_interval(days => coalesce((v_classes ->> category.class)::integer, v_days));
-        chosen := chosen || ARRAY(
+    chosen := ARRAY(
+        SELECT ended.notification_id
+        FROM harkara.list_cutoffs(p_tenant) c
+        CROSS JOIN LATERAL (
             SELECT n.notification_id FROM harkara.notifications n
-            WHERE n.tenant_id = p_tenant AND n.category_key = category.category_key AND n.created_at < cutoff
+            WHERE n.tenant_id = p_tenant AND n.category_key = c.category_key AND n.created_at < c.cutoff
               AND NOT EXISTS (
                   SELECT FROM harkara.deliveries d
                   WHERE d.tenant_id = p_tenant AND d.notification_id = n.notification_id
-                    AND (d.due_at IS NOT NULL OR d.updated_at >= cutoff))
+                    AND (d.due_at IS NOT NULL OR d.updated_at >= c.cutoff))
+              -- What has left into a batch or a debounce is what that will tell of.
+              AND NOT EXISTS (
+                  SELECT FROM harkara.collection_members m
+                  JOIN harkara.collections o ON o.tenant_id = p_tenant AND o.collection_id = m.collection_id
+                  WHERE m.tenant_id = p_tenant AND m.notification_id = n.notification_id AND o.closed_at IS NULL)
               AND NOT EXISTS (
                   SELECT FROM harkara.events e
                   WHERE e.tenant_id = p_tenant AND e.notification_id = n.notification_id)
@@ -139,9 +159,10 @@ BEGIN
                   WHERE k.tenant_id = p_tenant AND k.notification_id = n.notification_id
                     AND k.expires_at > harkara.now())
             ORDER BY n.created_at, n.notification_id
-            LIMIT most - cardinality(chosen)
-            FOR UPDATE SKIP LOCKED);
-    END LOOP;
+            LIMIT most
+            FOR UPDATE SKIP LOCKED
+        ) ended
+        LIMIT most);
     is_full := cardinality(chosen) >= most;
     -- A dead one may be on its way back: whoever redrives it holds the row, and what has become open is left out.
     PERFORM FROM harkara.deliveries d
@@ -175,8 +196,8 @@ BEGIN
             -- A bucket that is full again is like one that was never there.
             ('harkara.request_rates', 'full_at', 1, 'true'),
             ('harkara.door_requests', 'refused_at', v_days, 'true'),
-            -- Its members are gone by then, or were never more than those.
-            ('harkara.collections', 'closed_at', v_days, 'NOT EXISTS (
+            -- Its members are gone by then, whatever their class: none is looked at each day only to be kept.
+            ('harkara.collections', 'closed_at', v_longest, 'NOT EXISTS (
                 SELECT FROM harkara.collection_members m
                 WHERE m.tenant_id = o.tenant_id AND m.collection_id = o.collection_id)'),
             ('harkara.job_runs', 'finished_at', least(v_days, 90), 'true')
@@ -211,32 +232,41 @@ AS $$
     ORDER BY 2
 $$;
 
--- Makes the months of both histories for the coming year, and drops those months of the attempts that are over and that
--- retention has emptied; answers with how many.
+-- Drops those months of the attempts that are over and that retention has emptied, and makes the months of both histories
+-- for the coming year; answers with how many it dropped.
+--
+-- The history is locked before any of its months, as by every statement that looks into it: who began with a month would
+-- wait for those who wait for that month. Nobody gets past the lock, so that everything is looked up before it.
 CREATE FUNCTION harkara.keep_months() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $$
 DECLARE
+    emptied regclass[];
     month   record;
     dropped integer := 0;
 BEGIN
-    CALL harkara.make_partitions('harkara.attempts', 12);
-    CALL harkara.make_partitions('harkara.audit_log', 12);
+    -- Asked of the parent, whose policy shows all rows; a partition's own would show none.
+    emptied := ARRAY(
+        SELECT m.month_name FROM harkara.list_months('harkara.attempts') m
+        WHERE m.until_at < harkara.now() - interval '1 day'
+          AND NOT EXISTS (
+              SELECT FROM harkara.attempts a WHERE a.started_at >= m.since_at AND a.started_at < m.until_at));
+    IF cardinality(emptied) > 0 THEN
+        LOCK TABLE ONLY harkara.attempts IN ACCESS EXCLUSIVE MODE;
+    END IF;
     FOR month IN
-        SELECT m.* FROM harkara.list_months('harkara.attempts') m
-        WHERE m.until_at < harkara.now() - interval '1 day' ORDER BY m.since_at
+        SELECT m.* FROM harkara.list_months('harkara.attempts') m WHERE m.month_name = ANY (emptied) ORDER BY m.since_at
     LOOP
-        -- Asked of the parent, whose policy shows all rows; a partition's own would show none.
-        CONTINUE WHEN EXISTS (
-            SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', month.month_name);
+        -- Somebody may have written there before the lock.
         CONTINUE WHEN EXISTS (
             SELECT FROM harkara.attempts a WHERE a.started_at >= month.since_at AND a.started_at < month.until_at);
         EXECUTE format('DROP TABLE %s', month.month_name);
         dropped := dropped + 1;
     END LOOP;
+    CALL harkara.make_partitions('harkara.attempts', 12);
+    CALL harkara.make_partitions('harkara.audit_log', 12);
     RETURN dropped;
 END
 $$;

@@ -20,79 +20,57 @@ USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_keeps_retention ON harkara.action_link_uses TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
 
--- Before which time what has ended is not kept any more, for each of a tenant's categories and for what has none.
-CREATE FUNCTION harkara.list_cutoffs(p_tenant uuid) RETURNS TABLE (category_key text, cutoff timestamptz)
-LANGUAGE sql STABLE
-SET search_path = pg_catalog
-AS $$
-    SELECT kept.category_key,
-           harkara.now() - make_interval(days => coalesce(
-               (s.retention_days_by_class ->> kept.class)::integer, s.retention_days, 365))
-    FROM (
-        SELECT c.category_key, c.class FROM harkara.categories c WHERE c.tenant_id = p_tenant
-        UNION ALL SELECT '', NULL
-    ) kept
-    LEFT JOIN harkara.tenant_settings s ON s.tenant_id = p_tenant
-    ORDER BY random()
-$$;
-
--- Deletes up to so many deadlines that were completed long enough ago, with their rungs, and answers with how many; each may
--- have two thousand rungs. What nobody has completed is overdue, and stays. SECURITY DEFINER, with no say in what.
-CREATE FUNCTION harkara.keep_deadlines(p_tenant uuid, p_limit integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    kept   record;
-    most   CONSTANT integer := least(greatest(p_limit, 1), 1000);
-    chosen text[] := '{}';
-BEGIN
-    PERFORM harkara.set_tenant(p_tenant, 'maintenance');
-    FOR kept IN SELECT * FROM harkara.list_cutoffs(p_tenant) LOOP
-        EXIT WHEN cardinality(chosen) >= most;
-        chosen := chosen || ARRAY(
-            SELECT d.deadline_key FROM harkara.deadlines d
-            WHERE d.tenant_id = p_tenant AND coalesce(d.category_key, '') = kept.category_key AND d.completed_at < kept.cutoff
-            ORDER BY d.completed_at LIMIT most - cardinality(chosen)
-            FOR UPDATE SKIP LOCKED);
-    END LOOP;
-    DELETE FROM harkara.rungs r WHERE r.tenant_id = p_tenant AND r.deadline_key = ANY (chosen);
-    DELETE FROM harkara.deadlines d WHERE d.tenant_id = p_tenant AND d.deadline_key = ANY (chosen);
-    RETURN cardinality(chosen);
-END
-$$;
-
 -- Deletes up to so many escalations that are not open and have not changed for long enough, with what they fired and who
--- answered, and answers with how many. What they became is kept as notifications are. SECURITY DEFINER, with no say in what.
-CREATE FUNCTION harkara.keep_escalations(p_tenant uuid, p_limit integer) RETURNS integer
+-- answered, and a tenth as many deadlines that were completed long enough ago, with their rungs, of which each may have two
+-- thousand. What nobody has completed is overdue, and stays; what either became is kept as notifications are.
+-- SECURITY DEFINER, with no say in what: nobody else may delete history.
+CREATE FUNCTION harkara.keep_ended(p_tenant uuid, p_limit integer)
+RETURNS TABLE (deadline_count integer, escalation_count integer, leaves_more boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kept   record;
-    most   CONSTANT integer := least(greatest(p_limit, 1), 1000);
-    chosen uuid[] := '{}';
+    most           CONSTANT integer := least(greatest(p_limit, 1), 1000);
+    most_deadlines CONSTANT integer := greatest(most / 10, 1);
+    deadlines      text[];
+    escalations    uuid[];
 BEGIN
     PERFORM harkara.set_tenant(p_tenant, 'maintenance');
-    FOR kept IN SELECT * FROM harkara.list_cutoffs(p_tenant) LOOP
-        EXIT WHEN cardinality(chosen) >= most;
-        chosen := chosen || ARRAY(
+    deadlines := ARRAY(
+        SELECT ended.deadline_key
+        FROM harkara.list_cutoffs(p_tenant) c
+        CROSS JOIN LATERAL (
+            SELECT d.deadline_key FROM harkara.deadlines d
+            WHERE d.tenant_id = p_tenant AND coalesce(d.category_key, '') = c.category_key AND d.completed_at < c.cutoff
+            ORDER BY d.completed_at LIMIT most_deadlines
+            FOR UPDATE SKIP LOCKED
+        ) ended
+        LIMIT most_deadlines);
+    DELETE FROM harkara.rungs r WHERE r.tenant_id = p_tenant AND r.deadline_key = ANY (deadlines);
+    DELETE FROM harkara.deadlines d WHERE d.tenant_id = p_tenant AND d.deadline_key = ANY (deadlines);
+
+    escalations := ARRAY(
+        SELECT ended.escalation_id
+        FROM harkara.list_cutoffs(p_tenant) c
+        CROSS JOIN LATERAL (
             SELECT e.escalation_id FROM harkara.escalations e
-            WHERE e.tenant_id = p_tenant AND coalesce(e.definition ->> 'category', '') = kept.category_key
-              AND e.state <> 'open' AND e.updated_at < kept.cutoff
-            ORDER BY e.updated_at LIMIT most - cardinality(chosen)
-            FOR UPDATE SKIP LOCKED);
-    END LOOP;
-    DELETE FROM harkara.action_link_uses u WHERE u.tenant_id = p_tenant AND u.escalation_id = ANY (chosen);
-    DELETE FROM harkara.escalation_acknowledgements a WHERE a.tenant_id = p_tenant AND a.escalation_id = ANY (chosen);
-    DELETE FROM harkara.escalation_notifications n WHERE n.tenant_id = p_tenant AND n.escalation_id = ANY (chosen);
-    DELETE FROM harkara.escalation_steps s WHERE s.tenant_id = p_tenant AND s.escalation_id = ANY (chosen);
-    DELETE FROM harkara.escalations e WHERE e.tenant_id = p_tenant AND e.escalation_id = ANY (chosen);
-    RETURN cardinality(chosen);
+            WHERE e.tenant_id = p_tenant AND coalesce(e.definition ->> 'category', '') = c.category_key
+              AND e.state <> 'open' AND e.updated_at < c.cutoff
+            ORDER BY e.updated_at LIMIT most
+            FOR UPDATE SKIP LOCKED
+        ) ended
+        LIMIT most);
+    DELETE FROM harkara.action_link_uses u WHERE u.tenant_id = p_tenant AND u.escalation_id = ANY (escalations);
+    DELETE FROM harkara.escalation_acknowledgements a WHERE a.tenant_id = p_tenant AND a.escalation_id = ANY (escalations);
+    DELETE FROM harkara.escalation_notifications n WHERE n.tenant_id = p_tenant AND n.escalation_id = ANY (escalations);
+    DELETE FROM harkara.escalation_steps s WHERE s.tenant_id = p_tenant AND s.escalation_id = ANY (escalations);
+    DELETE FROM harkara.escalations e WHERE e.tenant_id = p_tenant AND e.escalation_id = ANY (escalations);
+    RETURN QUERY SELECT cardinality(deadlines), cardinality(escalations),
+                        cardinality(deadlines) >= most_deadlines OR cardinality(escalations) >= most;
 END
 $$;
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION harkara.keep_deadlines, harkara.keep_escalations TO harkara_worker;
+GRANT EXECUTE ON FUNCTION harkara.keep_ended TO harkara_worker;
 
 RESET ROLE;

@@ -150,6 +150,27 @@ async fn nothing_open_is_deleted_however_old_it_is(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_an_open_debounce_has_replaced_stays_until_that_has_told_of_it(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    keep_for(&stage, TENANT, json!({"default_days": 1})).await;
+    for _ in 0..2 {
+        let mut body = Stage::greeting("lin@example.org");
+        body["debounce"] = json!({"key": "registration-31", "window": "PT20H", "max": "P7D"});
+        assert_eq!(stage.post(body).await.status, 202);
+    }
+    stage.pass(3 * DAY).await;
+    stage.maintain().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.collection_members").await, 2, "the first one, too");
+    stage.dispatch().await;
+    stage.drain().await;
+    stage.pass(2 * DAY).await;
+    stage.dispatch().await;
+    assert!(stage.maintain().await.notifications >= 2);
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.collections").await, 0, "nor is it kept itself");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_something_else_refers_to_stays_and_holds_up_no_other(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     keep_for(&stage, TENANT, json!({"default_days": 1})).await;
@@ -261,6 +282,23 @@ async fn months_are_made_ahead_and_dropped_only_when_they_are_over_and_empty(poo
     assert_eq!(stage.count(kept).await, 2);
     let audit = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'harkara.audit_log'::regclass";
     assert_eq!(stage.count(audit).await, 14, "the audit log keeps its months");
+    stage.finish().await;
+}
+
+/// Whoever holds the history may come to any of its months: had the run one of them, each would wait for the other.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_month_is_dropped_behind_whoever_is_at_its_history(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    stage.pass(70 * DAY).await;
+    let mut writer = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE ONLY harkara.attempts IN ROW EXCLUSIVE MODE").execute(&mut *writer).await.expect("locked");
+    let writing = async {
+        crate::reminder::see_wait(&pool, 1).await;
+        sqlx::query("DELETE FROM harkara.attempts").execute(&mut *writer).await.expect("no month is in its way");
+        writer.commit().await.expect("committed");
+    };
+    let (counts, ()) = tokio::join!(stage.maintain(), writing);
+    assert!(counts.months > 0, "{counts:?}");
     stage.finish().await;
 }
 

@@ -1,5 +1,5 @@
-//! What maintenance deletes. The database decides what that is; see `harkara.keep_retention`,
-//! `harkara.keep_deadlines`, `harkara.keep_escalations` and `harkara.keep_months`.
+//! What maintenance deletes. The database decides what that is; see `harkara.keep_retention`, `harkara.keep_ended`,
+//! `harkara.keep_months` and `harkara.keep_audit_months`.
 
 use super::database::{Database, StoreError};
 use domain::id::TenantId;
@@ -32,34 +32,28 @@ pub async fn list_tenants_across_tenants(database: &Database) -> Result<Vec<Tena
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
-/// How many rungs a deadline has, as far as a batch's size goes: some recipients with some reminders each.
-const RUNGS_OF_A_DEADLINE: i32 = 10;
-
-/// Deletes up to `limit` of each kind of what the tenant need not keep any more, in a few transactions.
+/// Deletes up to `limit` of each kind of what the tenant need not keep any more, in two transactions.
 pub async fn keep_retention(database: &Database, tenant: TenantId, limit: i32) -> Result<Deleted, StoreError> {
     let mut connection = database.connection().await?;
     let deleted =
         sqlx::query_scalar!(r#"SELECT harkara.keep_retention($1, $2) AS "deleted!""#, tenant.as_uuid(), limit)
             .fetch_one(&mut *connection)
             .await?;
-    let (most_deadlines, most_escalations) = (limit.div_euclid(RUNGS_OF_A_DEADLINE).max(1), limit);
-    let deadlines =
-        sqlx::query_scalar!(r#"SELECT harkara.keep_deadlines($1, $2) AS "deleted!""#, tenant.as_uuid(), most_deadlines)
-            .fetch_one(&mut *connection)
-            .await?;
-    let escalations = sqlx::query_scalar!(
-        r#"SELECT harkara.keep_escalations($1, $2) AS "deleted!""#,
+    let ended = sqlx::query!(
+        r#"SELECT deadline_count AS "deadline_count!", escalation_count AS "escalation_count!",
+                  leaves_more AS "leaves_more!"
+           FROM harkara.keep_ended($1, $2)"#,
         tenant.as_uuid(),
-        most_escalations
+        limit
     )
     .fetch_one(&mut *connection)
     .await?;
     connection.give_back();
     let deleted = read_deleted(&deleted).ok_or(StoreError::Corrupt("answer of keep_retention"))?;
     Ok(Deleted {
-        deadlines: u64::from(deadlines.unsigned_abs()),
-        escalations: u64::from(escalations.unsigned_abs()),
-        leaves_more: deleted.leaves_more || deadlines >= most_deadlines || escalations >= most_escalations,
+        deadlines: u64::from(ended.deadline_count.unsigned_abs()),
+        escalations: u64::from(ended.escalation_count.unsigned_abs()),
+        leaves_more: deleted.leaves_more || ended.leaves_more,
         ..deleted
     })
 }
