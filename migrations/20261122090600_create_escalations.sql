@@ -31,6 +31,8 @@ CREATE TABLE harkara.escalations (
     policy_key      text        NOT NULL,
     definition      jsonb       NOT NULL,
     data            jsonb       NOT NULL DEFAULT '{}',
+    -- Whom the data is about, where it comes from what was theirs: it is forgotten when the last of them is erased.
+    about           text[]      NOT NULL DEFAULT '{}',
     state           text        NOT NULL DEFAULT 'open',
     -- Why it was given up.
     reason          text,
@@ -68,6 +70,8 @@ CREATE INDEX escalations_by_time ON harkara.escalations (tenant_id, created_at, 
 CREATE INDEX escalations_by_state ON harkara.escalations (tenant_id, state, created_at, escalation_id);
 CREATE INDEX escalations_by_key ON harkara.escalations (tenant_id, escalation_key, created_at, escalation_id)
 WHERE escalation_key IS NOT NULL;
+-- What erasing somebody looks at.
+CREATE INDEX escalations_about_recipients ON harkara.escalations (tenant_id, escalation_id) WHERE about <> '{}';
 CREATE UNIQUE INDEX one_open_escalation_of_a_key ON harkara.escalations (tenant_id, escalation_key)
 WHERE state = 'open' AND escalation_key IS NOT NULL;
 
@@ -118,27 +122,72 @@ CREATE TABLE harkara.escalation_acknowledgements (
     FOREIGN KEY (tenant_id, escalation_id) REFERENCES harkara.escalations
 );
 
--- What is to be forgotten of a recipient who is erased: whose report it was, what the escalations said that it was in and
--- that are not open any more, and the answers that show it. Which steps were for it stays, by its id.
+-- Whether everybody whom an escalation has reached has acknowledged it or was erased. Before it has reached anybody, it
+-- waits for those whom it will.
+CREATE FUNCTION harkara.waits_for_nobody(p_tenant uuid, p_escalation uuid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+AS $$
+    SELECT EXISTS (
+        SELECT FROM harkara.escalation_notifications n
+        WHERE n.tenant_id = p_tenant AND n.escalation_id = p_escalation
+    ) AND NOT EXISTS (
+        SELECT FROM harkara.escalation_notifications n
+        JOIN harkara.recipients r ON r.tenant_id = p_tenant AND r.recipient_id = n.recipient_id AND r.erased_at IS NULL
+        WHERE n.tenant_id = p_tenant AND n.escalation_id = p_escalation
+          AND NOT EXISTS (
+              SELECT FROM harkara.escalation_acknowledgements a
+              WHERE a.tenant_id = p_tenant AND a.escalation_id = p_escalation AND a.recipient_id = n.recipient_id))
+$$;
+
+-- Whether what an escalation says is to be forgotten as soon as it is not open: it was said to somebody who was erased, or
+-- all whom it is about were.
+CREATE FUNCTION harkara.is_to_be_forgotten(p_tenant uuid, p_escalation uuid, p_about text[]) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog
+AS $$
+    SELECT EXISTS (
+        SELECT FROM harkara.escalation_notifications n
+        JOIN harkara.recipients r ON r.tenant_id = p_tenant AND r.recipient_id = n.recipient_id AND r.erased_at IS NOT NULL
+        WHERE n.tenant_id = p_tenant AND n.escalation_id = p_escalation
+    ) OR p_about <> '{}' AND NOT EXISTS (
+        SELECT FROM harkara.recipients r
+        WHERE r.tenant_id = p_tenant AND r.recipient_id = ANY (p_about) AND r.erased_at IS NULL)
+$$;
+
+-- What is to be forgotten of a recipient who was erased: whose report it was, what the escalations said that it was in or
+-- that were about it and that are not open any more, and the answers that show it. Which steps were for it stays, by its id.
+-- And what waited for nobody else goes on.
 CREATE FUNCTION harkara.erase_recipient_escalations(p_recipient text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog
 AS $$
 DECLARE
     tenant CONSTANT uuid := harkara.current_tenant();
+    own    CONSTANT uuid[] := ARRAY(
+        SELECT n.escalation_id FROM harkara.escalation_notifications n
+        WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient
+        UNION
+        SELECT e.escalation_id FROM harkara.escalations e
+        WHERE e.tenant_id = tenant AND e.about <> '{}' AND p_recipient = ANY (e.about));
 BEGIN
     UPDATE harkara.recipients r SET manager_id = NULL
     WHERE r.tenant_id = tenant AND r.recipient_id = p_recipient AND r.manager_id IS NOT NULL;
     UPDATE harkara.escalations e SET data = '{}'
-    FROM (SELECT DISTINCT n.escalation_id FROM harkara.escalation_notifications n
-          WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient) own
-    WHERE e.tenant_id = tenant AND e.escalation_id = own.escalation_id AND e.state <> 'open' AND e.data <> '{}';
+    WHERE e.tenant_id = tenant AND e.escalation_id = ANY (own) AND e.state <> 'open' AND e.data <> '{}'
+      AND harkara.is_to_be_forgotten(tenant, e.escalation_id, e.about);
+    -- Whoever has one of these is firing or answering it, and may wait for us, so that it is passed over: its next turn comes
+    -- to the same, if later.
+    UPDATE harkara.escalations e SET next_step_at = harkara.now(), updated_at = harkara.now()
+    WHERE e.tenant_id = tenant AND e.escalation_id IN (
+        SELECT o.escalation_id FROM harkara.escalations o
+        WHERE o.tenant_id = tenant AND o.escalation_id = ANY (own) AND o.state = 'open' AND o.next_step_at > harkara.now()
+          AND harkara.waits_for_nobody(tenant, o.escalation_id)
+        FOR NO KEY UPDATE SKIP LOCKED);
     -- As wire::http names the routes.
     DELETE FROM harkara.idempotency_keys k
     WHERE k.tenant_id = tenant AND starts_with(k.route, 'POST /v1/escalations')
-      AND k.answer #>> '{escalation,id}' IN (
-          SELECT 'esc_' || replace(n.escalation_id::text, '-', '') FROM harkara.escalation_notifications n
-          WHERE n.tenant_id = tenant AND n.recipient_id = p_recipient);
+      AND k.answer #>> '{escalation,id}' IN (SELECT 'esc_' || replace(o::text, '-', '') FROM unnest(own) o);
 END
 $$;
 
@@ -150,13 +199,11 @@ AS $$
 BEGIN
     -- Whoever is just being erased is waited for: the erasure has seen this one open and left it to us.
     PERFORM FROM harkara.recipients r
-    WHERE r.tenant_id = NEW.tenant_id AND r.recipient_id IN (
+    WHERE r.tenant_id = NEW.tenant_id AND r.recipient_id = ANY (NEW.about || ARRAY(
         SELECT n.recipient_id FROM harkara.escalation_notifications n
-        WHERE n.tenant_id = NEW.tenant_id AND n.escalation_id = NEW.escalation_id)
+        WHERE n.tenant_id = NEW.tenant_id AND n.escalation_id = NEW.escalation_id))
     ORDER BY r.recipient_id FOR KEY SHARE;
-    IF EXISTS (SELECT FROM harkara.escalation_notifications n
-               JOIN harkara.recipients r ON r.tenant_id = n.tenant_id AND r.recipient_id = n.recipient_id
-               WHERE n.tenant_id = NEW.tenant_id AND n.escalation_id = NEW.escalation_id AND r.erased_at IS NOT NULL) THEN
+    IF harkara.is_to_be_forgotten(NEW.tenant_id, NEW.escalation_id, NEW.about) THEN
         NEW.data := '{}';
     END IF;
     RETURN NEW;
@@ -196,6 +243,8 @@ $$;
 CREATE POLICY owner_erases ON harkara.escalations TO harkara_owner USING (tenant_id = (SELECT harkara.current_tenant()));
 CREATE POLICY owner_erases ON harkara.escalation_notifications FOR SELECT TO harkara_owner
 USING (tenant_id = (SELECT harkara.current_tenant()));
+CREATE POLICY owner_erases ON harkara.escalation_acknowledgements FOR SELECT TO harkara_owner
+USING (tenant_id = (SELECT harkara.current_tenant()));
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON harkara.escalation_policies TO harkara_api;
 GRANT SELECT, INSERT, UPDATE ON harkara.escalations TO harkara_api;
@@ -215,5 +264,7 @@ CALL harkara.audit_table('harkara.escalation_notifications', 'notification_id');
 CALL harkara.audit_table('harkara.escalation_acknowledgements', 'escalation_id,recipient_id');
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA harkara FROM PUBLIC;
+-- The trigger and the turn of an escalation ask them, as whoever is at it.
+GRANT EXECUTE ON FUNCTION harkara.is_to_be_forgotten, harkara.waits_for_nobody TO harkara_api, harkara_worker;
 
 RESET ROLE;

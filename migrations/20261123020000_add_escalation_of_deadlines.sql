@@ -24,9 +24,9 @@ CREATE INDEX deadlines_without_reminders ON harkara.deadlines (tenant_id, deadli
 GRANT UPDATE (escalates_at, escalation_id, escalation_note) ON harkara.deadlines TO harkara_worker;
 CREATE POLICY worker_may_update ON harkara.deadlines FOR UPDATE TO harkara_worker USING (true) WITH CHECK (true);
 
--- What is to be forgotten of a recipient who is erased: as in erase_recipient_reminder, of deadlines without rungs, and the
--- copies that escalations have of what deadlines say of nobody else. The order of locks is that of everybody: recipients,
--- deadlines, escalations.
+-- What is to be forgotten of a recipient who is erased: as in erase_recipient_reminder, of deadlines without rungs. An
+-- escalation that is just being started of a deadline is waited for here, and then is there for erase_recipient_escalations.
+-- The order of locks is that of everybody: recipients, deadlines, escalations.
 CREATE FUNCTION harkara.erase_recipient_overdue(p_recipient text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -41,10 +41,6 @@ DECLARE
 BEGIN
     PERFORM FROM harkara.deadlines d
     WHERE d.tenant_id = tenant AND d.deadline_key = ANY (keys) ORDER BY d.deadline_key FOR UPDATE;
-    UPDATE harkara.escalations e SET data = '{}'
-    FROM harkara.deadlines d
-    WHERE d.tenant_id = tenant AND d.deadline_key = ANY (keys) AND d.recipients = ARRAY[p_recipient]
-      AND e.tenant_id = tenant AND e.escalation_id = d.escalation_id AND e.state <> 'open' AND e.data <> '{}';
     -- As wire::http names the route: its answers show the deadline.
     DELETE FROM harkara.idempotency_keys k
     WHERE k.tenant_id = tenant AND k.route IN (

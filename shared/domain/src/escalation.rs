@@ -294,6 +294,14 @@ pub fn decide_acknowledgement(
     }
 }
 
+/// Who has acknowledged an escalation whose turn has come, if nobody is left who still could: everybody whom it has reached has,
+/// or was erased. Then it is acknowledged, by who was last, although one who had to was missing when they did: those who are
+/// there have all said that they are on it, and no step could reach anybody else who is waited for. Where nobody has said so,
+/// nobody is on it, and its steps go on.
+pub fn find_whole_answer(waits_for_nobody: bool, acknowledged: &[String]) -> Option<&str> {
+    acknowledged.last().filter(|_| waits_for_nobody).map(String::as_str)
+}
+
 /// Who is left to be told: all of them, but those who have acknowledged it already.
 pub fn leave_out<'a>(meant: &'a [String], acknowledged: &[String]) -> Vec<&'a str> {
     meant.iter().filter(|id| !acknowledged.contains(id)).map(String::as_str).collect()

@@ -6,6 +6,8 @@
 //! each step once, and an acknowledgement that was committed before finds nothing fired after it.
 //! It never calls a provider. What the queue does not take, the dispatcher publishes.
 //!
+//! Where each has to acknowledge, and the last who has not is erased, the others' word is enough.
+//!
 //! After hours without a run, an escalation fires the one step that is due, and the others at their distances from it. A step
 //! that reaches nobody is noted with its reason and told, and the next one fires at once.
 //! Each run ends with a proof of its work: every open escalation has a next step or an end; see `stranded`.
@@ -18,7 +20,7 @@ mod telling;
 
 pub(crate) use answering::{AnswerResult, acknowledge_within, resolve_within};
 pub(crate) use firing::{fill_data, meant};
-pub use starting::{StartRefusal, Started, start_within};
+pub use starting::{Start, StartRefusal, Started, start_within};
 
 use crate::job::Done;
 use crate::stranded::audit_escalations;
@@ -62,6 +64,8 @@ pub struct EscalationCounts {
     pub unreached: usize,
     /// Notifications that they became.
     pub notifications: usize,
+    /// Escalations that waited only for somebody who was erased, when others had acknowledged them.
+    pub acknowledged: usize,
     /// Escalations of which every step had fired.
     pub exhausted: usize,
     /// Escalations that were given up.
@@ -83,18 +87,30 @@ impl From<EscalationCounts> for Done {
 impl EscalationCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work: _ } = self;
+        let Self {
+            fired,
+            unreached,
+            notifications,
+            acknowledged,
+            exhausted,
+            canceled,
+            put_off,
+            stranded,
+            leaves_work: _,
+        } = self;
         json!({
-            "fired": fired, "unreached": unreached, "notifications": notifications, "exhausted": exhausted,
-            "canceled": canceled, "put_off": put_off, "stranded": stranded,
+            "fired": fired, "unreached": unreached, "notifications": notifications, "acknowledged": acknowledged,
+            "exhausted": exhausted, "canceled": canceled, "put_off": put_off, "stranded": stranded,
         })
     }
 
     fn add(&mut self, other: Self) {
-        let Self { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work } = other;
+        let Self { fired, unreached, notifications, acknowledged, exhausted, canceled, put_off, stranded, leaves_work } =
+            other;
         self.fired += fired;
         self.unreached += unreached;
         self.notifications += notifications;
+        self.acknowledged += acknowledged;
         self.exhausted += exhausted;
         self.canceled += canceled;
         self.put_off += put_off;
@@ -137,12 +153,22 @@ impl<Q: Queue + Sync> Escalation<Q> {
             }
         }
         counts.stranded = audit_escalations(&self.database).await?;
-        let EscalationCounts { fired, unreached, notifications, exhausted, canceled, put_off, stranded, leaves_work } =
-            counts;
+        let EscalationCounts {
+            fired,
+            unreached,
+            notifications,
+            acknowledged,
+            exhausted,
+            canceled,
+            put_off,
+            stranded,
+            leaves_work,
+        } = counts;
         tracing::info!(
             fired,
             unreached,
             notifications,
+            acknowledged,
             exhausted,
             canceled,
             put_off,
@@ -172,8 +198,12 @@ impl<Q: Queue + Sync> Escalation<Q> {
             // One of them, or one of their recipients, is in the way of all.
             Err(error) => {
                 tracing::warn!(tenant_id = %tenant, error = chain(&error), "escalations are dealt with one by one");
-                // Nothing of these is due any more, but perhaps more is behind them.
-                self.fire_one_by_one(tenant, deadline, counts).await
+                match self.fire_one_by_one(tenant, deadline, counts).await {
+                    // It was suspended meanwhile.
+                    Err(StoreError::TenantInactive) => Ok(false),
+                    // Nothing of these is due any more, but perhaps more is behind them.
+                    taken => taken,
+                }
             }
         }
     }
@@ -214,7 +244,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
                     counts.add(batch.counts);
                     self.queue.publish(&batch.publications).await;
                 }
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::TenantInactive)) => return Err(error),
                 Err(error) => {
                     tracing::error!(
                         tenant_id = %tenant,

@@ -3,6 +3,7 @@
 mod bodies;
 mod examples;
 mod firing;
+mod forgetting;
 mod moving;
 mod overdue;
 mod refused;

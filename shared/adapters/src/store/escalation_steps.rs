@@ -30,8 +30,10 @@ pub struct DueEscalation {
     pub level_recipients: Vec<String>,
     /// Whom the last step meant that meant anybody, in the same round.
     pub previous_recipients: Vec<String>,
-    /// Who has acknowledged it.
+    /// Who has acknowledged it, the last one last.
     pub acknowledged: Vec<String>,
+    /// Whether everybody whom it has reached has acknowledged it or was erased.
+    pub waits_for_nobody: bool,
     /// When it was started.
     pub started_at: Timestamp,
     /// The database's time.
@@ -59,6 +61,8 @@ pub struct Written {
     pub state: EscalationState,
     /// Why it was given up.
     pub reason: Option<&'static str>,
+    /// Who has acknowledged it, where that ends its steps.
+    pub acknowledged_by: Option<String>,
     /// When what comes next is due, where it goes on.
     pub next_step_at: Option<Timestamp>,
     /// Whether the step that fired has another tier.
@@ -189,7 +193,9 @@ pub async fn read_due(
                           WHERE s.tenant_id = e.tenant_id AND s.escalation_id = e.escalation_id
                             AND s.repeat_number = e.repeat_number AND s.level = e.level
                             AND s.reached_count > 0) AS "is_level_reached!",
-                  (SELECT coalesce(array_agg(a.recipient_id), '{}') FROM harkara.escalation_acknowledgements a
+                  harkara.waits_for_nobody(e.tenant_id, e.escalation_id) AS "waits_for_nobody!",
+                  (SELECT coalesce(array_agg(a.recipient_id ORDER BY a.acknowledged_at, a.recipient_id), '{}')
+                   FROM harkara.escalation_acknowledgements a
                    WHERE a.tenant_id = e.tenant_id AND a.escalation_id = e.escalation_id) AS "acknowledged!"
            FROM harkara.escalations e
            WHERE e.tenant_id = $1 AND e.escalation_id = ANY ($2) AND e.next_step_at <= harkara.now()
@@ -213,6 +219,7 @@ pub async fn read_due(
             level_recipients: row.level_recipients,
             previous_recipients: row.previous_recipients,
             acknowledged: row.acknowledged,
+            waits_for_nobody: row.waits_for_nobody,
             started_at: row.created_at.to_jiff(),
             now: row.now.to_jiff(),
         })
@@ -284,10 +291,10 @@ pub async fn write_steps(transaction: &mut TenantTransaction, written: &[Written
 }
 
 fn print_written(written: &Written) -> Value {
-    let Written { id, state, reason, next_step_at, has_fallback, step } = written;
+    let Written { id, state, reason, acknowledged_by, next_step_at, has_fallback, step } = written;
     let mut row = json!({
-        "escalation_id": id.as_uuid(), "state": state.as_str(), "reason": reason, "next_step_at": next_step_at,
-        "has_fallback": has_fallback,
+        "escalation_id": id.as_uuid(), "state": state.as_str(), "reason": reason, "acknowledged_by": acknowledged_by,
+        "next_step_at": next_step_at, "has_fallback": has_fallback,
     });
     if let Some(WrittenStep { place, recipients, notifications, unreached, note, links_expire_at }) = step {
         let notification = |(id, recipient): &(NotificationId, String)| json!({"notification_id": id.as_uuid(), "recipient_id": recipient});

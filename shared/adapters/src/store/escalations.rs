@@ -10,7 +10,7 @@ use domain::event::Event;
 use domain::id::{EscalationId, EscalationKey, NotificationId, PolicyKey, RecipientKey};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// An escalation that is to be started.
@@ -26,6 +26,8 @@ pub struct NewEscalation {
     pub definition: Value,
     /// For its notifications.
     pub data: Value,
+    /// Whom that is about, where it was theirs.
+    pub about: Vec<String>,
     /// When its first step fires.
     pub next_step_at: Timestamp,
 }
@@ -148,12 +150,14 @@ pub async fn insert_escalations(
     let definitions: Vec<_> = new.iter().map(|new| new.definition.clone()).collect();
     let data: Vec<_> = new.iter().map(|new| new.data.clone()).collect();
     let times: Vec<_> = new.iter().map(|new| new.next_step_at.to_sqlx()).collect();
+    let about: Vec<Value> = new.iter().map(|new| json!(new.about)).collect();
     let rows = sqlx::query_scalar!(
         "INSERT INTO harkara.escalations
-             (tenant_id, escalation_id, escalation_key, policy_key, definition, data, next_step_at)
-         SELECT $1, a.escalation_id, a.escalation_key, a.policy_key, a.definition, a.data, a.next_step_at
-         FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[])
-             AS a (escalation_id, escalation_key, policy_key, definition, data, next_step_at)
+             (tenant_id, escalation_id, escalation_key, policy_key, definition, data, next_step_at, about)
+         SELECT $1, a.escalation_id, a.escalation_key, a.policy_key, a.definition, a.data, a.next_step_at,
+                ARRAY(SELECT jsonb_array_elements_text(a.about))
+         FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::jsonb[])
+             AS a (escalation_id, escalation_key, policy_key, definition, data, next_step_at, about)
          -- In order, so that two with the same keys wait for each other and do not deadlock.
          ORDER BY a.escalation_key, a.escalation_id
          ON CONFLICT (tenant_id, escalation_key) WHERE state = 'open' AND escalation_key IS NOT NULL DO NOTHING
@@ -165,6 +169,7 @@ pub async fn insert_escalations(
         &definitions,
         &data,
         &times as &[jiff_sqlx::Timestamp],
+        &about,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;

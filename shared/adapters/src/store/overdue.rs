@@ -30,6 +30,8 @@ pub struct OverdueDeadline {
     pub policy: Option<PolicyKey>,
     /// What templates get.
     pub data: Value,
+    /// Whose it is.
+    pub recipients: Vec<String>,
     /// The database's time.
     pub now: Timestamp,
 }
@@ -57,7 +59,7 @@ pub async fn list_overdue_tenants_across_tenants(database: &Database) -> Result<
 /// Takes up to `limit` of the tenant's, the longest due first. What is being completed, moved or erased is passed over.
 pub async fn take_overdue(transaction: &mut TenantTransaction, limit: u32) -> Result<Vec<OverdueDeadline>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT deadline_key, due_at AS "due_at: jiff_sqlx::Timestamp", overdue, data,
+        r#"SELECT deadline_key, due_at AS "due_at: jiff_sqlx::Timestamp", overdue, data, recipients,
                   harkara.now() AS "now!: jiff_sqlx::Timestamp"
            FROM harkara.deadlines
            WHERE tenant_id = $1 AND escalates_at <= harkara.now()
@@ -74,6 +76,7 @@ pub async fn take_overdue(transaction: &mut TenantTransaction, limit: u32) -> Re
         due_at: row.due_at.to_jiff(),
         policy: row.overdue.as_ref().and_then(read_kept_overdue).and_then(|overdue| overdue.policy),
         data: row.data,
+        recipients: row.recipients,
         now: row.now.to_jiff(),
     });
     Ok(taken.collect())

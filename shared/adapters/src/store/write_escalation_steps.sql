@@ -1,7 +1,8 @@
 -- What becomes of escalations whose next step was due: one row of $2 for each.
 WITH written AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($2) AS w (
-        escalation_id uuid, state text, reason text, next_step_at timestamptz, has_fallback boolean, step jsonb)
+        escalation_id uuid, state text, reason text, acknowledged_by text, next_step_at timestamptz, has_fallback boolean,
+        step jsonb)
 ),
 fired AS MATERIALIZED (
     SELECT w.escalation_id, s.* FROM written w
@@ -24,6 +25,8 @@ notified AS (
 )
 UPDATE harkara.escalations e
 SET state = w.state, reason = w.reason, next_step_at = w.next_step_at, has_fallback = w.has_fallback,
+    acknowledged_by = w.acknowledged_by,
+    acknowledged_at = CASE WHEN w.state = 'acknowledged' THEN harkara.now() END,
     finished_at = CASE WHEN w.state IN ('exhausted', 'canceled') THEN harkara.now() END,
     repeat_number = coalesce(f.repeat_number, e.repeat_number),
     level = coalesce(f.level, e.level),

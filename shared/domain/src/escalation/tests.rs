@@ -136,6 +136,14 @@ fn one_is_enough_or_each_is_needed() {
 }
 
 #[test]
+fn the_word_of_those_who_are_left_is_whole_where_there_is_any() {
+    let both = ["ada".to_owned(), "bob".to_owned()];
+    assert_eq!(find_whole_answer(true, &both), Some("bob"), "who was last");
+    assert_eq!(find_whole_answer(true, &[]), None, "nobody is on it");
+    assert_eq!(find_whole_answer(false, &both), None, "somebody is waited for");
+}
+
+#[test]
 fn only_what_is_open_goes_on_and_what_is_over_stays_over() {
     for &state in EscalationState::ALL {
         let is_over = matches!(state, EscalationState::Resolved | EscalationState::Canceled);

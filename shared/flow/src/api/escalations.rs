@@ -3,7 +3,7 @@
 use super::{Answer, Api, parameter, show};
 use crate::creation::find_refusals;
 use crate::escalation::{
-    AnswerResult, StartRefusal, acknowledge_within, fill_data, fire_within, resolve_within, start_within,
+    AnswerResult, Start, StartRefusal, acknowledge_within, fill_data, fire_within, resolve_within, start_within,
 };
 use crate::request::Refused;
 use adapters::store::database::TenantTransaction;
@@ -32,7 +32,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     /// Starts an escalation, and fires its first step at once where that has no delay.
     pub(super) async fn start_escalation(&self, request: &Request, request_id: &str) -> Answer {
         let body = request.json()?;
-        let start = bodies::read_start(&body)?;
+        let start = Start::from(bodies::read_start(&body)?);
         let actor = request.caller()?.subject.clone();
         self.answer_once(request, request_id, &body, async |transaction| {
             let started = start_within(transaction, std::slice::from_ref(&start)).await?.pop();

@@ -10,8 +10,8 @@ use adapters::store::escalations::tell;
 use adapters::wire::escalation_policies::read_definition;
 use domain::delivery::Channel;
 use domain::escalation::{
-    EscalationState, Fired, MAX_REACHED, Place, Policy, RESERVED, Reach, Turn, Unreached, Whom, has_fallback,
-    leave_out, plan_next, turn_after,
+    EscalationState, Fired, MAX_REACHED, Place, Policy, RESERVED, Reach, Turn, Unreached, Whom, find_whole_answer,
+    has_fallback, leave_out, plan_next, turn_after,
 };
 use domain::id::{EscalationId, NotificationId, RecipientKey};
 use domain::notification::NotificationRequest;
@@ -21,12 +21,15 @@ use std::collections::HashMap;
 
 /// Recipients of one transaction's steps: it takes escalations until it has so many, and at least one.
 const MOST_RECIPIENTS: usize = 5000;
+/// How an acknowledgement came that waited only for somebody who was erased, as events tell it.
+const VIA: &str = "erasure";
 /// Why an escalation is given up whose own policy cannot be read any more.
 const UNREADABLE: &str = "policy_unreadable";
 
 /// What is to be done with a due escalation.
 enum Decided {
     Fire { policy: Policy, place: Place },
+    Acknowledge { by: String },
     Exhaust,
     GiveUp,
 }
@@ -91,17 +94,33 @@ pub(super) async fn fire(
         written.push(write_firing(firing));
     }
     for (due, decided) in due.iter().zip(decided) {
-        let (state, reason, detail_type) = match decided {
+        let (state, reason, acknowledged_by) = match decided {
             Decided::Fire { .. } => continue,
-            Decided::Exhaust => (EscalationState::Exhausted, None, "escalation.exhausted"),
-            Decided::GiveUp => (EscalationState::Canceled, Some(UNREADABLE), "escalation.canceled"),
+            Decided::Acknowledge { by } => (EscalationState::Acknowledged, None, Some(by.clone())),
+            Decided::Exhaust => (EscalationState::Exhausted, None, None),
+            Decided::GiveUp => (EscalationState::Canceled, Some(UNREADABLE), None),
         };
-        batch.counts.exhausted += usize::from(reason.is_none());
-        batch.counts.canceled += usize::from(reason.is_some());
-        let fired = due.fired.map_or(0, |place| place.level);
-        let detail = json!({"policy": due.policy, "state": state.as_str(), "level": fired, "reason": reason});
-        events.push(event(tenant, due.id, detail_type, detail));
-        written.push(Written { id: due.id, state, reason, next_step_at: None, has_fallback: false, step: None });
+        batch.counts.acknowledged += usize::from(state == EscalationState::Acknowledged);
+        batch.counts.exhausted += usize::from(state == EscalationState::Exhausted);
+        batch.counts.canceled += usize::from(state == EscalationState::Canceled);
+        let detail = match &acknowledged_by {
+            Some(by) => json!({"by": by, "via": VIA, "is_whole": true}),
+            None => {
+                let fired = due.fired.map_or(0, |place| place.level);
+                json!({"policy": due.policy, "state": state.as_str(), "level": fired, "reason": reason})
+            }
+        };
+        events.push(event(tenant, due.id, &format!("escalation.{state}"), detail));
+        let id = due.id;
+        written.push(Written {
+            id,
+            state,
+            reason,
+            acknowledged_by,
+            next_step_at: None,
+            has_fallback: false,
+            step: None,
+        });
     }
     write_steps(transaction, &written).await?;
     tell(transaction, &events).await?;
@@ -120,6 +139,9 @@ fn count_taken(recipients: impl Iterator<Item = usize>) -> usize {
 
 fn decide(due: &DueEscalation) -> Decided {
     let Ok(policy) = read_definition(&due.definition) else { return Decided::GiveUp };
+    if let Some(by) = find_whole_answer(due.waits_for_nobody, &due.acknowledged) {
+        return Decided::Acknowledge { by: by.to_owned() };
+    }
     match turn_after(&policy, due.fired) {
         Turn::Fire(place) => Decided::Fire { policy, place },
         Turn::Exhaust => Decided::Exhaust,
@@ -248,6 +270,7 @@ fn write_firing(firing: Firing<'_>) -> Written {
         id: due.id,
         state: EscalationState::Open,
         reason: None,
+        acknowledged_by: None,
         next_step_at: Some(next_step_at),
         has_fallback: has_fallback(policy, place),
         step: Some(step),

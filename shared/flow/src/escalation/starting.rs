@@ -11,6 +11,24 @@ use domain::id::{EscalationId, EscalationKey};
 use serde_json::json;
 use std::collections::HashSet;
 
+/// An escalation that is to be started.
+#[derive(Clone)]
+pub struct Start {
+    /// By which policy, and what it says.
+    pub body: StartBody,
+    /// Whom its data is about, where it comes from what was theirs: it is forgotten when all of them are erased.
+    pub about: Vec<String>,
+}
+
+domain::masked_debug!(Start, "Start", body);
+
+/// What a caller says; nobody knows whom that is about.
+impl From<StartBody> for Start {
+    fn from(body: StartBody) -> Self {
+        Self { body, about: Vec::new() }
+    }
+}
+
 /// What became of an escalation that was to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Started {
@@ -36,16 +54,16 @@ pub enum StartRefusal {
 /// `fire_within` do it in the same transaction.
 pub async fn start_within(
     transaction: &mut TenantTransaction,
-    asked: &[StartBody],
+    asked: &[Start],
 ) -> Result<Vec<Result<Started, StartRefusal>>, StoreError> {
     if asked.is_empty() {
         return Ok(Vec::new());
     }
-    let policies: Vec<_> = asked.iter().map(|asked| asked.policy.clone()).collect();
+    let policies: Vec<_> = asked.iter().map(|asked| asked.body.policy.clone()).collect();
     let definitions = read_definitions(transaction, &policies).await?;
     let prepared: Vec<Result<NewEscalation, StartRefusal>> = asked
         .iter()
-        .map(|asked| {
+        .map(|Start { body: asked, about }| {
             let definition = definitions.by_key.get(asked.policy.as_str()).ok_or(StartRefusal::UnknownPolicy)?.clone();
             let policy = read_definition(&definition).map_err(|_| StartRefusal::UnreadablePolicy)?;
             Ok(NewEscalation {
@@ -54,6 +72,7 @@ pub async fn start_within(
                 policy: asked.policy.clone(),
                 definition,
                 data: asked.data.clone(),
+                about: about.clone(),
                 next_step_at: plan_first(&policy, definitions.now),
             })
         })

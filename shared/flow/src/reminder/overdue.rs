@@ -2,7 +2,7 @@
 //! first step fired in it.
 
 use super::{ACTOR, Reminder, ReminderCounts, SET_ASIDE, Turn, fill_deadline};
-use crate::escalation::{StartRefusal, fire_within, start_within};
+use crate::escalation::{Start, StartRefusal, fire_within, start_within};
 use adapters::store::database::StoreError;
 use adapters::store::overdue::{OverdueDeadline, OverdueOutcome, take_overdue, write_overdue};
 use adapters::wire::escalations::StartBody;
@@ -68,8 +68,9 @@ impl<Q: Queue + Sync> Reminder<Q> {
 
 /// The escalation of a deadline: its notifications get the deadline's data. It has no key: the deadline's own row sees to
 /// it that there is one.
-fn start_of(overdue: &OverdueDeadline) -> Option<StartBody> {
+fn start_of(overdue: &OverdueDeadline) -> Option<Start> {
     let mut data = overdue.data.clone();
     fill_deadline(&mut data, &overdue.key, overdue.due_at)?;
-    Some(StartBody { policy: overdue.policy.clone()?, key: None, data })
+    let body = StartBody { policy: overdue.policy.clone()?, key: None, data };
+    Some(Start { body, about: overdue.recipients.clone() })
 }

@@ -114,9 +114,75 @@ async fn where_each_is_needed_nobody_waits_for_who_was_erased(pool: PgPool) {
     stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
     let id = start(&stage).await;
     stage.drain().await;
-    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("ada"), "", "").await.status, 204);
+    erase(&stage, "ada").await;
     let answer = acknowledge(&stage, &id, json!({"recipient": "bob"})).await.body;
     assert_eq!(answer["escalation"]["state"], "acknowledged");
+    stage.finish().await;
+}
+
+/// A stage with an escalation that each of ada and bob has to acknowledge before carol is told, an hour later.
+async fn begin_for_each(pool: PgPool) -> (Stage, String) {
+    let stage = begin(pool).await;
+    stage.put(TENANT, "/v1/recipients/{id}", "carol", json!({"email": "carol@example.org"})).await;
+    let policy = json!({
+        "category": "greeting", "acknowledgement": "each",
+        "steps": [{"recipients": ["ada", "bob"]}, {"delay": "PT1H", "recipients": ["carol"]}],
+    });
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
+    let id = start(&stage).await;
+    stage.drain().await;
+    (stage, id)
+}
+
+async fn erase(stage: &Stage, recipient: &str) {
+    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some(recipient), "", "").await.status, 204);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_the_last_who_has_not_acknowledged_is_erased_the_others_word_is_enough(pool: PgPool) {
+    let (stage, id) = begin_for_each(pool).await;
+    acknowledge(&stage, &id, json!({"recipient": "ada"})).await;
+    assert_eq!(stage.escalate().await.acknowledged, 0, "bob is waited for");
+    erase(&stage, "bob").await;
+    let counts = stage.escalate().await;
+    assert_eq!((counts.acknowledged, counts.fired), (1, 0), "by the next run");
+    let shown = show(&stage, &id).await;
+    assert_eq!((&shown["state"], &shown["acknowledged"]["by"]), (&json!("acknowledged"), &json!("ada")));
+    told(&stage).await;
+    let events = stage.bus.events();
+    let whole =
+        events.iter().find(|event| event.detail_type == "escalation.acknowledged" && event.detail["is_whole"] == true);
+    assert_eq!(whole.expect("it is told").detail["via"], "erasure");
+    pass_minutes(&stage, 600).await;
+    assert_eq!(stage.escalate().await, Default::default(), "carol is told nothing");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_nobody_is_left_and_nobody_has_acknowledged_the_next_step_fires_at_once(pool: PgPool) {
+    let (stage, id) = begin_for_each(pool).await;
+    erase(&stage, "ada").await;
+    assert_eq!(stage.escalate().await.fired, 0, "bob may still acknowledge");
+    erase(&stage, "bob").await;
+    assert_eq!(stage.escalate().await.fired, 1);
+    assert_eq!(show(&stage, &id).await["level"], 2);
+    stage.drain().await;
+    stage.finish().await;
+}
+
+/// Whoever has the row is at its turn, and may wait for whom is being erased.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_erasure_waits_for_no_escalation_whose_next_turn_decides_the_same(pool: PgPool) {
+    let (stage, id) = begin_for_each(pool.clone()).await;
+    acknowledge(&stage, &id, json!({"recipient": "ada"})).await;
+    let mut firing = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM harkara.escalations FOR UPDATE").execute(&mut *firing).await.expect("locked");
+    erase(&stage, "bob").await;
+    firing.rollback().await.expect("let go");
+    assert_eq!(stage.escalate().await, Default::default(), "it is not due");
+    pass_minutes(&stage, 60).await;
+    let counts = stage.escalate().await;
+    assert_eq!((counts.acknowledged, counts.fired), (1, 0));
     stage.finish().await;
 }
 

@@ -4,17 +4,18 @@ use super::{acknowledge, ask_to_start, begin, put_policy, show, start, told};
 use adapters::wire::escalations::StartBody;
 use adapters::wire::routes::Route;
 use domain::id::{EscalationKey, PolicyKey, TenantId};
-use flow::escalation::{StartRefusal, start_within};
+use flow::escalation::{Start, StartRefusal, start_within};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{Ask, OTHER_TENANT, Stage, TENANT};
 
-fn body(policy: &str, key: Option<&str>) -> StartBody {
-    StartBody {
+fn ask(policy: &str, key: Option<&str>) -> Start {
+    let body = StartBody {
         policy: PolicyKey::parse(policy).expect("a key"),
         key: key.map(|key| EscalationKey::parse(key).expect("a key")),
         data: json!({"name": "Ada"}),
-    }
+    };
+    body.into()
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
@@ -88,7 +89,7 @@ async fn what_runs_keeps_the_policy_that_it_began_with(pool: PgPool) {
 async fn what_leads_to_an_escalation_starts_it_within_its_own_transaction(pool: PgPool) {
     let stage = begin(pool).await;
     let tenant = TenantId::parse(TENANT).expect("an id");
-    let asked = [body("critical", Some("d-1")), body("nonsense", None), body("critical", Some("d-1"))];
+    let asked = [ask("critical", Some("d-1")), ask("nonsense", None), ask("critical", Some("d-1"))];
     let mut transaction = stage.escalation.database.begin(tenant, "reminder").await.expect("begun");
     start_within(&mut transaction, &asked).await.expect("started");
     transaction.roll_back().await.expect("rolled back");

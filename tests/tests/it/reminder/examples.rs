@@ -3,6 +3,7 @@
 use super::{finish, get, move_to, put_well};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use std::time::Duration;
 use tests::{Stage, TENANT};
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
@@ -63,6 +64,8 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
     }
     assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 2, "of what was not returned, and not paid");
     stage.escalate().await;
+    stage.pass(Duration::from_secs(60)).await;
+    stage.dispatch().await;
     assert_eq!(stage.maintain().await.stranded, 0, "nothing was left behind");
     for (key, _) in example["deadlines"].as_object().expect("deadlines") {
         let shown = get(&stage, key).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tests::{Stage, TENANT};
 
 /// A stage with a policy `critical`: bob at once, carol after an hour.
-async fn begin(pool: PgPool) -> Stage {
+pub(super) async fn begin(pool: PgPool) -> Stage {
     let stage = Stage::begin(pool).await;
     move_to(&stage, "2027-06-01T00:00:00Z").await;
     for name in ["bob", "carol"] {
@@ -22,13 +22,13 @@ async fn begin(pool: PgPool) -> Stage {
 }
 
 /// A deadline of ada that has no reminders.
-fn escalating() -> Value {
+pub(super) fn escalating() -> Value {
     let mut body = deadline(DUE, Value::Null);
     body["overdue"] = json!({"escalation_policy": "critical"});
     body
 }
 
-async fn escalation_of(stage: &Stage, key: &str) -> Value {
+pub(super) async fn escalation_of(stage: &Stage, key: &str) -> Value {
     let shown = get(stage, key).await;
     assert_eq!(shown["escalation_note"], Value::Null, "{shown}");
     show(stage, shown["escalation_id"].as_str().expect("it began")).await
@@ -253,27 +253,32 @@ async fn a_first_step_that_cannot_be_stored_holds_up_no_escalation(pool: PgPool)
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn whoever_is_erased_is_in_no_deadline_and_no_closed_escalation_of_one(pool: PgPool) {
+async fn a_deadline_whose_escalation_cannot_be_stored_is_set_aside_and_stops_no_other(pool: PgPool) {
     let stage = begin(pool).await;
-    stage.put(TENANT, "/v1/recipients/{id}", "someone", json!({"email": "someone@example.org"})).await;
-    let mut alone = escalating();
-    alone["recipients"] = json!(["someone"]);
-    alone["data"] = json!({"name": "canary"});
-    put_well(&stage, "alone", &alone).await;
-    let mut shared = escalating();
-    shared["recipients"] = json!(["someone", "ada"]);
-    put_well(&stage, "shared", &shared).await;
+    let policy = json!({"category": "greeting", "steps": [{"recipients": ["carol"]}]});
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "refused", policy).await;
+    let mut refused = escalating();
+    refused["overdue"]["escalation_policy"] = "refused".into();
+    put_well(&stage, "refused", &refused).await;
+    for key in ["one", "other"] {
+        put_well(&stage, key, &escalating()).await;
+    }
+    sqlx::raw_sql(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'raise_exception'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON harkara.escalations FOR EACH ROW WHEN (NEW.policy_key = 'refused')
+         EXECUTE FUNCTION public.refuse()",
+    )
+    .execute(&stage.admin)
+    .await
+    .expect("a trigger");
     move_to(&stage, DUE).await;
-    assert_eq!(stage.remind().await.escalated, 2);
-    let escalation = escalation_of(&stage, "alone").await["id"].as_str().expect("an id").to_owned();
-    complete(&stage, "alone").await;
-    stage.drain().await;
-    assert_eq!(stage.call(TENANT, "DELETE /v1/recipients/{id}", Some("someone"), "", "").await.status, 204);
-    let left = get(&stage, "alone").await;
-    assert_eq!((&left["recipients"], &left["data"]), (&json!([]), &json!({})));
-    assert_eq!(show(&stage, &escalation).await["data"], json!({}));
-    let left = get(&stage, "shared").await;
-    assert_eq!((&left["recipients"], &left["data"]["name"]), (&json!(["ada"]), &json!("Ada")));
+    let counts = stage.remind().await;
+    assert_eq!((counts.escalated, counts.set_aside), (2, 1), "{counts:?}");
+    assert_eq!(stage.remind().await.set_aside, 0, "it is left alone for a while");
+    sqlx::query("DROP TRIGGER refuse ON harkara.escalations").execute(&stage.admin).await.expect("dropped");
+    stage.pass(Duration::from_secs(600)).await;
+    assert_eq!(stage.remind().await.escalated, 1);
     finish(stage).await;
 }
 
