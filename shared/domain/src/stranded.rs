@@ -21,14 +21,18 @@ named! {
         Deadline = "deadline",
         /// A delivery that the dispatcher is to look at.
         Delivery = "delivery",
-        /// A delivery that waits for a digest.
+        /// A delivery that waits for a digest, or to be decided about anew.
         DigestEntry = "digest_entry",
         /// A round of digests that is to be closed.
         DigestRound = "digest_round",
+        /// A domain's job that is to be run.
+        DomainJob = "domain_job",
         /// A request through the SQL door that is to become a notification.
         DoorRequest = "door_request",
         /// An escalation whose next step is to fire.
         Escalation = "escalation",
+        /// An event that is to be told.
+        Event = "event",
         /// A run of a job.
         JobRun = "job_run",
         /// A notification that was accepted.

@@ -88,9 +88,9 @@ impl Maintenance {
     pub async fn run(&self, deadline: Instant) -> Result<MaintenanceCounts, StoreError> {
         adapters::failpoint!("M1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = MaintenanceCounts::default();
-        // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
-        let audited = audit_all(&self.database).await;
         let mut waiting = list_tenants_across_tenants(&self.database).await?;
+        // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
+        let audited = audit_all(&self.database, &waiting).await;
         while !waiting.is_empty() && !counts.is_cut_short {
             waiting = self.take_turns(waiting, deadline, &mut counts).await?;
         }

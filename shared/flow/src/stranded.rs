@@ -6,19 +6,23 @@
 
 use adapters::store::database::{Database, StoreError};
 use adapters::store::stranded::{
-    Stranded, find_stranded_across_tenants, find_stranded_escalations_across_tenants, find_undelivered_across_tenants,
+    Stranded, find_stranded_across_tenants, find_stranded_escalations_across_tenants, find_undelivered,
     tell_stranded_across_tenants,
 };
+use domain::id::TenantId;
 
 /// The most that are told of each kind, reason and tenant.
 const MOST_TOLD: u32 = 20;
 /// The most notifications of a tenant that are asked for their deliveries in a day.
 const MOST_LOOKED_AT: u32 = 100_000;
 
-/// Looks at everything, tells what is stranded by an event and a line of the log each, and answers with how much that is.
-pub(crate) async fn audit_all(database: &Database) -> Result<usize, StoreError> {
+/// Looks at everything of these tenants, tells what is stranded by an event and a line of the log each, and answers with how
+/// much that is.
+pub(crate) async fn audit_all(database: &Database, tenants: &[TenantId]) -> Result<usize, StoreError> {
     let mut found = find_stranded_across_tenants(database, MOST_TOLD).await?;
-    found.extend(find_undelivered_across_tenants(database, MOST_LOOKED_AT, MOST_TOLD).await?);
+    for tenant in tenants {
+        found.extend(find_undelivered(database, *tenant, MOST_LOOKED_AT, MOST_TOLD).await?);
+    }
     log(&found);
     if !found.is_empty() {
         tell_stranded_across_tenants(database, &found).await?;

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 /// The event that tells of one.
 const FOUND: &str = "stranded.found";
+/// Events of one statement.
+const TOLD_AT_A_TIME: usize = 1000;
 
 /// Something that is stranded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,29 +35,27 @@ pub async fn find_stranded_across_tenants(database: &Database, limit: u32) -> Re
     rows.into_iter().map(|row| read_row(row.tenant_id, &row.kind, &row.reason, row.key)).collect()
 }
 
-/// Finds notifications that were accepted since the last audit and have no delivery: up to `limit` among the newest
-/// `looked_at` of each tenant.
-pub async fn find_undelivered_across_tenants(
+/// Finds notifications of a tenant that were accepted since the last audit and have no delivery: up to `limit` among the
+/// newest `looked_at`. Tenant by tenant, because all of them together are more than one statement has time for.
+pub async fn find_undelivered(
     database: &Database,
+    tenant: TenantId,
     looked_at: u32,
     limit: u32,
 ) -> Result<Vec<Stranded>, StoreError> {
     let mut connection = database.connection().await?;
-    let rows = sqlx::query!(
-        r#"SELECT t.tenant_id AS "tenant_id!", harkara.print_id('ntf', n.notification_id) AS "key!"
-           FROM harkara.tenants t
-           CROSS JOIN LATERAL (
-               SELECT n.notification_id FROM (
-                   SELECT n.tenant_id, n.notification_id FROM harkara.notifications n
-                   WHERE n.tenant_id = t.tenant_id AND n.created_at > harkara.now() - make_interval(secs => $1)
-                   ORDER BY n.created_at DESC, n.notification_id DESC
-                   LIMIT $2
-               ) n
-               WHERE NOT EXISTS (
-                   SELECT FROM harkara.deliveries d
-                   WHERE d.tenant_id = t.tenant_id AND d.notification_id = n.notification_id)
+    let keys = sqlx::query_scalar!(
+        r#"SELECT harkara.print_id('ntf', n.notification_id) AS "key!"
+           FROM (
+               SELECT n.notification_id FROM harkara.notifications n
+               WHERE n.tenant_id = $1 AND n.created_at > harkara.now() - make_interval(secs => $2)
+               ORDER BY n.created_at DESC, n.notification_id DESC
                LIMIT $3
-           ) n"#,
+           ) n
+           WHERE NOT EXISTS (
+               SELECT FROM harkara.deliveries d WHERE d.tenant_id = $1 AND d.notification_id = n.notification_id)
+           LIMIT $4"#,
+        tenant.as_uuid(),
         LOOKED_BACK.as_secs_f64(),
         i64::from(looked_at),
         i64::from(limit),
@@ -63,13 +63,8 @@ pub async fn find_undelivered_across_tenants(
     .fetch_all(&mut *connection)
     .await?;
     connection.give_back();
-    let found = rows.into_iter().map(|row| Stranded {
-        tenant: TenantId::from_uuid(row.tenant_id),
-        kind: StrandedKind::Notification,
-        reason: StrandedReason::NoDelivery,
-        key: row.key,
-    });
-    Ok(found.collect())
+    let stranded = |key| Stranded { tenant, kind: StrandedKind::Notification, reason: StrandedReason::NoDelivery, key };
+    Ok(keys.into_iter().map(stranded).collect())
 }
 
 /// Finds open escalations that have no next step, up to `limit`: one look into an index that is empty where all is well.
@@ -95,8 +90,15 @@ pub async fn find_stranded_escalations_across_tenants(
     Ok(found.collect())
 }
 
-/// Puts an event for each into the outbox.
+/// Puts an event for each into the outbox, some at a time: after a day without any work they are very many.
 pub async fn tell_stranded_across_tenants(database: &Database, found: &[Stranded]) -> Result<(), StoreError> {
+    for some in found.chunks(TOLD_AT_A_TIME) {
+        tell_some_across_tenants(database, some).await?;
+    }
+    Ok(())
+}
+
+async fn tell_some_across_tenants(database: &Database, found: &[Stranded]) -> Result<(), StoreError> {
     let tenants: Vec<_> = found.iter().map(|found| found.tenant.as_uuid()).collect();
     let ids: Vec<Uuid> = found.iter().map(|_| new_uuid()).collect();
     let details: Vec<_> = found
