@@ -9,6 +9,7 @@ mod ask;
 mod clock;
 pub mod contract;
 mod doubles;
+pub mod endpoint_server;
 mod exchange;
 mod key_service;
 mod page;

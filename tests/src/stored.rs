@@ -204,7 +204,15 @@ async fn read_occurrences(connection: &mut PgConnection) -> Vec<Occurrence> {
          FROM harkara.collections WHERE notification_id IS NOT NULL
          UNION ALL
          SELECT tenant_id, 'door ' || (row_key ->> 'request_id'), changed_at, (row_key ->> 'request_id')::uuid
-         FROM harkara.audit_log WHERE table_name = 'door_requests' AND operation = 'INSERT'",
+         FROM harkara.audit_log WHERE table_name = 'door_requests' AND operation = 'INSERT'
+         UNION ALL
+         -- One row is kept of each candidate, so two notifications of it have one time.
+         SELECT n.tenant_id, format('candidate %s of %s', n.metadata ->> 'candidate', n.metadata ->> 'job'),
+                coalesce(c.seen_at, n.created_at), n.notification_id
+         FROM harkara.notifications n
+         LEFT JOIN harkara.domain_job_candidates c ON c.tenant_id = n.tenant_id AND c.job_key = n.metadata ->> 'job'
+              AND c.key_hash = sha256(convert_to(n.metadata ->> 'candidate', 'UTF8'))
+         WHERE n.metadata ?& '{job, candidate}'",
     )
     .fetch_all(&mut *connection)
     .await

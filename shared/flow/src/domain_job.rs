@@ -139,6 +139,7 @@ struct Finished {
 impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
+        adapters::failpoint!("J1_tick", Err(StoreError::Corrupt("failpoint")));
         end_runs_of_removed_jobs_across_tenants(&self.database).await?;
         let (mut counts, mut broken) = (DomainJobCounts::default(), None);
         let (mut line, mut at_work) = (Line::default(), FuturesUnordered::new());
@@ -166,6 +167,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
             match turn {
                 Ok(Turn::Idle | Turn::Passed) => {}
                 Ok(Turn::Succeeded(created)) => {
+                    adapters::failpoint!("J9_done", Err(StoreError::Corrupt("failpoint")));
                     counts.succeeded += 1;
                     counts.created += created;
                 }
@@ -219,6 +221,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
                 match call_function(&self.database, &mut transaction, function, ACTOR, run.job.timeout).await {
                     // What it did and that it did it last together, or not at all.
                     Ok(()) => {
+                        adapters::failpoint!("J4_called", Err(StoreError::Corrupt("failpoint")));
                         if !end_well(&mut transaction, &run, &json!({"called": 1}), false).await? {
                             tracing::warn!(tenant_id = %tenant, job = key, %run_id, "run {run_id} of {key} came too late");
                             transaction.roll_back().await?;
@@ -283,7 +286,9 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         // A little behind the lease, so that whoever looks then finds it over.
         let lease = lease + Duration::from_secs(1);
         let message = start_clock(&mut transaction, &job.key, id, next_due_at, lease).await?;
+        adapters::failpoint!("J2_taken", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
+        adapters::failpoint!("J3_begun", Err(StoreError::Corrupt("failpoint")));
         Ok(Taken::Run(Box::new(Run { tenant, id, job, work, message, deadline }), dead))
     }
 
@@ -326,7 +331,9 @@ async fn end_well(
 ) -> Result<bool, StoreError> {
     stop_clock(transaction, &run.job.key, run.id, leaves_work).await?;
     let ending = Ending::Succeeded { counts, leaves_work };
-    Ok(end_job_run_within(transaction, &run.job.key, run.id, ending).await? != Ended::TakenForDead)
+    let ended = end_job_run_within(transaction, &run.job.key, run.id, ending).await?;
+    adapters::failpoint!("J8_ended", Err(StoreError::Corrupt("failpoint")));
+    Ok(ended != Ended::TakenForDead)
 }
 
 /// When a taken job is due next, and what it does.

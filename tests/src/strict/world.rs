@@ -164,6 +164,7 @@ impl World {
                 "enqueue" | "api" => 10,
                 "dispatcher" | "reminder" | "escalation" => 55,
                 "digest" => 240,
+                "domain_job" => 300,
                 "maintenance" => 900,
                 "feedback" => 60,
                 _ => 30,

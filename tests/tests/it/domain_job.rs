@@ -3,7 +3,6 @@
 mod bodies;
 mod calls;
 mod candidates;
-mod endpoint_server;
 mod endpoints;
 mod runs;
 mod secrets;

@@ -10,11 +10,19 @@ use tests::strict::World;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Longer than any run's lease, but that of maintenance.
+/// As long as any run's lease, or longer, but that of maintenance.
 pub(crate) const LEASE: Duration = Duration::from_secs(5 * 60);
 
 /// A domain's login; roles are the cluster's, so all tests have the same.
 const DOMAIN: &str = "matrix_domain";
+
+/// A domain that shows alerts to a job, each for the recipient of its name.
+const ALERTS: &str = "
+    CREATE SCHEMA rental;
+    CREATE TABLE rental.alerts (tenant_id uuid, recipient text, data jsonb);
+    CREATE VIEW rental.due_alerts AS SELECT tenant_id, 'alert ' || recipient AS key, recipient, data FROM rental.alerts;
+    GRANT USAGE ON SCHEMA rental TO harkara_domain_job;
+    GRANT SELECT ON rental.due_alerts TO harkara_domain_job;";
 
 /// What a scheduled function has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +37,16 @@ pub(crate) enum Work {
     Batch,
     /// A request that came through the SQL door.
     Door,
+    /// A row that a domain's view shows to a job.
+    Candidates,
 }
 
 /// A point on a function's way, and whether what it does there has been committed by then.
 pub(crate) type Point = (&'static str, bool);
 
 impl Work {
-    pub(crate) const ALL: [Self; 5] = [Self::Digest, Self::Reminder, Self::Escalation, Self::Batch, Self::Door];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Digest, Self::Reminder, Self::Escalation, Self::Batch, Self::Door, Self::Candidates];
 
     /// Who does it.
     pub(crate) fn function(self) -> &'static str {
@@ -44,6 +55,7 @@ impl Work {
             Self::Reminder => "reminder",
             Self::Escalation => "escalation",
             Self::Batch | Self::Door => "dispatcher",
+            Self::Candidates => "domain_job",
         }
     }
 
@@ -76,7 +88,34 @@ impl Work {
             ],
             Self::Batch => &[("C1_created", false), ("C2_closed", true), ("C3_published", true)],
             Self::Door => &[("O1_taken", false), ("O2_stored", false), ("O3_committed", true), ("O4_published", true)],
+            Self::Candidates => &[
+                ("J1_tick", false),
+                ("J2_taken", false),
+                ("J3_begun", false),
+                ("J4_read", false),
+                ("J5_created", false),
+                ("J6_committed", true),
+                ("J7_published", true),
+                ("J8_ended", true),
+                ("J9_done", true),
+            ],
         }
+    }
+
+    /// Whether who stands at a point holds nothing yet, so that another may do its work.
+    pub(crate) fn is_free_at(self, point: &str) -> bool {
+        point.ends_with("_tick") || ["J3_begun", "J4_read"].contains(&point)
+    }
+
+    /// Whether who stands at a point has published what it made.
+    pub(crate) fn is_published_at(self, point: &str) -> bool {
+        let mut way = self.points().iter().skip_while(|(name, _)| !name.ends_with("_published"));
+        way.any(|(name, _)| *name == point)
+    }
+
+    /// After which time a run that failed in words is made up for: a domain's job waits for its schedule's next time.
+    pub(crate) fn patience(self) -> Duration {
+        if self == Self::Candidates { HOUR } else { LEASE }
     }
 
     /// How many things a run did of it, as the function answers. One that found another at work did none.
@@ -86,6 +125,7 @@ impl Work {
             Self::Reminder | Self::Escalation => "fired",
             Self::Batch => "closed",
             Self::Door => "requests",
+            Self::Candidates => "created",
         };
         answer[name].as_u64().unwrap_or_default()
     }
@@ -94,7 +134,7 @@ impl Work {
     fn notification_count(self) -> i64 {
         match self {
             Self::Digest | Self::Batch => 3,
-            Self::Reminder | Self::Escalation | Self::Door => 1,
+            Self::Reminder | Self::Escalation | Self::Door | Self::Candidates => 1,
         }
     }
 
@@ -115,6 +155,12 @@ impl Work {
                 world.put(TENANT, "/v1/categories/{key}", "several", category).await;
             }
             Self::Door => open_door(&world.admin).await,
+            Self::Candidates => {
+                sqlx::raw_sql(ALERTS).execute(&world.admin).await.expect("the domain's schema");
+                let candidates = json!({"view": "rental.due_alerts", "category": "greeting"});
+                let body = json!({"schedule": "rate(1 hour)", "candidates": candidates});
+                world.put(TENANT, "/v1/jobs/{key}", "alerts", body).await;
+            }
             Self::Reminder | Self::Escalation => {}
         }
     }
@@ -125,7 +171,7 @@ impl Work {
         match self {
             // At the end of the hour that has begun.
             Self::Digest => world.advance(HOUR).await,
-            Self::Reminder | Self::Escalation | Self::Batch => world.advance(self.wait()).await,
+            Self::Reminder | Self::Escalation | Self::Batch | Self::Candidates => world.advance(self.wait()).await,
             Self::Door => {}
         }
     }
@@ -134,7 +180,7 @@ impl Work {
     pub(crate) fn wait(self) -> Duration {
         match self {
             Self::Digest => 45 * MINUTE,
-            Self::Reminder => HOUR,
+            Self::Reminder | Self::Candidates => HOUR,
             Self::Escalation | Self::Batch => 5 * MINUTE,
             Self::Door => Duration::ZERO,
         }
@@ -163,6 +209,10 @@ impl Work {
                 Self::Door => {
                     let request = json!({"category": "greeting", "recipient": {"id": name}, "data": {"name": "Ada"}});
                     ask_at_door(&world.admin, &request).await;
+                }
+                Self::Candidates => {
+                    let show = "INSERT INTO rental.alerts VALUES ($1::uuid, $2, '{\"name\": \"Ada\"}')";
+                    sqlx::query(show).bind(TENANT).bind(name).execute(&world.admin).await.expect("the view shows it");
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! [`rows`] has the named cells, [`sweep`] every point with every fault, [`registry`] sees that no row lacks its test.
 
+mod calls;
 mod due;
 mod rows;
 

@@ -73,6 +73,7 @@ pub(super) async fn make_notifications(
     job: &Candidates,
 ) -> Result<Finished, MakeError> {
     let rows = read_candidates(database, run.tenant, &job.view, run.job.timeout).await?;
+    adapters::failpoint!("J4_read", Err(StoreError::Corrupt("failpoint").into()));
     let candidates = rows.len();
     let mut refused: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut fits = Vec::with_capacity(candidates);
@@ -135,9 +136,12 @@ async fn make_batch(
     if !dropped.is_empty() {
         drop_candidates(&mut transaction, &run.job.key, &dropped).await?;
     }
+    adapters::failpoint!("J5_created", Err(StoreError::Corrupt("failpoint").into()));
     transaction.commit().await?;
+    adapters::failpoint!("J6_committed", Err(StoreError::Corrupt("failpoint").into()));
     // What the queue does not take, the dispatcher publishes.
     queue.publish(&made.publications).await;
+    adapters::failpoint!("J7_published", Err(StoreError::Corrupt("failpoint").into()));
     Ok(wanted.len() - made.refused.len())
 }
 

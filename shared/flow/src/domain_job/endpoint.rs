@@ -50,6 +50,9 @@ pub(super) async fn call_endpoint<K: KeyService>(
     .to_string();
     let signatures = print_signatures(&secrets, &id, timestamp, &body);
     let message = SignedMessage { id, timestamp, signatures, body };
+    adapters::failpoint!("J4_signed", Err(adapters::store::database::StoreError::Corrupt("failpoint").into()));
     let status = client.post(url, message, run.job.timeout).await.map_err(MakeError::Endpoint)?;
+    // Only by death is it forgotten that the endpoint has understood.
+    adapters::failpoint!("J5_answered");
     Ok(Finished { counts: json!({"called": 1, "status": status}), created: 0, leaves_work: false })
 }

@@ -1,6 +1,5 @@
 //! A domain's endpoint is called: signed, outside of every wall of ours, and told the same again when nobody knows.
 
-use super::endpoint_server::{Behaviour, EndpointServer};
 use super::{HOUR, MINUTE, ask, begin, calls, finish, other_runner, put, runs, show};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,6 +7,7 @@ use domain::endpoint::{LocalEndpoints, SigningSecret, print_signatures};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
+use tests::endpoint_server::{Behaviour, EndpointServer};
 use tests::{OTHER_TENANT, Stage, TENANT};
 
 pub(super) fn calls_url(url: &str) -> Value {

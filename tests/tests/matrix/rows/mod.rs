@@ -1,6 +1,7 @@
 //! The rows of the matrix, by what they strike.
 
 pub(crate) mod answers;
+mod calls;
 mod enqueue;
 mod events;
 mod half_way;

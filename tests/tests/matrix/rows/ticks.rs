@@ -1,6 +1,6 @@
-//! Row 43 of what has schedules of its own: digests, reminders, escalations, batches and the SQL door. Ticks come twice, at
-//! once, late, or on a clock that is off; whatever is due happens once, and what was missed is caught up with as
-//! `domain::job` says.
+//! Row 43 of what has schedules of its own: digests, reminders, escalations, batches, the SQL door and domains' jobs.
+//! Ticks come twice, at once, late, or on a clock that is off; whatever is due happens once, and what was missed is caught
+//! up with as `domain::job` says.
 
 use super::schedule::find_faketime;
 use crate::due::{LEASE, Work, address, name_of, put_deadline, put_digest_category, put_policy, put_recipient, start};
@@ -78,9 +78,8 @@ async fn row_43_a_run_that_outlives_its_lease_and_the_next_one_do_each_thing_onc
             };
             let (first, second) = futures::join!(tick(&world, work.function()), second);
             assert_eq!(work.count(&first) + second, 3, "{point}");
-            // Who stands before its first statement has nothing locked; who has locked rows keeps them.
-            let is_tick = point.ends_with("_tick");
-            assert_eq!(second, if is_tick { 3 } else { 0 }, "{point}, committed: {is_committed}");
+            // Who has locked rows keeps them.
+            assert_eq!(second, if work.is_free_at(point) { 3 } else { 0 }, "{point}, committed: {is_committed}");
             world.settle().await;
             for name in &names {
                 work.expect_once(&world, name, point).await;

@@ -3,7 +3,7 @@
 //! A point in the code is struck there ([`at_points`]). Where a request is under way to Postgres, SQS or SES, the process
 //! only waits, so it cannot panic there; the other four are made by whoever was to answer ([`in_flight`]).
 //!
-//! What schedules do is swept by the kind of work ([`scheduled`]).
+//! What schedules do is swept by the kind of work ([`scheduled`]), and what calls a domain apart ([`calling`]).
 //!
 //! Each cell is work of its own: something is asked for, the fault strikes, the world settles, and its history is held to
 //! the invariants. The callers repeat what was not answered; deliveries of both policies for an unknown outcome are in
@@ -11,6 +11,7 @@
 
 mod answering;
 mod at_points;
+mod calling;
 mod in_flight;
 mod maintaining;
 mod scheduled;

@@ -1,7 +1,7 @@
 //! The points of what schedules do, one test for each kind of work: a run is struck at every one of them in every way, the
 //! next run finishes what it left, and everything is there once.
 
-use crate::due::{LEASE, Work, name_of};
+use crate::due::{Work, name_of};
 use sqlx::PgPool;
 use tests::strict::{DELIVERIES, Strike, World};
 
@@ -19,7 +19,7 @@ async fn sweep(admin: PgPool, work: Work) {
             let _ = world.tick(work.function()).await;
             let struck = world.trail().iter().any(|arrival| arrival.point == *point && arrival.strike == Some(strike));
             assert!(struck, "{cell}: nobody came there");
-            world.advance(LEASE).await;
+            world.advance(work.patience()).await;
             world.tick(work.function()).await.expect("without faults it does its work");
             let took = world.settle().await;
             work.expect_once(&world, &name, &cell).await;
@@ -46,4 +46,5 @@ works! {
     every_fault_at_each_point_of_an_escalation_fires_its_step_once: Escalation;
     every_fault_at_each_point_of_a_batchs_close_makes_one_message: Batch;
     every_fault_at_each_point_of_the_sql_door_makes_one_notification: Door;
+    every_fault_at_each_point_of_a_domains_job_makes_one_notification_of_a_candidate: Candidates;
 }

@@ -1,6 +1,8 @@
 //! A domain's endpoint: TLS on this machine, with a certificate of its own authority.
 
 use adapters::endpoint::EndpointClient;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::endpoint::LocalEndpoints;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -8,16 +10,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tests::Stage;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::Stage;
+
 /// What it does once it has read a request.
 #[derive(Clone)]
-pub(super) enum Behaviour {
+pub enum Behaviour {
     /// Says this, and ends the connection.
     Say(String),
     /// Says this, and nothing more until the other side goes.
@@ -27,28 +30,31 @@ pub(super) enum Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn status(line: &str) -> Self {
+    /// Answers with this status and nothing else.
+    pub fn status(line: &str) -> Self {
         Self::Say(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
     }
 }
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Heard {
+pub struct Heard {
     /// Its first line.
-    pub(super) line: String,
+    pub line: String,
     headers: Vec<(String, String)>,
     /// Its body, to the byte.
-    pub(super) body: String,
+    pub body: String,
 }
 
 impl Heard {
-    pub(super) fn header(&self, name: &str) -> &str {
+    /// The header of this name, which has to be there.
+    pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// Its body as JSON.
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
 }
@@ -61,9 +67,9 @@ struct Seen {
 }
 
 /// The server. It ends with the test.
-pub(super) struct EndpointServer {
+pub struct EndpointServer {
     /// Where it is.
-    pub(super) port: u16,
+    pub port: u16,
     root: Vec<u8>,
     seen: Arc<Seen>,
     behaviour: Arc<Mutex<Behaviour>>,
@@ -79,7 +85,7 @@ impl Drop for EndpointServer {
 
 impl EndpointServer {
     /// Begins to serve with a certificate for this name.
-    pub(super) async fn begin(name: &str, behaviour: Behaviour) -> Self {
+    pub async fn begin(name: &str, behaviour: Behaviour) -> Self {
         let (root, acceptor) = certify(name);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -97,46 +103,59 @@ impl EndpointServer {
     }
 
     /// From now on it does this.
-    pub(super) fn behave(&self, behaviour: Behaviour) {
+    pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
 
     /// Lets the stage's functions call it, as `LOCAL_ENDPOINTS` would.
-    pub(super) fn allow(&self, stage: &mut Stage) {
+    pub fn allow(&self, stage: &mut Stage) {
         stage.api.local_endpoints = self.local();
         stage.domain_jobs.endpoints = self.client(self.local());
     }
 
     /// A client that trusts it, and may call these.
-    pub(super) fn client(&self, local: LocalEndpoints) -> EndpointClient {
+    pub fn client(&self, local: LocalEndpoints) -> EndpointClient {
         EndpointClient::trusting(local, std::slice::from_ref(&self.root))
     }
 
     /// Its addresses; `localhost` may be either.
-    pub(super) fn local(&self) -> LocalEndpoints {
+    pub fn local(&self) -> LocalEndpoints {
         let port = self.port;
         LocalEndpoints::parse(&format!("127.0.0.1:{port},[::1]:{port}")).expect("addresses")
     }
 
-    pub(super) fn url(&self) -> String {
-        format!("https://localhost:{}/jobs/reconcile?dry=1", self.port)
+    /// A URL of it.
+    pub fn url(&self) -> String {
+        self.url_of("jobs/reconcile?dry=1")
     }
 
-    pub(super) fn connection_count(&self) -> usize {
+    /// The URL of a path, which has no slash before it.
+    pub fn url_of(&self, path: &str) -> String {
+        format!("https://localhost:{}/{path}", self.port)
+    }
+
+    /// Its authority's certificate as a file of them has it, for a function that is to trust it.
+    pub fn authority(&self) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(&self.root))
+    }
+
+    /// How often somebody has connected.
+    pub fn connection_count(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
     /// How much of a flood has left.
-    pub(super) fn flooded(&self) -> usize {
+    pub fn flooded(&self) -> usize {
         self.seen.flooded.load(Ordering::SeqCst)
     }
 
-    pub(super) fn requests(&self) -> Vec<Heard> {
+    /// What it has read, in order.
+    pub fn requests(&self) -> Vec<Heard> {
         self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it has read so many requests.
-    pub(super) async fn see(&self, requests: usize) {
+    pub async fn see(&self, requests: usize) {
         let mut count = self.count.clone();
         count.wait_for(|count| *count >= requests).await.expect("it serves");
     }
