@@ -103,6 +103,25 @@ mod tests {
         address
     }
 
+    /// Connects again and again until it ends as awaited, which no test waits for longer than this.
+    async fn connect_until(
+        port: u16,
+        awaited: &str,
+        is_awaited: impl Fn(&std::io::Result<TcpStream>) -> bool,
+    ) -> std::io::Result<TcpStream> {
+        let connect = async {
+            loop {
+                let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+                if is_awaited(&connected) {
+                    return connected;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(20);
+        tokio::time::timeout(limit, connect).await.unwrap_or_else(|_| panic!("waited {limit:?} for {awaited}"))
+    }
+
     #[tokio::test]
     async fn a_shut_gate_refuses_and_breaks_off_and_an_opened_one_lets_pass_again() {
         let port = crate::process::free_port().unwrap();
@@ -114,17 +133,10 @@ mod tests {
         gate.set(GateState::Shut);
         assert!(stream.read_u8().await.is_err(), "a shut gate breaks open connections off");
         // A child that another test is starting holds a copy of the listener until it runs its own program.
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        connect_until(port, "a shut gate to refuse connections", Result::is_err).await.unwrap_err();
 
         gate.set(GateState::Open);
-        let mut stream = loop {
-            if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-                break stream;
-            }
-            tokio::task::yield_now().await;
-        };
+        let mut stream = connect_until(port, "an opened gate to let somebody pass", Result::is_ok).await.unwrap();
         stream.write_all(b"y").await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'y');
     }
