@@ -1,6 +1,6 @@
 //! What signs the calls of endpoints: shown once, sealed at rest, and replaced while both sign.
 
-use super::endpoint_server::Behaviour;
+use tests::endpoint_server::Behaviour;
 use super::endpoints::{begin_with, calls_url, failed, ok, read_secret};
 use super::{HOUR, MINUTE, ask, calls, finish, put, runs, show};
 use adapters::telemetry::log_to;
