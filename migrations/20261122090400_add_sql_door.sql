@@ -33,8 +33,9 @@ CREATE TABLE harkara.door_requests (
     -- As POST /v1/notifications takes it.
     request      jsonb       NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT harkara.now(),
-    -- When the dispatcher has to look at it.
-    due_at       timestamptz DEFAULT harkara.now(),
+    -- When the dispatcher has to look at it. Not when its transaction began, as above: one that began earlier may ask later,
+    -- of what the other has changed, and a debounce keeps the first old value and the last new one.
+    due_at       timestamptz DEFAULT harkara.clock(),
     refused_at   timestamptz,
     -- Why it was refused: [{pointer, detail}].
     errors       jsonb,

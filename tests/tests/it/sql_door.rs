@@ -203,6 +203,54 @@ async fn a_key_asks_once(pool: PgPool) {
     stage.finish().await;
 }
 
+/// Of what happened one after the other, whichever transaction began first, and however soon.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn requests_are_taken_in_the_order_in_which_they_were_made(pool: PgPool) {
+    let stage = begin(pool).await;
+    let template = json!({
+        "variables": {"old": {"type": "string", "example": "A"}, "new": {"type": "string", "example": "B"}},
+        "subject": "{{ old }} to {{ new }}", "text": "{{ new }}",
+    });
+    stage.publish(TENANT, "changed", template).await;
+    stage
+        .put(TENANT, "/v1/categories/{key}", "changed", json!({"class": "transactional", "template": "changed"}))
+        .await;
+    let change = |key: &str, old: &str, new: &str| {
+        json!({"category": "changed", "recipient": {"id": "ada"}, "data": {"old": old, "new": new},
+               "debounce": {"key": key, "window": "PT5M"}})
+    };
+    let words = json!({"category": "changed", "recipient": {"id": "ada"}, "data": {"old": "before", "new": "all"}});
+    ask(&stage, &words, None).await;
+    let mut early = begin_as(&stage, DOMAIN).await;
+    sqlx::query("SELECT 1").execute(&mut *early).await.expect("it has begun");
+    ask(&stage, &change("a", "A", "B"), None).await;
+    enqueue(&mut early, &change("a", "B", "C"), None).await.expect("taken");
+    early.commit().await.expect("committed");
+    let mut busy = begin_as(&stage, DOMAIN).await;
+    for number in 0..20 {
+        let [old, new] = [number, number + 1].map(|number| number.to_string());
+        enqueue(&mut busy, &change("numbers", &old, &new), None).await.expect("taken");
+    }
+    busy.commit().await.expect("committed");
+
+    // A day on which there is no room for them changes nothing.
+    let full = "INSERT INTO harkara.tenant_limits (tenant_id, notifications_per_day) VALUES ($1::uuid, 1)
+        ON CONFLICT (tenant_id) DO UPDATE SET notifications_per_day = 1";
+    sqlx::query(full).bind(TENANT).execute(&stage.admin).await.expect("limited");
+    stage.dispatch().await;
+    assert_eq!(count_waiting(&stage).await, 22);
+    stage.pass(Duration::from_secs(86_400)).await;
+    stage.lift_limits().await;
+    assert_eq!(stage.dispatch().await.requests, 22);
+    stage.pass(Duration::from_secs(360)).await;
+    stage.dispatch().await;
+    stage.drain().await;
+    let mut subjects: Vec<String> = stage.mail.asked().iter().map(|mail| mail.subject.as_str().to_owned()).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["0 to 20", "A to C", "before to all"]);
+    stage.finish().await;
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn two_transactions_with_one_key_get_one_id(pool: PgPool) {
     let stage = begin(pool).await;

@@ -104,20 +104,24 @@ pub async fn end_requests(
     Ok(())
 }
 
-/// Lets up to `limit` of the tenant's due requests wait.
+/// Lets up to `limit` of the tenant's due requests wait. They keep their order.
 pub async fn postpone_requests(
     transaction: &mut TenantTransaction,
     limit: u32,
     seconds: u32,
 ) -> Result<u64, StoreError> {
     let done = sqlx::query!(
-        "UPDATE harkara.door_requests d SET due_at = harkara.now() + make_interval(secs => $3::integer)
+        "UPDATE harkara.door_requests d
+         SET due_at = harkara.now() + make_interval(secs => $3::integer) + due.place * interval '1 microsecond'
          FROM (
-             SELECT o.request_id FROM harkara.door_requests o
-             WHERE o.tenant_id = $1 AND o.due_at <= harkara.now()
-             ORDER BY o.due_at, o.request_id
-             LIMIT $2
-             FOR UPDATE SKIP LOCKED
+             SELECT taken.request_id, row_number() OVER (ORDER BY taken.due_at, taken.request_id) AS place
+             FROM (
+                 SELECT o.request_id, o.due_at FROM harkara.door_requests o
+                 WHERE o.tenant_id = $1 AND o.due_at <= harkara.now()
+                 ORDER BY o.due_at, o.request_id
+                 LIMIT $2
+                 FOR UPDATE SKIP LOCKED
+             ) taken
          ) due
          WHERE d.tenant_id = $1 AND d.request_id = due.request_id",
         transaction.tenant.as_uuid(),
