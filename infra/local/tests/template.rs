@@ -481,6 +481,16 @@ fn rules_of<'a>(template: &'a Value, job: Job, member: &str) -> Vec<&'a Value> {
     rules.into_iter().map(|(_, rule)| rule).collect()
 }
 
+/// Whoever may ask for a run puts an event on the bus; only EventBridge and the queues invoke.
+#[test]
+fn no_function_may_invoke_another() {
+    let template = template();
+    let resources = template["Resources"].as_object().expect("resources");
+    for (name, resource) in resources.iter().filter(|(_, resource)| resource["Type"] != "AWS::Lambda::Permission") {
+        assert!(!resource.to_string().contains("lambda:Invoke"), "{name} lets somebody invoke a function");
+    }
+}
+
 #[test]
 fn each_job_has_its_schedule_a_rule_for_requests_and_a_heartbeat() {
     let template = template();
