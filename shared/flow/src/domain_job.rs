@@ -140,6 +140,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
     pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
         adapters::failpoint!("J1_tick", Err(StoreError::Corrupt("failpoint")));
+        let begun = Instant::now();
         end_runs_of_removed_jobs_across_tenants(&self.database).await?;
         let (mut counts, mut broken) = (DomainJobCounts::default(), None);
         let (mut line, mut at_work) = (Line::default(), FuturesUnordered::new());
@@ -147,9 +148,9 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
             // Whatever is wrong, jobs that are at work end first: they would have to be run again.
             if broken.is_some() || find_time(deadline).is_none() {
                 line.close();
-            } else if line.is_to_be_read(Instant::now(), LOOK_AGAIN) {
+            } else if line.is_to_be_read(begun.elapsed(), LOOK_AGAIN) {
                 match list_job_tenants_across_tenants(&self.database).await {
-                    Ok(tenants) => line.join(tenants, Instant::now()),
+                    Ok(tenants) => line.join(tenants, begun.elapsed()),
                     Err(error) => broken = Some(error),
                 }
                 continue;

@@ -6,7 +6,7 @@
 use domain::domain_job::{MAX_TIMEOUT_SECONDS, TIMEOUT_DEFAULT_SECONDS};
 use domain::id::TenantId;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Jobs of any length at work at a time. One short one more has a connection, too.
 const MOST_OF_ANY: usize = 2;
@@ -37,8 +37,8 @@ pub(super) struct Line {
     waiting: VecDeque<TenantId>,
     /// Those that have a turn.
     at_work: BTreeMap<TenantId, Lane>,
-    /// When it was read last.
-    read_at: Option<Instant>,
+    /// When it was read last, on the clock of its caller.
+    read_at: Option<Duration>,
     /// Whether reading it again may find somebody, at once.
     may_find_more: bool,
     /// Whether somebody left who may have a long job.
@@ -54,14 +54,14 @@ impl Line {
     }
 
     /// Whether there is room for somebody, and nobody waits.
-    pub(super) fn is_to_be_read(&self, now: Instant, again: Duration) -> bool {
-        let is_time = self.read_at.is_none_or(|read_at| now.saturating_duration_since(read_at) >= again);
+    pub(super) fn is_to_be_read(&self, now: Duration, again: Duration) -> bool {
+        let is_time = self.read_at.is_none_or(|read_at| now.saturating_sub(read_at) >= again);
         let is_worth_it = self.may_find_more || self.read_at.is_none() || (is_time && !self.at_work.is_empty());
         !self.is_closed && self.waiting.is_empty() && self.at_work.len() <= MOST_OF_ANY && is_worth_it
     }
 
     /// Lets these wait, but for those that have a turn.
-    pub(super) fn join(&mut self, tenants: Vec<TenantId>, now: Instant) {
+    pub(super) fn join(&mut self, tenants: Vec<TenantId>, now: Duration) {
         (self.read_at, self.may_find_more, self.has_sent_away) = (Some(now), false, false);
         self.waiting.extend(tenants.into_iter().filter(|tenant| !self.at_work.contains_key(tenant)));
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn who_had_a_turn_waits_behind_everybody_and_nobody_has_two() {
-        let (mut line, now) = (Line::default(), Instant::now());
+        let (mut line, now) = (Line::default(), Duration::ZERO);
         assert!(line.is_to_be_read(now, AGAIN));
         line.join([1, 2, 3, 4, 5].map(tenant).into(), now);
         assert_eq!(
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn it_ends_when_nobody_finds_anything_and_goes_on_while_somebody_may() {
-        let (mut line, now) = (Line::default(), Instant::now());
+        let (mut line, now) = (Line::default(), Duration::ZERO);
         line.join([1, 2, 3].map(tenant).into(), now);
         take_all(&mut line);
         // Only its long job was due, and there was no lane for it: not again before there is.
