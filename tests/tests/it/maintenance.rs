@@ -158,6 +158,10 @@ async fn what_an_open_debounce_has_replaced_stays_until_that_has_told_of_it(pool
         body["debounce"] = json!({"key": "registration-31", "window": "PT20H", "max": "P7D"});
         assert_eq!(stage.post(body).await.status, 202);
     }
+    // What is still to be told of them would keep them, too.
+    stage.pass(Duration::from_secs(60)).await;
+    stage.dispatch().await;
+    assert_eq!(stage.count("SELECT count(*) FROM harkara.events").await, 0);
     stage.pass(3 * DAY).await;
     stage.maintain().await;
     assert_eq!(stage.count("SELECT count(*) FROM harkara.collection_members").await, 2, "the first one, too");
@@ -190,6 +194,27 @@ async fn what_something_else_refers_to_stays_and_holds_up_no_other(pool: PgPool)
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_fails_for_one_tenant_is_counted_and_stops_no_other(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    for tenant in [TENANT, OTHER_TENANT] {
+        keep_for(&stage, tenant, json!({"default_days": 1})).await;
+        send(&stage, tenant, Stage::greeting("lin@example.org")).await;
+    }
+    let refuse = "
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'raise_exception'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON harkara.notifications FOR EACH ROW
+        WHEN (OLD.tenant_id = '018f0000-0000-7000-8000-000000000001') EXECUTE FUNCTION public.refuse()";
+    sqlx::raw_sql(refuse).execute(&stage.admin).await.expect("a trigger");
+    stage.pass(3 * DAY).await;
+    let counts = stage.maintain().await;
+    assert_eq!((counts.notifications, counts.failed), (1, 1));
+    sqlx::raw_sql("DROP TRIGGER refuse ON harkara.notifications").execute(&stage.admin).await.expect("dropped");
+    assert_eq!(stage.maintain().await.notifications, 1, "by the next run");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn two_runs_at_once_delete_each_once_and_all_of_a_backlog(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     for tenant in [TENANT, OTHER_TENANT] {
@@ -208,6 +233,7 @@ async fn two_runs_at_once_delete_each_once_and_all_of_a_backlog(pool: PgPool) {
     let (first, second) = (first.expect("maintained"), second.expect("maintained"));
     let rest = stage.maintain().await;
     assert_eq!(first.notifications + second.notifications + rest.notifications, 451, "{first:?} {second:?} {rest:?}");
+    assert!(rest.notifications == 0 || first.failed + second.failed > 0, "{first:?} {second:?} {rest:?}");
     assert_eq!(stage.count(HISTORY).await, 0);
     let audited = "SELECT count(*) FROM harkara.audit_log WHERE table_name = 'notifications' AND operation = 'DELETE'";
     assert_eq!(stage.count(audited).await, 451);
