@@ -3,6 +3,8 @@
 use crate::escalation::{begin, pass_minutes, put_policy, show, start};
 use crate::links::subject_of;
 use crate::reminder::see_wait;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::id::{EscalationId, NotificationId, TenantId};
 use domain::link::{ActionToken, LinkAction};
 use flow::api::Api;
@@ -91,8 +93,14 @@ async fn row_48_looking_changes_nothing_and_one_click_acknowledges_once(pool: Pg
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn row_48_of_two_clicks_at_once_one_acts(pool: PgPool) {
-    let (stage, id, [_, resolve]) = send_links(pool).await;
-    let (one, other) = tokio::join!(press(&stage, &resolve, CONFIRM), press(&stage, &resolve, CONFIRM));
+    let (stage, id, [_, resolve]) = send_links(pool.clone()).await;
+    // Both have found the link unused: the one has taken its use and waits here, and the other waits for the one.
+    let mut firing = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM harkara.escalations FOR NO KEY UPDATE").execute(&mut *firing).await.expect("locked");
+    let (one, other, ()) = tokio::join!(press(&stage, &resolve, CONFIRM), press(&stage, &resolve, CONFIRM), async {
+        see_wait(&pool, 2).await;
+        firing.commit().await.expect("committed");
+    });
     let mut statuses = [one.status, other.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 410]);
@@ -148,7 +156,10 @@ async fn row_48_what_is_no_link_of_an_escalation_is_not_there(pool: PgPool) {
     let theirs = sign_action(&stage, OTHER_TENANT, "ada", &id, LinkAction::Resolve).await;
     let leaving =
         crate::links::sign(&stage, TENANT, subject_of(&stage.admin, TENANT, "ada").await, Some("greeting")).await;
-    for token in [theirs.as_str(), leaving.as_str(), &acknowledge[1..], "never-was"] {
+    // The first of the last eight bytes of what signs it.
+    let (head, tail) = acknowledge.split_at(acknowledge.len() - 11);
+    let changed = format!("{head}{}{}", if tail.starts_with('A') { 'B' } else { 'A' }, &tail[1..]);
+    for token in [theirs.as_str(), leaving.as_str(), &acknowledge[1..], &changed, "never-was"] {
         for page in [look(&stage, token).await, press(&stage, token, CONFIRM).await] {
             assert_eq!(page.status, 404, "{token}");
         }
@@ -177,6 +188,11 @@ async fn no_token_is_stored_and_whoever_reads_the_mail_again_gets_none(pool: PgP
                       UNION ALL SELECT to_jsonb(u) FROM harkara.action_link_uses u
                       UNION ALL SELECT to_jsonb(a) FROM harkara.audit_log a) rows";
     let stored: String = sqlx::query_scalar(stored).fetch_one(&pool).await.expect("read");
+    // Its hash, and not a part of it.
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(&tokens[0]).expect("base64");
+    let is_hash = "SELECT token_hash = sha256($1) FROM harkara.action_link_uses";
+    let is_hash: Vec<bool> = sqlx::query_scalar(is_hash).bind(bytes).fetch_all(&pool).await.expect("read");
+    assert_eq!(is_hash, [true]);
     for token in &tokens {
         assert!(!text.contains(token.as_str()) && !stored.contains(token.as_str()));
     }

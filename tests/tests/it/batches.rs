@@ -223,6 +223,23 @@ async fn the_window_begins_with_the_first_and_does_not_move(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_batch_of_ten_thousand_closes_at_once_and_the_next_one_is_open(pool: PgPool) {
+    let stage = begin(pool).await;
+    stage.post(member(1)).await.id();
+    let fill = "UPDATE harkara.collections SET member_count = 9998";
+    assert_eq!(sqlx::raw_sql(fill).execute(&stage.admin).await.expect("filled").rows_affected(), 1);
+    stage.post(member(2)).await.id();
+    assert_eq!(stage.dispatch().await.closed, 0, "there is room for one more");
+    stage.post(member(3)).await.id();
+    assert_eq!(close_after(&stage, 0).await, 1);
+    assert_eq!(listed(&stage), ["1", "2", "3"]);
+    stage.post(member(4)).await.id();
+    assert_eq!(close_after(&stage, 0).await, 0);
+    assert_eq!(close_after(&stage, 5).await, 1);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_key_holds_for_one_tenant_category_recipient_and_sandbox(pool: PgPool) {
     let stage = begin(pool).await;
     stage

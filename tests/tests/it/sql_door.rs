@@ -400,6 +400,10 @@ async fn what_a_quota_has_no_room_for_waits_for_the_next_day(pool: PgPool) {
     assert_eq!(stage.dispatch().await.requests, 5);
     assert_eq!(stage.dispatch().await.requests, 0);
     assert_eq!(count_waiting(&stage).await, 3);
+    // All of them until midnight, and not until a moment at which there is no more room than now.
+    let patient = "SELECT count(*) FROM harkara.door_requests
+                   WHERE abs(extract(epoch FROM due_at - (date_trunc('day', harkara.now(), 'UTC') + interval '1 day'))) < 10";
+    assert_eq!(stage.count(patient).await, 3);
     stage.pass(Duration::from_secs(86_400)).await;
     assert_eq!(stage.dispatch().await.requests, 3);
     stage.drain().await;

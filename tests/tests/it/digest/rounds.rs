@@ -160,6 +160,10 @@ async fn two_runs_close_a_round_once_and_other_times_hold_from_the_next_period_o
     let settings = json!({"digest_time": "10:00", "digest_weekday": 2});
     stage.call(TENANT, "PUT /v1/settings", None, "", &settings.to_string()).await;
     stage.close_digests().await;
+    for not_yet in ["2026-12-14T04:30:00Z", "2026-12-15T04:29:00Z"] {
+        move_to(&stage, not_yet).await;
+        assert_eq!(stage.close_digests().await.digests, 0, "{not_yet}");
+    }
     move_to(&stage, "2026-12-15T04:30:00Z").await;
     assert_eq!(stage.close_digests().await.digests, 30);
     stage.drain().await;
