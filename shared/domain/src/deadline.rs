@@ -7,6 +7,9 @@
 //! The rules:
 //! - A rung is decided once, fired, failed or skipped, as long as the deadline is due at that time. What has fired for a
 //!   due time never fires again for it, wherever the deadline is moved meanwhile.
+//! - What has fired and is not sent is withdrawn when the due time moves, or its recipient or rung is taken off the list: it
+//!   tells of what is not so any more. Nobody got it, so that it counts as not fired from then on. Other data withdraws
+//!   nothing: the due time stands, the rung's own time has passed, and without that message nobody would be reminded.
 //! - A rung whose time has passed when the deadline is put is skipped (`past`), unless the caller wants it sent.
 //! - When the due time moves, everything that has not fired is planned anew. What has fired is skipped (`fired_before`):
 //!   nobody is reminded of one rung twice, whatever the caller wants of the past. That a deadline has passed is said anew

@@ -7,6 +7,7 @@ mod forgetting;
 mod moving;
 mod overdue;
 mod refused;
+mod stale;
 mod withdrawing;
 mod zones;
 

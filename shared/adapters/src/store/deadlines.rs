@@ -121,7 +121,7 @@ pub struct Withdrawn {
 /// What putting a deadline leaves behind of what it was before.
 #[derive(Clone, Debug)]
 pub struct Replaced {
-    /// What has fired for another due time: the recipient and the rung.
+    /// What has fired for another due time and was not withdrawn: the recipient and the rung.
     pub fired: BTreeSet<(String, String)>,
     /// What began when that had passed, for the caller to resolve.
     pub escalation: Option<EscalationId>,
@@ -175,8 +175,8 @@ pub async fn look_up(transaction: &mut TenantTransaction, body: &DeadlineBody) -
     })
 }
 
-/// Makes or replaces a deadline and takes away what had not been decided for its due time. What began when an earlier due
-/// time had passed is not its own any more.
+/// Makes or replaces a deadline and takes away what had not been decided for its due time. What has fired for what it is
+/// not any more is withdrawn where it is not sent. What began when an earlier due time had passed is not its own any more.
 pub async fn put_deadline(
     transaction: &mut TenantTransaction,
     key: &DeadlineKey,
@@ -227,6 +227,7 @@ pub async fn put_deadline(
     )
     .execute(&mut *transaction.connection)
     .await?;
+    withdraw_stale(transaction, key, body, &recipients).await?;
     let fired = sqlx::query!(
         "SELECT DISTINCT recipient_id, rung_key FROM harkara.rungs
          WHERE tenant_id = $1 AND deadline_key = $2 AND state = 'fired' AND due_at <> $3",
@@ -240,6 +241,46 @@ pub async fn put_deadline(
         fired: fired.into_iter().map(|row| (row.recipient_id, row.rung_key)).collect(),
         escalation: escalation.flatten().map(EscalationId::from_uuid),
     })
+}
+
+/// Withdraws what tells of a due time, a rung or a recipient that the deadline does not have any more and is not sent, and
+/// forgets that rungs have fired whose messages were withdrawn, now or before: nobody got them.
+async fn withdraw_stale(
+    transaction: &mut TenantTransaction,
+    key: &DeadlineKey,
+    body: &DeadlineBody,
+    recipients: &[String],
+) -> Result<(), StoreError> {
+    let rungs: Vec<_> = body.all_rungs().iter().map(ToString::to_string).collect();
+    let stale = sqlx::query_scalar!(
+        r#"SELECT notification_id AS "notification_id!" FROM harkara.rungs
+           WHERE tenant_id = $1 AND deadline_key = $2 AND state = 'fired'
+             AND (due_at <> $3 OR recipient_id <> ALL ($4) OR rung_key <> ALL ($5))"#,
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+        body.due_at.to_sqlx() as jiff_sqlx::Timestamp,
+        recipients,
+        &rungs,
+    )
+    .fetch_all(&mut *transaction.connection)
+    .await?;
+    cancel_notifications(transaction, &stale).await?;
+    // A statement of its own: what was being sent while the one above waited was not withdrawn.
+    sqlx::query!(
+        "DELETE FROM harkara.rungs r
+         WHERE r.tenant_id = $1 AND r.deadline_key = $2 AND r.state = 'fired'
+           AND EXISTS (
+               SELECT FROM harkara.deliveries d
+               WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id AND d.state = 'canceled')
+           AND NOT EXISTS (
+               SELECT FROM harkara.deliveries d
+               WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id AND d.state <> 'canceled')",
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
 }
 
 /// Stores rungs of a deadline; what was decided for this due time stays as it is.

@@ -41,6 +41,7 @@ async fn what_has_fired_fires_for_no_other_due_time(pool: PgPool) {
     move_to(&stage, "2027-06-12T12:00:00Z").await;
     let counts = stage.remind().await;
     assert_eq!((counts.fired, counts.skipped), (1, 1), "3 days before; 7 days before was missed");
+    stage.drain().await;
 
     // Five days later: seven days before that lies behind, three ahead, where it has fired.
     let later = "2027-06-17T12:00:00Z";
@@ -53,6 +54,7 @@ async fn what_has_fired_fires_for_no_other_due_time(pool: PgPool) {
     assert_eq!(states, ["planned", "skipped", "planned"], "7 days before never fired, and is asked for");
     let counts = stage.remind().await;
     assert_eq!(counts.fired, 1, "7 days before, as asked for");
+    stage.drain().await;
     move_to(&stage, "2027-06-14T12:00:00Z").await;
     assert_eq!(stage.remind().await.fired, 0, "3 days before has fired, for the first due time");
     assert!(plan(&stage, "moved").await.contains(&"-P3D skipped fired_before".to_owned()));
@@ -74,6 +76,7 @@ async fn what_fired_for_another_due_time_is_not_sent_late_for_this_one(pool: PgP
     put_well(&stage, "moved", &seven_three_one(DUE)).await;
     move_to(&stage, "2027-06-08T12:00:00Z").await;
     assert_eq!(stage.remind().await.fired, 1);
+    stage.drain().await;
     let mut body = seven_three_one("2027-06-14T12:00:00Z");
     body["when_past"] = "send".into();
     put_well(&stage, "moved", &body).await;

@@ -133,6 +133,33 @@ async fn what_fires_while_the_deadline_moves_fires_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_fires_while_the_deadline_moves_away_is_withdrawn_and_planned_anew(pool: PgPool) {
+    let stage = begin(pool).await;
+    put_well(&stage, "racing", &deadline(DUE, json!([{"before": "P1D"}]))).await;
+    move_to(&stage, "2027-06-14T12:00:00Z").await;
+    let holder = hold_category(&stage.admin).await;
+    let moved = deadline("2027-06-17T12:00:00Z", json!([{"before": "P1D"}]));
+    let putting = async {
+        see_wait(&stage.admin, 1).await;
+        put_well(&stage, "racing", &moved).await
+    };
+    let letting_go = async {
+        see_wait(&stage.admin, 2).await;
+        holder.rollback().await.expect("let go");
+    };
+    let (counts, _, ()) = tokio::join!(stage.remind(), putting, letting_go);
+    assert_eq!(counts.fired, 1, "it was first");
+    assert_eq!(plan(&stage, "racing").await, ["-P1D planned"]);
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 0, "and yet nobody is told of the old time");
+    move_to(&stage, "2027-06-16T12:00:00Z").await;
+    assert_eq!(stage.remind().await.fired, 1);
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 1);
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn nobody_is_reminded_who_was_erased_and_nothing_personal_is_left(pool: PgPool) {
     let stage = begin(pool).await;
     let person = json!({"email": "someone@example.org"});
