@@ -86,6 +86,16 @@ pub(crate) async fn find_refusals(
     Ok(requests.iter().map(refusal).collect())
 }
 
+/// A refusal in words, without any value.
+pub(crate) fn say(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::WrongData(errors) => {
+            errors.iter().map(|(pointer, detail)| format!("{pointer} {detail}")).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The data with what the template may ask for and the request leaves out; once for all recipients of a request.
 pub(crate) fn fill_data(request: &NotificationRequest, variables: &Option<Variables>) -> Option<Arc<Value>> {
     let mut data = request.data.clone();

@@ -9,6 +9,7 @@
 //! digest ends without being sent, what it holds goes by itself (`harkara.let_members_go`).
 
 mod closing;
+mod fitting;
 mod rounds;
 
 use crate::job::Done;
@@ -22,6 +23,7 @@ use domain::digest::OpenDigest;
 use domain::id::{DeliveryId, TenantId};
 use domain::link::PublicUrl;
 use domain::queue::Queue;
+pub(crate) use fitting::{find_unfit, find_unfit_variables};
 use rounds::{open_round, pass_over, plan_rounds};
 use serde_json::{Value, json};
 use std::collections::VecDeque;

@@ -9,7 +9,7 @@
 
 mod overdue;
 
-use crate::creation::{Wanted, create_notifications};
+use crate::creation::{Wanted, create_notifications, say};
 use crate::job::Done;
 use crate::time_left::has_time;
 use adapters::ids::new_uuid;
@@ -22,7 +22,7 @@ use adapters::store::rungs::{
 use adapters::telemetry::chain;
 use domain::deadline::{Note, Rung, RungStep, Side, decide_rung, zone_of};
 use domain::id::{CategoryKey, NotificationId, RecipientKey, TenantId};
-use domain::notification::{NotificationRequest, Refusal};
+use domain::notification::NotificationRequest;
 use domain::queue::Queue;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -327,14 +327,4 @@ pub(crate) fn fill_deadline(data: &mut Value, key: &str, due_at: Timestamp) -> O
     fields.entry("deadline").or_insert_with(|| key.into());
     fields.entry("due_at").or_insert_with(|| due_at.to_string().into());
     Some(())
-}
-
-/// A refusal in words, without any value.
-fn say(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::WrongData(errors) => {
-            errors.iter().map(|(pointer, detail)| format!("{pointer} {detail}")).collect::<Vec<_>>().join("; ")
-        }
-        other => other.to_string(),
-    }
 }

@@ -6,6 +6,7 @@ mod bounds;
 mod let_go;
 mod members;
 mod rounds;
+mod unfit;
 
 use serde_json::{Value, json};
 use tests::{Answer, Stage, TENANT, move_time_to};

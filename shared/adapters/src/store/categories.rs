@@ -4,7 +4,7 @@ use super::database::{StoreError, TenantTransaction};
 use crate::wire::categories::CategoryBody;
 use crate::wire::pages::KeyPage;
 use domain::category::Limit;
-use domain::id::CategoryKey;
+use domain::id::{CategoryKey, TemplateKey};
 use jiff::Timestamp;
 
 /// A stored category.
@@ -142,6 +142,31 @@ pub async fn is_digest(transaction: &mut TenantTransaction, key: &CategoryKey) -
                SELECT FROM harkara.categories WHERE tenant_id = $1 AND category_key = $2 AND class = 'digest') AS "found!""#,
         transaction.tenant.as_uuid(),
         key.as_str(),
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    Ok(found)
+}
+
+/// Whether digests are made of this category, or of one with this template: by a rhythm of its own, or because it collects
+/// what others hold.
+pub async fn makes_digests(
+    transaction: &mut TenantTransaction,
+    category: Option<&CategoryKey>,
+    template: Option<&TemplateKey>,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM harkara.categories c
+               WHERE c.tenant_id = $1 AND c.class = 'digest' AND (c.category_key = $2 OR c.template_key = $3)
+                 AND (c.digest_cadence IS NOT NULL
+                      OR EXISTS (SELECT FROM harkara.categories o
+                                 WHERE o.tenant_id = $1 AND o.digest_category = c.category_key)
+                      OR EXISTS (SELECT FROM harkara.tenant_settings s
+                                 WHERE s.tenant_id = $1 AND s.digest_category = c.category_key))) AS "found!""#,
+        transaction.tenant.as_uuid(),
+        category.map(|key| key.as_str()),
+        template.map(|key| key.as_str()),
     )
     .fetch_one(&mut *transaction.connection)
     .await?;

@@ -1,7 +1,10 @@
 //! Categories: put, shown and listed.
 
 use super::{Answer, Api, parameter, show};
+use crate::digest::find_unfit;
 use adapters::store::categories::{self as store, CategoryPut, CategoryRow, MAX_CATEGORIES};
+use adapters::store::database::{StoreError, TenantTransaction};
+use adapters::wire::categories::CategoryBody;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::Query;
@@ -21,7 +24,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let body = bodies::read_category(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
         let error = match store::put_category(&mut transaction, &key, &body).await? {
-            CategoryPut::Done => None,
+            CategoryPut::Done => find_unfit_digest(&mut transaction, &key, &body).await?,
             CategoryPut::NoTemplate => Some(FieldError::new(
                 "/template",
                 "no template of messages has this key; create it with PUT /v1/templates/{key}",
@@ -59,4 +62,19 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let key = |row: &CategoryRow| row.key.clone();
         Ok(Response::json(200, &views::print_key_page("categories", &rows, page.size, bodies::print_category, key)))
     }
+}
+
+/// What is wrong where digests are made of the category, or collect it, and none could be: their template asks for what
+/// digests do not have.
+async fn find_unfit_digest(
+    transaction: &mut TenantTransaction,
+    key: &CategoryKey,
+    body: &CategoryBody,
+) -> Result<Option<FieldError>, StoreError> {
+    let (digest, pointer) = match &body.digest_category {
+        Some(digest) => (digest, "/digest_category"),
+        None if store::makes_digests(transaction, Some(key), None).await? => (key, "/template"),
+        None => return Ok(None),
+    };
+    Ok(find_unfit(transaction, digest).await?.map(|detail| FieldError::new(pointer, detail)))
 }

@@ -2,6 +2,7 @@
 
 use super::categories::NO_DIGEST;
 use super::{Answer, Api};
+use crate::digest::find_unfit;
 use adapters::store::categories::is_digest;
 use adapters::store::settings as store;
 use adapters::wire::fields::FieldError;
@@ -23,11 +24,15 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     pub(super) async fn put_settings(&self, request: &Request) -> Answer {
         let settings = read_settings(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
-        if let Some(digest) = &settings.digest_category
-            && !is_digest(&mut transaction, digest).await?
-        {
-            transaction.roll_back().await?;
-            return Err(Problem::invalid(vec![FieldError::new("/digest_category", NO_DIGEST)]).into());
+        if let Some(digest) = &settings.digest_category {
+            let wrong = match is_digest(&mut transaction, digest).await? {
+                true => find_unfit(&mut transaction, digest).await?,
+                false => Some(NO_DIGEST.to_owned()),
+            };
+            if let Some(detail) = wrong {
+                transaction.roll_back().await?;
+                return Err(Problem::invalid(vec![FieldError::new("/digest_category", detail)]).into());
+            }
         }
         store::put_settings(&mut transaction, &settings).await?;
         transaction.commit().await?;

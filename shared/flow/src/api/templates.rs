@@ -1,10 +1,13 @@
 //! Templates: a draft is put, then published; versions are shown.
 
 use super::{Answer, Api, parameter, show};
+use crate::digest::find_unfit_variables;
 use crate::request::Refused;
-use adapters::store::database::TenantTransaction;
+use adapters::store::categories::makes_digests;
+use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::templates::{self as store, DraftPut, Publication as NewVersion, TemplateRow, VariantRow};
 use adapters::store::tenants::read_tenant;
+use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Query, parse_number};
 use adapters::wire::problem::Problem;
@@ -68,6 +71,10 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             let (draft, written) = read_draft(transaction, &key).await?;
             let library = read_library(transaction).await?;
             let variants = publish(&draft, &library).map_err(bodies::refuse_draft)?;
+            let errors = find_unfit(transaction, &key, &draft).await?;
+            if !errors.is_empty() {
+                return Err(Problem::invalid(errors).into());
+            }
             let version = store::publish(transaction, &key, &written, &new_version(&draft, &written, variants)).await?;
             let row = store::read_publication(transaction, &key, version).await?;
             let row = row.ok_or_else(|| Problem::not_found("template"))?;
@@ -84,6 +91,24 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         transaction.commit().await?;
         show(row, "version", |row| bodies::print_publication(key.as_str(), row))
     }
+}
+
+/// The variables of a draft that digests do not have, where they are made of its template: once it is published, none could
+/// be.
+async fn find_unfit(
+    transaction: &mut TenantTransaction,
+    key: &TemplateKey,
+    draft: &Draft,
+) -> Result<Vec<FieldError>, StoreError> {
+    let unfit = draft.variables.as_ref().map(find_unfit_variables).unwrap_or_default();
+    if unfit.is_empty() || !makes_digests(transaction, None, Some(key)).await? {
+        return Ok(Vec::new());
+    }
+    let error = |(pointer, detail): (String, String)| {
+        let pointer = pointer.replacen("/data", "/variables", 1);
+        FieldError::new(pointer, format_args!("digests are made of the template, and for their data it {detail}"))
+    };
+    Ok(unfit.into_iter().map(error).collect())
 }
 
 /// A template's draft, and as it was written.

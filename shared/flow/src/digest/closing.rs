@@ -1,11 +1,13 @@
 //! Closes digests: decides about each, creates the notifications of those that leave, and writes what became of what waited.
 
+use super::fitting::tell_refusal;
 use super::{ACTOR, DigestCounts};
 use crate::creation::{Created, Wanted, create_notifications};
 use crate::message::make_link;
 use adapters::ids::new_uuid;
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::digests::{self as store, ClosedDigest, DigestContext, Fate};
+use adapters::store::escalations::tell;
 use domain::digest::{
     Closing, DigestKey, MAX_ITEMS, Member, OpenDigest, Section, Standing, close_period, list_sections,
 };
@@ -68,6 +70,9 @@ pub(super) async fn close_all(
             "{} digests could not be made; the first one: {refusal}",
             refused.len()
         );
+        let event = |(place, refusal): &(usize, _)| tell_refusal(transaction.tenant(), &batch.closed[*place], refusal);
+        let events: Vec<_> = refused.iter().map(event).collect();
+        tell(transaction, &events).await?;
     }
     // Without its digest, each goes by itself.
     if !lost.is_empty() {
@@ -131,7 +136,7 @@ fn fate_of(member: &Member, fate: Fate) -> Fate {
 }
 
 /// What the digest's template is given.
-fn print_sections(sections: &[Section], period_end: Timestamp, more_url: &str) -> Value {
+pub(super) fn print_sections(sections: &[Section], period_end: Timestamp, more_url: &str) -> Value {
     let count: usize = sections.iter().map(|section| section.count).sum();
     let shown: usize = sections.iter().map(|section| section.items.len()).sum();
     debug_assert!(shown <= MAX_ITEMS, "a digest shows {MAX_ITEMS} items at most");

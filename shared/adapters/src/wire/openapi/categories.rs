@@ -24,7 +24,11 @@ pub(super) fn put() -> Operation {
         optional("name", Schema::named("Line")),
         optional("description", Schema::named("LongLine")),
         optional("channels", Schema::list(Schema::named("SendableChannel")).at_least(1).default(json!(["email"]))),
-        optional("template", Schema::named("TemplateKey").describe("One of messages that is there.")),
+        optional(
+            "template",
+            Schema::named("TemplateKey")
+                .describe("One of messages that is there. Where digests are made of it, it must take their data."),
+        ),
         optional("max_attempts", Schema::number(1, MAX_ATTEMPTS_LIMIT).default(MAX_ATTEMPTS_DEFAULT)),
         optional("unknown_policy", Schema::named("UnknownPolicy").default("at_least_once")),
         optional(

@@ -44,7 +44,10 @@ pub(super) fn publish() -> Operation {
         "Make a template's draft the version that is sent",
         Answer::ok("The version.", Schema::named("Publication")),
     )
-    .describe("The same content again is the same version. What is wrong with the draft is told by line and column.")
+    .describe(
+        "The same content again is the same version. What is wrong with the draft is told by line and column. 422, too, \
+         where digests are made of it, and its variables are not what they have.",
+    )
     .with_optional_body(Schema::object([]), json!({}))
 }
 
