@@ -18,6 +18,7 @@ pub mod openapi;
 pub mod proof;
 pub mod sql;
 pub mod testing;
+pub mod token;
 pub mod up;
 
 pub mod aws;

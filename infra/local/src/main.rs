@@ -10,7 +10,6 @@ use local::demo::{AtTheEnd, demo};
 use local::failure::{Failure, Outcome, While};
 use local::fuzz::{FuzzRequest, fuzz};
 use local::gate::GateState;
-use local::issuer::TokenRequest;
 use local::progress::Progress;
 use local::project::{FUNCTIONS, Project};
 use local::proof::{LEAST_SEEDS, ProofRequest, prove, soak};
@@ -18,6 +17,7 @@ use local::serve::Ports;
 use local::sql::Queries;
 use local::stack::Stack;
 use local::state::State;
+use local::token::TokenArguments;
 use local::{lint, logs, mutants, openapi, postgres, serve, sql, testing, up};
 
 /// The whole of Harkara on this machine: Postgres, the emulators of AWS, the functions as they are deployed, a mailbox.
@@ -62,17 +62,7 @@ enum Request {
         function: Option<String>,
     },
     /// Print a token for the API
-    Token {
-        /// Of the second tenant
-        #[arg(long)]
-        other: bool,
-        /// Scopes with spaces between; all, when absent
-        #[arg(long)]
-        scope: Option<String>,
-        /// Who acts
-        #[arg(long)]
-        sub: Option<String>,
-    },
+    Token(TokenArguments),
     /// Make a service unreachable for the functions
     Break {
         /// The service
@@ -197,7 +187,7 @@ fn run(request: Request) -> Outcome<()> {
             Ok(())
         }
         Request::Logs { function } => logs::print(&project, function.as_deref()),
-        Request::Token { other, scope, sub } => print_token(&project, other, scope, sub),
+        Request::Token(arguments) => print_token(&project, arguments),
         Request::Break { service } => set_gate(&project, service, GateState::Shut),
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
@@ -239,11 +229,9 @@ fn print_status(project: &Project) {
     }
 }
 
-fn print_token(project: &Project, other: bool, scope: Option<String>, sub: Option<String>) -> Outcome<()> {
+fn print_token(project: &Project, arguments: TokenArguments) -> Outcome<()> {
     let stack = Stack::read(project)?;
-    let mut request = TokenRequest::for_tenant(if other { &stack.other_tenant_id } else { &stack.tenant_id });
-    request.scope = scope.unwrap_or(request.scope);
-    request.sub = sub.unwrap_or(request.sub);
+    let request = arguments.request(&stack.tenant_id, &stack.other_tenant_id);
     println!("{}", running(project)?.token(&request)?);
     Ok(())
 }

@@ -117,10 +117,12 @@ fn read_tenant(folder: &Path, name: &str, layout: &str) -> Outcome<Tenant> {
         requests.push(("PUT", format!("/v1/templates/{key}"), draft));
         requests.push(("POST", format!("/v1/templates/{key}/publish"), json!({})));
     }
-    let rest = [("categories", &page.categories), ("recipients", &page.recipients)];
-    for (collection, members) in rest {
-        requests.extend(members.iter().map(|(key, body)| ("PUT", format!("/v1/{collection}/{key}"), body.clone())));
-    }
+    let put = |collection: &str, key: &str, body: &Value| ("PUT", format!("/v1/{collection}/{key}"), body.clone());
+    requests.extend(page.categories.iter().map(|(key, body)| put("categories", key, body)));
+    // A manager has to be there before those who report to them.
+    let (reports, others): (Vec<_>, Vec<_>) =
+        page.recipients.iter().partition(|(_, body)| body.get("manager").is_some());
+    requests.extend(others.into_iter().chain(reports).map(|(key, body)| put("recipients", key, body)));
     Ok(Tenant { id, event: Value::Object(page.tenant), requests })
 }
 

@@ -34,7 +34,7 @@ impl Caller {
 
 /// What the seed's template of a weekly digest asks for.
 fn digest() -> Value {
-    json!({"open": 3, "overdue": 1, "due_this_week": 2})
+    json!({"count": 0, "more_count": 0, "more_url": "https://aegis.example/inbox", "sections": []})
 }
 
 #[test]
