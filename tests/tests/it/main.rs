@@ -27,6 +27,7 @@ mod pages_in_a_browser;
 mod privacy;
 mod processor;
 mod protocol;
+mod readme;
 mod recipients;
 mod reminder;
 mod routes;

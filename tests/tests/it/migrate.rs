@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 /// The flow as the admin, with no secrets of the login roles.
-fn migrate_as_admin(pool: &PgPool) -> Migrate {
+pub(crate) fn migrate_as_admin(pool: &PgPool) -> Migrate {
     Migrate { database: tests::database_of(pool), logins: RoleLogins::Secrets(Vec::new()) }
 }
 
