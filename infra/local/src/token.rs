@@ -7,7 +7,7 @@ use crate::issuer::TokenRequest;
 /// The tenant of whoever operates the deployment.
 const OPERATOR: &str = "00000000-0000-0000-0000-000000000000";
 
-/// What follows `cargo local token`.
+/// Print a token for the API
 #[derive(Clone, Debug, Parser)]
 pub struct TokenArguments {
     /// Of the second tenant
