@@ -8,7 +8,7 @@
 use crate::category::{Class, Priority};
 use crate::delivery::{Channel, Reason};
 use crate::moment::TimeZoneName;
-use crate::preference::{Cadence, Origin, Preference, QuietChoice, QuietHours};
+use crate::preference::{Cadence, DigestChoice, Origin, Preference, QuietChoice, QuietHours};
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -16,6 +16,8 @@ use std::fmt;
 
 /// How long a delivery waits for others to the same recipient that are being sent: an attempt rarely takes longer.
 const PENDING_WAIT_SECONDS: i64 = 5;
+/// The longest that clocks in two zones are apart: who moves within it has had the digest of a period already.
+pub(crate) const WIDEST_MOVE: SignedDuration = SignedDuration::from_hours(26);
 
 /// What the claim knows of a delivery that asks to be sent.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub struct DispatchFacts {
     pub throttle: Option<Allowance>,
     /// How many of all categories under the cap the recipient got; not asked for what is urgent or mandatory.
     pub cap: Option<Allowance>,
-    /// When a cadence of days or weeks ends.
+    /// When a cadence of days or weeks ends for the recipient.
     pub digest: DigestTime,
 }
 
@@ -72,7 +74,7 @@ pub struct Allowance {
     pub window_seconds: u32,
 }
 
-/// When the tenant's digests are due, in the recipient's zone.
+/// When digests are due, in the recipient's zone: the tenant's times, but for what the recipient has chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DigestTime {
     /// The time of the day.
@@ -84,6 +86,13 @@ pub struct DigestTime {
 impl Default for DigestTime {
     fn default() -> Self {
         Self { time: Time::constant(9, 0, 0, 0), weekday: 1 }
+    }
+}
+
+impl DigestTime {
+    /// What holds for a recipient who has chosen this, where `self` is its tenant's.
+    pub fn chosen_by(self, choice: DigestChoice) -> Self {
+        Self { time: choice.time.unwrap_or(self.time), weekday: choice.weekday.unwrap_or(self.weekday) }
     }
 }
 
@@ -275,9 +284,15 @@ fn decide(facts: &DispatchFacts, findings: &mut Vec<Finding>) -> Verdict {
     let is_urgent = facts.priority == Priority::Critical || facts.class == Class::Security;
     let zone = facts.zone.zone();
     if cadence.value != Cadence::Immediate && !is_urgent && facts.class != Class::Digest {
-        // Whoever changes one cadence for another while a digest waits gets what waits with the next one, and not one by one.
-        let from = facts.waits_until.filter(|end| *end > facts.now).map_or(facts.send_at, |_| facts.now);
-        let due = cadence_due(cadence.value, from, &zone, facts.digest);
+        let due = match facts.waits_until {
+            // Whoever changes one cadence, or time, for another while a digest waits gets what waits with the next one, and
+            // not one by one.
+            Some(end) if end > facts.now => Some(cadence_due(cadence.value, facts.now, &zone, facts.digest)),
+            // As the close has it, where the change comes just before it.
+            Some(end) => end_here(cadence.value, end, &zone, facts.now, facts.digest),
+            None => None,
+        };
+        let due = due.unwrap_or_else(|| cadence_due(cadence.value, facts.send_at, &zone, facts.digest));
         findings.push(Finding::Cadence { cadence: cadence.value, origin: cadence.origin, due });
         if due > facts.now {
             return hold(facts, findings, Reason::CadenceNotDue, due);
@@ -365,6 +380,21 @@ pub fn cadence_due(cadence: Cadence, from: Timestamp, zone: &TimeZone, digest: D
                 .unwrap_or(from)
         }
     }
+}
+
+/// When a period that was to end at `end` ends where the recipient is now, and by the time of day that holds now, if that is
+/// still to come within about a day: the end was worked out for those that held when something began to wait. Of a week that
+/// has just ended there, the next end is too far away, and what waits leaves when it was to leave.
+pub fn end_here(
+    cadence: Cadence,
+    end: Timestamp,
+    zone: &TimeZone,
+    now: Timestamp,
+    digest: DigestTime,
+) -> Option<Timestamp> {
+    let before = end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end);
+    let here = cadence_due(cadence, before, zone, digest);
+    (here > now && here.duration_since(end) <= WIDEST_MOVE).then_some(here)
 }
 
 fn tomorrow(date: Date) -> Date {

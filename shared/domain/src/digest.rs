@@ -3,7 +3,7 @@
 //! [`close_period`] decides about one recipient: a pure function over what waits. [`list_sections`] says what the template
 //! is given. A period is closed once; what comes to it afterwards goes into the next.
 
-use crate::decision::{DigestTime, cadence_due};
+use crate::decision::{DigestTime, WIDEST_MOVE, cadence_due, end_here};
 use crate::delivery::Channel;
 use crate::id::{CategoryKey, DeliveryId, RecipientKey};
 use crate::preference::Cadence;
@@ -20,8 +20,6 @@ pub const MAX_ITEM_BYTES: usize = 32 * 1024;
 pub const MAX_MEMBERS: usize = 1000;
 /// How long after the end of its period a delivery goes by itself that no digest came for.
 pub const DIGEST_GRACE: SignedDuration = SignedDuration::from_hours(24);
-/// The longest that clocks in two zones are apart: who moves within it has had the digest of a period already.
-const WIDEST_MOVE: SignedDuration = SignedDuration::from_hours(26);
 /// The longest way back to the latest period: a week and a day, however long nothing ran.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(8 * 24);
 
@@ -43,6 +41,8 @@ pub struct OpenDigest {
     pub key: DigestKey,
     /// The recipient's zone.
     pub zone: TimeZone,
+    /// When a day and a week end for the recipient.
+    pub time: DigestTime,
     /// The end of the last period that was closed.
     pub closed_to: Option<Timestamp>,
     /// The period that the category's own rhythm closes, and whether also with nothing in it.
@@ -106,35 +106,26 @@ pub enum Closing {
 }
 
 /// Decides what becomes of one recipient's digest now. However many periods were missed, one digest leaves, for the latest.
-pub fn close_period(open: &OpenDigest, now: Timestamp, digest: DigestTime) -> Closing {
+pub fn close_period(open: &OpenDigest, now: Timestamp) -> Closing {
     let waiting = || open.members.iter().filter(|member| member.standing == Standing::Waiting);
     let round = open.round.filter(|round| round.send_empty || waiting().next().is_some());
     let last = waiting().max_by_key(|member| member.period_end);
     let ends = [last.map(|member| member.period_end), round.map(|round| round.period_end)];
     let Some(period_end) = ends.into_iter().flatten().max() else { return Closing::Nothing };
     if let (None, Some(member)) = (round, last)
-        && let Some(later) = end_here(member, &open.zone, now, digest)
+        && let Some(later) = end_here(member.cadence, member.period_end, &open.zone, now, open.time)
     {
         return Closing::Postpone(later);
     }
     if open.closed_to.is_none_or(|closed_to| closed_to < period_end) {
         return Closing::Send(period_end);
     }
-    match waiting().map(|member| cadence_due(member.cadence, now, &open.zone, digest)).max() {
+    match waiting().map(|member| cadence_due(member.cadence, now, &open.zone, open.time)).max() {
         Some(next) if next > now => Closing::Postpone(next),
         // What is wanted at once has nothing to wait for.
         Some(_) => Closing::Release,
         None => Closing::Nothing,
     }
-}
-
-/// When the period of what waits ends where the recipient is now, if that is still to come within about a day: the end was
-/// worked out for the zone, and the time of day, that held when it began to wait. Of a week that has just ended there, the
-/// next end is too far away, and what waits leaves when it was to leave.
-fn end_here(member: &Member, zone: &TimeZone, now: Timestamp, digest: DigestTime) -> Option<Timestamp> {
-    let before = member.period_end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(member.period_end);
-    let here = cadence_due(member.cadence, before, zone, digest);
-    (here > now && here.duration_since(member.period_end) <= WIDEST_MOVE).then_some(here)
 }
 
 /// The latest period that has ended by now, counted from one that was due at `due`.
@@ -234,6 +225,7 @@ mod tests {
                 channel: Channel::Email,
             },
             zone: zone("Asia/Kolkata"),
+            time: DigestTime::default(),
             closed_to: None,
             round: None,
             members,
@@ -243,7 +235,7 @@ mod tests {
     const NOW: &str = "2026-11-22T04:00:00Z";
 
     fn close(open: &OpenDigest) -> Closing {
-        close_period(open, at(NOW), DigestTime::default())
+        close_period(open, at(NOW))
     }
 
     #[test]
@@ -261,18 +253,19 @@ mod tests {
         // To the west it is not nine o'clock yet.
         open.zone = zone("America/New_York");
         assert_eq!(close(&open), Closing::Postpone(at("2026-11-22T14:00:00Z")));
-        let then = close_period(&open, at("2026-11-22T14:00:00Z"), DigestTime::default());
+        let then = close_period(&open, at("2026-11-22T14:00:00Z"));
         assert!(matches!(then, Closing::Send(_)), "{then:?}");
-        // The tenant's own time may change, too.
-        let evening = DigestTime { time: jiff::civil::time(18, 0, 0, 0), weekday: 1 };
+        // Its time of the day may change, too.
+        open.time = DigestTime { time: jiff::civil::time(18, 0, 0, 0), weekday: 1 };
         open.zone = zone("Asia/Kolkata");
-        assert_eq!(close_period(&open, at(NOW), evening), Closing::Postpone(at("2026-11-22T12:30:00Z")));
+        assert_eq!(close(&open), Closing::Postpone(at("2026-11-22T12:30:00Z")));
+        open.time = DigestTime::default();
         // To the east a Monday has begun before: nobody waits a week for the next.
         let mut weekly = member("2026-11-16T14:00:00Z", Standing::Waiting);
         weekly.cadence = Cadence::Weekly;
         open.members = vec![weekly];
         let now = at("2026-11-16T14:00:00Z");
-        assert_eq!(close_period(&open, now, DigestTime::default()), Closing::Send(now));
+        assert_eq!(close_period(&open, now), Closing::Send(now));
     }
 
     #[test]
@@ -286,9 +279,7 @@ mod tests {
                 let digest = DigestTime { time: jiff::civil::time(time.0, time.1, 0, 0), weekday: 7 };
                 let mut end = cadence_due(cadence, at("2027-03-20T00:00:00Z"), &zone, digest);
                 for _ in 0..400 {
-                    let mut member = member("2027-03-20T00:00:00Z", Standing::Waiting);
-                    (member.cadence, member.period_end) = (cadence, end);
-                    assert_eq!(end_here(&member, &zone, end, digest), None, "{zone_name} {cadence} {end}");
+                    assert_eq!(end_here(cadence, end, &zone, end, digest), None, "{zone_name} {cadence} {end}");
                     end = cadence_due(cadence, end, &zone, digest);
                 }
             }
@@ -300,6 +291,9 @@ mod tests {
         let mut open = open(vec![member("2026-11-22T03:30:00Z", Standing::Waiting)]);
         open.closed_to = Some(at("2026-11-22T03:30:00Z"));
         assert_eq!(close(&open), Closing::Postpone(at("2026-11-23T03:30:00Z")));
+        open.time.time = jiff::civil::time(18, 0, 0, 0);
+        // What ended at nine, and comes to a digest that left already, waits for the evening.
+        assert_eq!(close(&open), Closing::Postpone(at("2026-11-22T12:30:00Z")));
     }
 
     #[test]

@@ -14,9 +14,9 @@ named! {
         Immediate = "immediate",
         /// Collected until the next full hour.
         Hourly = "hourly",
-        /// Collected until the tenant's digest time of the day.
+        /// Collected until the digest time of the day.
         Daily = "daily",
-        /// Collected until the tenant's digest time of its digest weekday.
+        /// Collected until the digest time of the digest weekday.
         Weekly = "weekly",
     }
 }
@@ -153,6 +153,23 @@ impl QuietChoice {
     }
 }
 
+/// When a recipient wants to be told what was collected, in its own zone. What is `None` is the tenant's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestChoice {
+    /// The time of the day.
+    pub time: Option<Time>,
+    /// The weekday by ISO 8601, 1 is Monday.
+    pub weekday: Option<i8>,
+}
+
+impl DigestChoice {
+    /// What a recipient has chosen, by its wishes about any category and channel, and its tenant's.
+    pub fn of(wishes: &[(Origin, Wish)]) -> Self {
+        let general = wishes.iter().find(|(origin, _)| *origin == Origin::Recipient);
+        general.map(|(_, wish)| wish.digest).unwrap_or_default()
+    }
+}
+
 /// What was said about one category or all, and one channel or all. `None` says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -162,6 +179,8 @@ pub struct Wish {
     pub cadence: Option<Cadence>,
     /// When not.
     pub quiet_hours: Option<QuietChoice>,
+    /// When what was collected leaves. One digest collects from many categories: only a recipient says it, for everything.
+    pub digest: DigestChoice,
 }
 
 /// A wish, and what it is about.
@@ -312,7 +331,7 @@ mod tests {
         let wishes = [
             (Origin::RecipientCategory, Wish { cadence: Some(Cadence::Daily), ..Wish::default() }),
             (Origin::Recipient, Wish { quiet_hours: Some(night), ..Wish::default() }),
-            (Origin::TenantChannel, Wish { is_on: Some(false), cadence: Some(Cadence::Weekly), quiet_hours: None }),
+            (Origin::TenantChannel, Wish { is_on: Some(false), cadence: Some(Cadence::Weekly), ..Wish::default() }),
         ];
         let held = resolve_preference(&wishes, &[], &[]);
         assert_eq!(held.is_on, Chosen { value: false, origin: Origin::TenantChannel });

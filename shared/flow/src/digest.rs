@@ -211,7 +211,7 @@ impl<Q: Queue + Sync> Digest<Q> {
         if let Some(round) = read_due_round(&mut transaction).await? {
             pass_over(&mut transaction, &context, &round).await?;
         } else {
-            let mut open = store::read_due_digests(&mut transaction, 1).await?;
+            let mut open = store::read_due_digests(&mut transaction, &context, 1).await?;
             store::read_members(&mut transaction, &mut open).await?;
             release_all(&mut transaction, &open, &mut done).await?;
         }
@@ -231,7 +231,7 @@ async fn open_next(
     if let Some(round) = read_due_round(transaction).await? {
         return Ok((open_round(transaction, context, &round, size).await?, true));
     }
-    let mut open = store::read_due_digests(transaction, size).await?;
+    let mut open = store::read_due_digests(transaction, context, size).await?;
     if !open.is_empty() {
         store::read_members(transaction, &mut open).await?;
     }

@@ -5,6 +5,7 @@ mod anew;
 mod bounds;
 mod let_go;
 mod members;
+mod own_time;
 mod rounds;
 mod unfit;
 

@@ -82,7 +82,7 @@ async fn looking_changes_nothing_and_one_click_stops_the_next_mail(pool: PgPool)
         assert!(page.body.contains("You are unsubscribed"), "{}", page.body);
     }
     let left = json!({"category_key": "greeting", "channel": "*", "is_on": false, "cadence": null,
-                      "quiet_from": null, "quiet_until": null});
+                      "quiet_from": null, "quiet_until": null, "digest_time": null, "digest_weekday": null});
     assert_eq!(wishes(&pool, subject).await, [left]);
     assert_eq!(greet(&stage).await, "preference_off");
     assert!(get(&stage, UNSUBSCRIBE, &token).await.body.contains("You are unsubscribed"));
@@ -349,7 +349,7 @@ async fn the_preference_centre_stores_what_was_chosen_and_no_more(pool: PgPool) 
     assert_eq!(post(&stage, PREFERENCES, &token, chosen).await.status, 200);
     let wish = |category: &str, channel: &str, is_on: Value, cadence: Value, from: Value, until: Value| {
         json!({"category_key": category, "channel": channel, "is_on": is_on, "cadence": cadence, "quiet_from": from,
-               "quiet_until": until})
+               "quiet_until": until, "digest_time": null, "digest_weekday": null})
     };
     let none = Value::Null;
     let stored = [

@@ -189,7 +189,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object(
                'is_tenants', p.subject_id <> c.subject_id, 'category', p.category_key, 'channel', p.channel,
-               'is_on', p.is_on, 'cadence', p.cadence, 'quiet_from', p.quiet_from, 'quiet_until', p.quiet_until)) AS wishes
+               'is_on', p.is_on, 'cadence', p.cadence, 'quiet_from', p.quiet_from, 'quiet_until', p.quiet_until,
+               'digest_time', p.digest_time, 'digest_weekday', p.digest_weekday)) AS wishes
     FROM harkara.preferences p
     WHERE p.tenant_id = c.tenant_id AND p.subject_id IN (c.subject_id, '00000000-0000-0000-0000-000000000000')
       AND p.category_key IN (c.category_key, '*') AND p.channel IN (c.channel, '*')

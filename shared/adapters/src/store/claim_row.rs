@@ -13,7 +13,7 @@ use domain::link::SubjectId;
 use domain::moment::TimeZoneName;
 use domain::notification::InlineContent;
 use domain::outcome::AttemptBudget;
-use domain::preference::resolve_preference;
+use domain::preference::{DigestChoice, resolve_preference};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -175,7 +175,11 @@ impl ClaimRow {
             })
         };
         let standing = self.consent_is_granted.zip(self.consent_said_at.map(|at| at.to_jiff()));
-        let digest = DigestTime::default();
+        let default = DigestTime::default();
+        let tenants = DigestTime {
+            time: self.digest_time.map_or(default.time, |time| time.to_jiff()),
+            weekday: self.digest_weekday.and_then(|day| i8::try_from(day).ok()).unwrap_or(default.weekday),
+        };
         Ok(DispatchFacts {
             now: there(self.now, "time")?.to_jiff(),
             send_at: there(self.send_at, "send time")?.to_jiff(),
@@ -195,10 +199,7 @@ impl ClaimRow {
                 self.throttle_window_seconds,
             ),
             cap: allowance(self.cap_count, self.cap_pending, self.cap_limit, self.cap_window_seconds),
-            digest: DigestTime {
-                time: self.digest_time.map_or(digest.time, |time| time.to_jiff()),
-                weekday: self.digest_weekday.and_then(|day| i8::try_from(day).ok()).unwrap_or(digest.weekday),
-            },
+            digest: tenants.chosen_by(DigestChoice::of(&wishes)),
         })
     }
 

@@ -5,9 +5,10 @@
 use super::claim_row::parse_zone;
 use super::database::{StoreError, TenantTransaction};
 use super::digests::{read_category, read_channel, read_recipient};
+use super::preferences::read_choice;
 use domain::delivery::Channel;
 use domain::id::{CategoryKey, RecipientKey};
-use domain::preference::Cadence;
+use domain::preference::{Cadence, DigestChoice};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use jiff_sqlx::ToSqlx;
@@ -55,6 +56,8 @@ pub struct RoundRecipient {
     pub key: RecipientKey,
     /// Whether the category is mandatory for this one.
     pub is_mandatory: bool,
+    /// When what its own cadence collects leaves.
+    pub choice: DigestChoice,
     /// The end of the last period that was closed.
     pub closed_to: Option<Timestamp>,
     /// The end of the last period that a round has closed.
@@ -182,9 +185,12 @@ pub async fn read_round_recipients(
 ) -> Result<Vec<RoundRecipient>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT r.recipient_id, o.is_mandatory AS "is_mandatory!",
+                  p.digest_time AS "digest_time?: jiff_sqlx::Time", p.digest_weekday AS "digest_weekday?",
                   d.closed_to AS "closed_to?: jiff_sqlx::Timestamp", d.regular_to AS "regular_to?: jiff_sqlx::Timestamp"
            FROM harkara.categories c
            JOIN harkara.recipients r USING (tenant_id)
+           LEFT JOIN harkara.preferences p
+               ON p.tenant_id = $1 AND p.subject_id = r.subject_id AND p.category_key = '*' AND p.channel = '*'
            CROSS JOIN LATERAL (SELECT c.unmutable_roles && (r.roles || '{*}'::text[]) AS is_mandatory) o
            CROSS JOIN LATERAL (
                SELECT max(d.period_end_at) AS closed_to, max(d.period_end_at) FILTER (WHERE d.is_regular) AS regular_to
@@ -210,6 +216,7 @@ pub async fn read_round_recipients(
         Ok(RoundRecipient {
             key: read_recipient(&row.recipient_id)?,
             is_mandatory: row.is_mandatory,
+            choice: read_choice(row.digest_time, row.digest_weekday),
             closed_to: row.closed_to.map(|at| at.to_jiff()),
             regular_to: row.regular_to.map(|at| at.to_jiff()),
         })

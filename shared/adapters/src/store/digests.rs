@@ -7,6 +7,7 @@
 use super::claim_row::parse_zone;
 use super::database::{Database, StoreError, TenantTransaction};
 use super::due_tenants::list_due_tenants;
+use super::preferences::read_choice;
 use crate::ids::new_uuid;
 use domain::decision::DigestTime;
 use domain::delivery::Channel;
@@ -26,7 +27,7 @@ const LOOKED_AT: i64 = 5000;
 pub struct DigestContext {
     /// The database's time.
     pub now: Timestamp,
-    /// When a day and a week end.
+    /// When a day and a week end for recipients who have chosen nothing else.
     pub time: DigestTime,
 }
 
@@ -149,9 +150,14 @@ pub async fn review_waiting(transaction: &mut TenantTransaction, limit: u32) -> 
 }
 
 /// Up to `limit` digests for which something waits that is due, without what waits.
-pub async fn read_due_digests(transaction: &mut TenantTransaction, limit: u32) -> Result<Vec<OpenDigest>, StoreError> {
+pub async fn read_due_digests(
+    transaction: &mut TenantTransaction,
+    context: &DigestContext,
+    limit: u32,
+) -> Result<Vec<OpenDigest>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT g.recipient_id, g.category_key, g.channel, coalesce(r.time_zone, t.time_zone) AS "time_zone!",
+                  p.digest_time AS "digest_time?: jiff_sqlx::Time", p.digest_weekday AS "digest_weekday?",
                   d.closed_to AS "closed_to?: jiff_sqlx::Timestamp"
            FROM (
                SELECT e.recipient_id, e.category_key, e.channel, min(e.due_at) AS due_at
@@ -169,6 +175,8 @@ pub async fn read_due_digests(transaction: &mut TenantTransaction, limit: u32) -
            ) g
            JOIN harkara.tenants t ON t.tenant_id = $1
            JOIN harkara.recipients r ON r.tenant_id = $1 AND r.recipient_id = g.recipient_id
+           LEFT JOIN harkara.preferences p
+               ON p.tenant_id = $1 AND p.subject_id = r.subject_id AND p.category_key = '*' AND p.channel = '*'
            CROSS JOIN LATERAL (
                SELECT max(d.period_end_at) AS closed_to FROM harkara.digests d
                WHERE d.tenant_id = $1 AND d.recipient_id = g.recipient_id AND d.category_key = g.category_key
@@ -189,6 +197,7 @@ pub async fn read_due_digests(transaction: &mut TenantTransaction, limit: u32) -
                 channel: read_channel(&row.channel)?,
             },
             zone: parse_zone(&row.time_zone).zone(),
+            time: context.time.chosen_by(read_choice(row.digest_time, row.digest_weekday)),
             closed_to: row.closed_to.map(|at| at.to_jiff()),
             round: None,
             members: Vec::new(),

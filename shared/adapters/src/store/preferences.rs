@@ -4,7 +4,7 @@ use super::database::{StoreError, TenantTransaction};
 use domain::delivery::Channel;
 use domain::id::CategoryKey;
 use domain::link::SubjectId;
-use domain::preference::{Cadence, Origin, QuietChoice, StatedWish, Wish};
+use domain::preference::{Cadence, DigestChoice, Origin, QuietChoice, StatedWish, Wish};
 use jiff::civil::Time;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -21,7 +21,8 @@ pub async fn list_wishes(
 ) -> Result<Vec<StatedWish>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT category_key, channel, is_on, cadence, quiet_from AS "quiet_from: jiff_sqlx::Time",
-                  quiet_until AS "quiet_until: jiff_sqlx::Time"
+                  quiet_until AS "quiet_until: jiff_sqlx::Time", digest_time AS "digest_time: jiff_sqlx::Time",
+                  digest_weekday
            FROM harkara.preferences WHERE tenant_id = $1 AND subject_id = $2
            ORDER BY category_key, channel"#,
         transaction.tenant.as_uuid(),
@@ -38,6 +39,7 @@ pub async fn list_wishes(
                 is_on: row.is_on,
                 cadence: read_cadence(row.cadence.as_deref())?,
                 quiet_hours: quiet.map(|(from, until)| QuietChoice::of(from.to_jiff(), until.to_jiff())),
+                digest: read_choice(row.digest_time, row.digest_weekday),
             },
         })
     });
@@ -81,13 +83,17 @@ async fn put_columns(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO harkara.preferences AS p
-             (tenant_id, subject_id, category_key, channel, is_on, cadence, quiet_from, quiet_until)
-         SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::boolean[], $6::text[], $7::time[], $8::time[])
+             (tenant_id, subject_id, category_key, channel, is_on, cadence, quiet_from, quiet_until, digest_time,
+              digest_weekday)
+         SELECT $1, $2, * FROM unnest(
+             $3::text[], $4::text[], $5::boolean[], $6::text[], $7::time[], $8::time[], $9::time[], $10::integer[])
          ON CONFLICT (tenant_id, subject_id, category_key, channel) DO UPDATE
          SET is_on = excluded.is_on, cadence = excluded.cadence, quiet_from = excluded.quiet_from,
-             quiet_until = excluded.quiet_until, updated_at = harkara.now()
-         WHERE (p.is_on, p.cadence, p.quiet_from, p.quiet_until)
-               IS DISTINCT FROM (excluded.is_on, excluded.cadence, excluded.quiet_from, excluded.quiet_until)",
+             quiet_until = excluded.quiet_until, digest_time = excluded.digest_time,
+             digest_weekday = excluded.digest_weekday, updated_at = harkara.now()
+         WHERE (p.is_on, p.cadence, p.quiet_from, p.quiet_until, p.digest_time, p.digest_weekday)
+               IS DISTINCT FROM (excluded.is_on, excluded.cadence, excluded.quiet_from, excluded.quiet_until,
+                                 excluded.digest_time, excluded.digest_weekday)",
         transaction.tenant.as_uuid(),
         subject.as_uuid(),
         &columns.categories,
@@ -96,6 +102,8 @@ async fn put_columns(
         &columns.cadences as &[Option<String>],
         &columns.quiet_from as &[Option<jiff_sqlx::Time>],
         &columns.quiet_until as &[Option<jiff_sqlx::Time>],
+        &columns.digest_times as &[Option<jiff_sqlx::Time>],
+        &columns.digest_weekdays as &[Option<i32>],
     )
     .execute(&mut *transaction.connection)
     .await?;
@@ -111,12 +119,14 @@ struct Columns {
     cadences: Vec<Option<String>>,
     quiet_from: Vec<Option<jiff_sqlx::Time>>,
     quiet_until: Vec<Option<jiff_sqlx::Time>>,
+    digest_times: Vec<Option<jiff_sqlx::Time>>,
+    digest_weekdays: Vec<Option<i32>>,
 }
 
 impl Columns {
     fn of(stated: &[StatedWish]) -> Self {
         let mut columns = Self::default();
-        for StatedWish { category, channel, wish: Wish { is_on, cadence, quiet_hours } } in stated {
+        for StatedWish { category, channel, wish: Wish { is_on, cadence, quiet_hours, digest } } in stated {
             columns.categories.push(category.as_ref().map_or(ALL, |key| key.as_str()).to_owned());
             columns.channels.push(channel.map_or(ALL, Channel::as_str).to_owned());
             columns.switches.push(*is_on);
@@ -124,6 +134,8 @@ impl Columns {
             let times = quiet_hours.map(QuietChoice::times);
             columns.quiet_from.push(times.map(|(from, _)| from.to_sqlx()));
             columns.quiet_until.push(times.map(|(_, until)| until.to_sqlx()));
+            columns.digest_times.push(digest.time.map(ToSqlx::to_sqlx));
+            columns.digest_weekdays.push(digest.weekday.map(i32::from));
         }
         columns
     }
@@ -143,6 +155,10 @@ fn read_wish(row: &Value) -> Option<(Origin, Wish)> {
         is_on: row["is_on"].as_bool(),
         cadence: read_cadence(row["cadence"].as_str()).ok()?,
         quiet_hours: time("quiet_from").zip(time("quiet_until")).map(|(from, until)| QuietChoice::of(from, until)),
+        digest: DigestChoice {
+            time: time("digest_time"),
+            weekday: row["digest_weekday"].as_i64().and_then(read_weekday),
+        },
     };
     Some((origin, wish))
 }
@@ -160,6 +176,15 @@ pub(super) fn read_channel(stored: &str) -> Result<Option<Channel>, StoreError> 
         ALL => Ok(None),
         name => Channel::parse(name).map(Some).ok_or(StoreError::Corrupt("channel")),
     }
+}
+
+/// When a recipient's digests leave, from the columns of its word about everything.
+pub(super) fn read_choice(time: Option<jiff_sqlx::Time>, weekday: Option<i32>) -> DigestChoice {
+    DigestChoice { time: time.map(|time| time.to_jiff()), weekday: weekday.and_then(read_weekday) }
+}
+
+fn read_weekday(stored: impl TryInto<i8>) -> Option<i8> {
+    stored.try_into().ok()
 }
 
 fn read_cadence(stored: Option<&str>) -> Result<Option<Cadence>, StoreError> {

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use domain::delivery::Channel;
 use domain::id::CategoryKey;
 use domain::preference::StatedWish;
-use domain::preference::{Cadence, Contact, Preference, QuietChoice, Wish, parse_time};
+use domain::preference::{Cadence, Contact, DigestChoice, Preference, QuietChoice, Wish, parse_time};
 #[cfg(feature = "services")]
 use domain::preference::{Chosen, QuietHours, print_time};
 use serde_json::Value;
@@ -17,6 +17,8 @@ use std::collections::BTreeSet;
 pub const MAX_PREFERENCES: usize = 500;
 /// What stands for every category, every channel, and no quiet hours.
 const ALL: &str = "*";
+/// What a statement says one of, at least.
+pub(super) const SAYINGS: [&str; 5] = ["enabled", "cadence", "quiet_hours", "digest_time", "digest_weekday"];
 
 /// Reads the body of a PUT of preferences: everything that is stated, in place of what was.
 ///
@@ -50,6 +52,21 @@ pub fn read_preferences(body: &Value) -> Result<Vec<StatedWish>, Problem> {
     Ok(stated)
 }
 
+/// Reads the body of a PUT of the tenant's preferences. When its digests leave is one of its settings.
+#[cfg(feature = "services")]
+pub fn read_tenant_preferences(body: &Value) -> Result<Vec<StatedWish>, Problem> {
+    let stated = read_preferences(body)?;
+    let mut wrong = Vec::new();
+    for (place, StatedWish { wish, .. }) in stated.iter().enumerate() {
+        let said = [("digest_time", wish.digest.time.is_some()), ("digest_weekday", wish.digest.weekday.is_some())];
+        for (name, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+            let pointer = format!("/preferences/{place}/{name}");
+            wrong.push(FieldError::new(pointer, "is a recipient's own; the tenant's is in PUT /v1/settings"));
+        }
+    }
+    if wrong.is_empty() { Ok(stated) } else { Err(Problem::invalid(wrong)) }
+}
+
 fn read_statement(entry: &Value, pointer: &str) -> Result<StatedWish, Vec<FieldError>> {
     let mut fields = Fields::of(entry, pointer).map_err(|error| vec![error])?;
     let category = fields.parsed("category", |text| match text {
@@ -60,16 +77,28 @@ fn read_statement(entry: &Value, pointer: &str) -> Result<StatedWish, Vec<FieldE
         ALL => Ok(None),
         name => Channel::parse(name).map(Some).ok_or_else(|| format!("must be * or one of {}", channel_names())),
     });
+    let (category, channel) = (category.flatten(), channel.flatten());
     let wish = Wish {
         is_on: fields.value("enabled").is_some().then(|| fields.flag("enabled")),
         cadence: fields.named("cadence", Cadence::parse, Cadence::ALL, Cadence::as_str),
         quiet_hours: fields.object("quiet_hours", read_quiet_hours),
+        digest: DigestChoice {
+            time: fields.parsed("digest_time", parse_time),
+            weekday: fields.number("digest_weekday", 1, 7).and_then(|day| i8::try_from(day).ok()),
+        },
     };
-    if ["enabled", "cadence", "quiet_hours"].iter().all(|name| fields.value(name).is_none()) {
-        fields.extend([FieldError::new(pointer, "must say enabled, cadence or quiet_hours")]);
+    if SAYINGS.iter().all(|name| fields.value(name).is_none()) {
+        fields.extend([FieldError::new(pointer, format_args!("must say one of {}", SAYINGS.join(", ")))]);
+    }
+    if category.is_some() || channel.is_some() {
+        for name in ["digest_time", "digest_weekday"] {
+            if fields.value(name).is_some() {
+                fields.wrong(name, "is one for everything: it stands where both category and channel are *");
+            }
+        }
     }
     fields.finish()?;
-    Ok(StatedWish { category: category.flatten(), channel: channel.flatten(), wish })
+    Ok(StatedWish { category, channel, wish })
 }
 
 /// `{"from": "22:00", "until": "07:00"}`; the same time twice says that there are none.
@@ -117,7 +146,7 @@ pub fn print_preferences(stated: &[StatedWish], held: &[HeldPreference]) -> Valu
 
 #[cfg(feature = "services")]
 fn print_statement(stated: &StatedWish) -> Value {
-    let StatedWish { category, channel, wish: Wish { is_on, cadence, quiet_hours } } = stated;
+    let StatedWish { category, channel, wish: Wish { is_on, cadence, quiet_hours, digest } } = stated;
     json!({
         "category": category.as_ref().map_or(ALL, |key| key.as_str()),
         "channel": channel.map_or(ALL, Channel::as_str),
@@ -127,6 +156,8 @@ fn print_statement(stated: &StatedWish) -> Value {
             let (from, until) = choice.times();
             json!({"from": print_time(from), "until": print_time(until)})
         }),
+        "digest_time": digest.time.map(print_time),
+        "digest_weekday": digest.weekday,
     })
 }
 

@@ -128,8 +128,31 @@ fn another_cadence_counts_from_when_it_is_said_for_what_waits_for_a_digest() {
     assert_eq!(decide_dispatch(&facts).verdict, Verdict::Send, "its day is over");
     let waits = DispatchFacts { waits_until: Some(at("2026-11-23T03:30:00Z")), ..facts.clone() };
     assert!(matches!(decide_dispatch(&waits).verdict, Verdict::Hold(Reason::CadenceNotDue, _)), "with the next digest");
-    let late = DispatchFacts { waits_until: Some(facts.now), ..facts };
+    let late = DispatchFacts { waits_until: Some(at("2026-11-21T03:30:00Z")), ..facts };
     assert_eq!(decide_dispatch(&late).verdict, Verdict::Send, "nothing waits for ever");
+    // Its day ended at nine, and before anybody has closed it the recipient wants it in the evening.
+    let evening =
+        DigestTime::default().chosen_by(DigestChoice { time: Some(Time::constant(18, 0, 0, 0)), weekday: None });
+    let decision = decide_dispatch(&DispatchFacts { digest: evening, ..late });
+    assert_eq!(decision.verdict, Verdict::Hold(Reason::CadenceNotDue, at("2026-11-21T12:30:00Z")));
+}
+
+#[test]
+fn what_a_recipient_has_not_chosen_is_the_tenants() {
+    let tenants = DigestTime { time: Time::constant(8, 0, 0, 0), weekday: 3 };
+    let (time, weekday) = (Some(Time::constant(18, 30, 0, 0)), Some(5));
+    for (choice, wanted) in [
+        (DigestChoice::default(), tenants),
+        (DigestChoice { time, weekday: None }, DigestTime { time: Time::constant(18, 30, 0, 0), ..tenants }),
+        (DigestChoice { time: None, weekday }, DigestTime { weekday: 5, ..tenants }),
+        (DigestChoice { time, weekday }, DigestTime { time: Time::constant(18, 30, 0, 0), weekday: 5 }),
+    ] {
+        // Whatever else was said, and of whatever else.
+        let own = (Origin::Recipient, Wish { digest: choice, is_on: Some(true), ..Wish::default() });
+        let wishes = [(Origin::RecipientCategory, Wish::default()), own, (Origin::Tenant, Wish::default())];
+        assert_eq!(tenants.chosen_by(DigestChoice::of(&wishes)), wanted, "{choice:?}");
+    }
+    assert_eq!(tenants.chosen_by(DigestChoice::of(&[])), tenants);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use adapters::store::preferences::{TENANT_SUBJECT, list_wishes, replace_wishes};
 use adapters::store::subjects::lock_subject;
 use adapters::wire::fields::FieldError;
 use adapters::wire::http::{Request, Response};
-use adapters::wire::preferences::{HeldPreference, print_preferences, read_preferences};
+use adapters::wire::preferences::{HeldPreference, print_preferences, read_preferences, read_tenant_preferences};
 use adapters::wire::problem::Problem;
 use domain::delivery::Channel;
 use domain::event::EventBus;
@@ -52,7 +52,7 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
     }
 
     pub(super) async fn put_tenant_preferences(&self, request: &Request) -> Answer {
-        let stated = read_preferences(&request.json()?)?;
+        let stated = read_tenant_preferences(&request.json()?)?;
         let mut transaction = self.begin(request).await?;
         lock_subject(&mut transaction, TENANT_SUBJECT).await?;
         let categories = all_categories(&mut transaction).await?;

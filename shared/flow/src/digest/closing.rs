@@ -44,7 +44,7 @@ pub(super) async fn close_all(
     let more_urls: HashMap<_, _> = store::read_more_urls(transaction, &categories).await?.into_iter().collect();
     let mut batch = Batch::default();
     for open in open {
-        let closing = close_period(open, context.now, context.time);
+        let closing = close_period(open, context.now);
         let fate = match closing {
             Closing::Send(period_end) => {
                 let notification = NotificationId::from_uuid(new_uuid());

@@ -1,4 +1,6 @@
 //! The digests that a category's own rhythm closes: by rounds through the recipients of a zone.
+//!
+//! They go at the tenant's time of day, whatever a recipient has chosen for what its own cadence collects.
 
 use super::PLANNED;
 use adapters::store::database::{StoreError, TenantTransaction};
@@ -46,6 +48,7 @@ pub(super) async fn open_round(
         open.extend(round.channels.iter().map(|channel| OpenDigest {
             key: DigestKey { recipient: recipient.key.clone(), category: round.category.clone(), channel: *channel },
             zone: round.zone.clone(),
+            time: time.chosen_by(recipient.choice),
             closed_to: recipient.closed_to,
             round: Some(Round { period_end, send_empty: round.send_empty || recipient.is_mandatory }),
             members: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::schema::{Schema, optional, required};
 use super::{Answer, Operation};
-use crate::wire::preferences::MAX_PREFERENCES;
+use crate::wire::preferences::{MAX_PREFERENCES, SAYINGS};
 use domain::preference::{Cadence, Contact, Origin};
 use serde_json::{Value, json};
 
@@ -27,8 +27,10 @@ pub(super) fn get_of_tenant() -> Operation {
 
 /// `PUT /v1/preferences`.
 pub(super) fn put_of_tenant() -> Operation {
-    Operation::new("Replace what the tenant wants for those who say nothing", answer())
-        .with_body(Schema::named("PreferencesRequest"), example())
+    Operation::new("Replace what the tenant wants for those who say nothing", answer()).with_body(
+        Schema::named("PreferencesRequest"),
+        json!({"preferences": [{"category": "greeting", "cadence": "daily"}]}),
+    )
 }
 
 fn answer() -> Answer {
@@ -44,8 +46,15 @@ fn example() -> Value {
         "preferences": [{
             "category": "greeting", "channel": "*", "enabled": true, "cadence": "daily",
             "quiet_hours": {"from": "22:00", "until": "07:00"},
-        }],
+        }, {"category": "*", "digest_time": "07:30"}],
     })
+}
+
+const DIGEST_TIME: &str = "When a recipient's digests leave, in its own zone; without it, when the tenant's settings say. Only \
+     where both category and channel are `*`, and not in the tenant's own preferences.";
+
+fn weekday() -> Schema {
+    Schema::number(1, 7).describe("When its weekly digests leave, as `digest_time` has it: 1 is Monday.")
 }
 
 /// The components.
@@ -58,8 +67,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         optional("enabled", Schema::flag()),
         optional("cadence", Schema::named("Cadence")),
         optional("quiet_hours", Schema::named("QuietHours").describe("The same time twice says that there are none.")),
+        optional("digest_time", Schema::named("TimeOfDay").describe(DIGEST_TIME)),
+        optional("digest_weekday", weekday()),
     ])
-    .with_one_of(&["enabled", "cadence", "quiet_hours"]);
+    .with_one_of(&SAYINGS);
     let request = Schema::object([
         optional(
             "contact",
@@ -73,6 +84,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("enabled", Schema::flag().or_null()),
         required("cadence", Schema::named("Cadence").or_null()),
         required("quiet_hours", Schema::named("QuietHours").or_null()),
+        required("digest_time", Schema::named("TimeOfDay").or_null()),
+        required("digest_weekday", weekday().or_null()),
     ]);
     let chosen = |value| Schema::object([required("value", value), required("from", Schema::named("Origin"))]);
     let held = Schema::object([
