@@ -219,6 +219,31 @@ async fn a_suspended_tenants_links_hold(pool: PgPool) {
     stage.finish().await;
 }
 
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_preference_centre_stores_when_digests_are_to_leave(pool: PgPool) {
+    let stage = Stage::begin(pool.clone()).await;
+    let subject = subject_of(&pool, TENANT, "ada").await;
+    let token = sign(&stage, TENANT, subject, None).await;
+    let form = |digest: &str| format!("quiet_from=22%3A00&quiet_until=07%3A00{digest}");
+    let chosen = async || {
+        let [Value::Object(mut wish)] = <[Value; 1]>::try_from(wishes(&pool, subject).await).expect("one wish") else {
+            panic!("a row")
+        };
+        [wish.remove("digest_time"), wish.remove("digest_weekday")].map(Option::unwrap_or_default)
+    };
+
+    let page = post(&stage, PREFERENCES, &token, &form("&digest_time=18%3A30&digest_weekday=5")).await;
+    assert!(page.body.contains("value=\"18:30\"") && page.body.contains("<option value=\"5\" selected>Friday"));
+    assert_eq!(chosen().await, [json!("18:30:00"), json!(5)]);
+    post(&stage, PREFERENCES, &token, &form("")).await;
+    assert_eq!(chosen().await, [json!("18:30:00"), json!(5)], "a page of yesterday says nothing of it");
+    let wrong = post(&stage, PREFERENCES, &token, &form("&digest_time=24%3A30&digest_weekday=8")).await;
+    assert_eq!((wrong.status, wrong.body.matches("class=\"error\"").count()), (422, 2));
+    post(&stage, PREFERENCES, &token, &form("&digest_time=&digest_weekday=")).await;
+    assert_eq!(chosen().await, [Value::Null, Value::Null], "when the tenant says");
+    stage.finish().await;
+}
+
 /// Replacing without reading first what another request has just stored would lose it, or leave some of both.
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn wishes_are_replaced_by_one_request_at_a_time(pool: PgPool) {

@@ -1,13 +1,14 @@
 //! What the preference centre's form sends, and what it changes.
 //!
 //! The names of its fields: `shown` for each switch that was there, `on:CHANNEL:CATEGORY` where one is on,
-//! `cadence:CATEGORY`, `quiet_from`, `quiet_until`. A browser sends nothing for a switch that is off, so only what was
-//! shown can be switched off: a category that is new since then is not.
+//! `cadence:CATEGORY`, `quiet_from`, `quiet_until`, `digest_time`, `digest_weekday`. A browser sends nothing for a switch
+//! that is off, so only what was shown can be switched off: a category that is new since then is not. The last two are
+//! newer than some pages that are open: what such a page does not send stays as it is.
 
 use super::preferences::Sheet;
 use crate::delivery::Channel;
 use crate::id::CategoryKey;
-use crate::preference::{Cadence, QuietChoice, parse_time, print_time};
+use crate::preference::{Cadence, DigestChoice, QuietChoice, parse_time, print_time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What somebody changed.
@@ -17,6 +18,8 @@ pub struct PreferenceChange {
     pub categories: Vec<CategoryChange>,
     /// For all of them.
     pub quiet_hours: QuietChoice,
+    /// For what is collected.
+    pub digest: DigestChoice,
 }
 
 /// What somebody changed about a category.
@@ -56,10 +59,19 @@ pub struct PreferenceForm {
     pub(super) quiet_from: String,
     /// As it was written.
     pub(super) quiet_until: String,
+    /// As it was written.
+    pub(super) digest_time: String,
+    /// By ISO 8601; `None` leaves it to the tenant.
+    pub(super) digest_weekday: Option<i8>,
     /// What is wrong with which field, by the field's name.
     pub(super) errors: BTreeMap<String, FormError>,
     shown: BTreeSet<(Channel, CategoryKey)>,
 }
+
+/// The name of the field with the time of digests.
+pub(super) const DIGEST_TIME: &str = "digest_time";
+/// The name of the field with the weekday of digests.
+pub(super) const DIGEST_WEEKDAY: &str = "digest_weekday";
 
 /// The name of a switch's field.
 pub(super) fn switch_name(channel: Channel, key: &CategoryKey) -> String {
@@ -85,6 +97,8 @@ impl PreferenceForm {
             cadences: BTreeMap::new(),
             quiet_from: String::new(),
             quiet_until: String::new(),
+            digest_time: sheet.digest.time.map(print_time).unwrap_or_default(),
+            digest_weekday: sheet.digest.weekday,
             errors: BTreeMap::new(),
             shown: BTreeSet::new(),
         };
@@ -121,6 +135,8 @@ impl PreferenceForm {
                     form.quiet_until = value.trim().to_owned();
                     has_quiet.1 = true;
                 }
+                DIGEST_TIME => form.digest_time = value.trim().to_owned(),
+                DIGEST_WEEKDAY => form.read_weekday(value),
                 name => match name.split_once(':')? {
                     ("on", switch) => drop(on.insert(parse_switch(switch)?)),
                     ("cadence", key) => form.read_cadence(sheet, CategoryKey::parse(key).ok()?, value),
@@ -146,6 +162,9 @@ impl PreferenceForm {
             }
         }
         form.check_quiet_hours();
+        if !form.digest_time.is_empty() && parse_time(&form.digest_time).is_err() {
+            form.errors.insert(DIGEST_TIME.to_owned(), FormError::WrongTime);
+        }
         Some(form)
     }
 
@@ -156,6 +175,15 @@ impl PreferenceForm {
         match Cadence::parse(value) {
             Some(cadence) => drop(self.cadences.insert(key, cadence)),
             None => drop(self.errors.insert(cadence_name(&key), FormError::WrongChoice)),
+        }
+    }
+
+    /// Reads a day as the page writes it, from 1 to 7, or nothing where the tenant is to choose.
+    fn read_weekday(&mut self, value: &str) {
+        let day = (1..=7).find(|day: &i8| day.to_string() == value);
+        match day {
+            None if !value.is_empty() => drop(self.errors.insert(DIGEST_WEEKDAY.to_owned(), FormError::WrongChoice)),
+            day => self.digest_weekday = day,
         }
     }
 
@@ -201,6 +229,7 @@ impl PreferenceForm {
             let is_changed = !channels.is_empty() || cadence.is_some();
             is_changed.then(|| CategoryChange { key: category.key.clone(), channels, cadence })
         });
-        Some(PreferenceChange { categories: categories.collect(), quiet_hours })
+        let digest = DigestChoice { time: parse_time(&self.digest_time).ok(), weekday: self.digest_weekday };
+        Some(PreferenceChange { categories: categories.collect(), quiet_hours, digest })
     }
 }

@@ -1,11 +1,11 @@
 //! The preference centre: everything that somebody can choose, on one page with one button.
 
-use super::form::{FormError, PreferenceForm, cadence_name, switch_name};
+use super::form::{DIGEST_TIME, DIGEST_WEEKDAY, FormError, PreferenceForm, cadence_name, switch_name};
 use super::words::{Language, Words, fill};
 use super::{Lock, frame};
 use crate::delivery::Channel;
 use crate::id::CategoryKey;
-use crate::preference::{Cadence, QuietChoice};
+use crate::preference::{Cadence, DigestChoice, QuietChoice};
 use maud::{Markup, html};
 
 /// What a recipient can choose, and what holds now.
@@ -13,12 +13,14 @@ use maud::{Markup, html};
 pub struct Sheet {
     /// The tenant's name.
     pub tenant: String,
-    /// The zone of the quiet hours, as IANA names it.
+    /// The zone of every time on the page, as IANA names it.
     pub time_zone: String,
     /// Every category that the recipient may be sent, in the order to show.
     pub categories: Vec<SheetCategory>,
     /// When nothing should arrive.
     pub quiet_hours: QuietChoice,
+    /// When digests leave, as far as the recipient says so.
+    pub digest: DigestChoice,
 }
 
 /// A category to choose.
@@ -87,6 +89,7 @@ pub fn render_preferences(sheet: &Sheet, form: &PreferenceForm, is_saved: bool, 
             @for (place, category) in sheet.categories.iter().enumerate() {
                 (render_category(sheet, category, place, form, words))
             }
+            (render_digest_choice(sheet, form, words))
             (render_quiet_hours(sheet, form, words))
             div.save { button type="submit" { (words.save) } }
         }
@@ -138,6 +141,35 @@ fn render_category(
                         }
                     }
                     (render_error(form, &cadence_field, &cadence_id, words))
+                }
+            }
+        }
+    }
+}
+
+fn render_digest_choice(sheet: &Sheet, form: &PreferenceForm, words: &Words) -> Markup {
+    let names = [("zone", sheet.time_zone.as_str()), ("tenant", sheet.tenant.as_str())];
+    html! {
+        fieldset aria-describedby="digest-note" {
+            legend { (words.digests) }
+            p.soft #digest-note { (fill(words.digests_note, &names)) }
+            div.row {
+                div.field {
+                    label for=(DIGEST_TIME) { (words.digest_time) }
+                    input #(DIGEST_TIME) type="time" name=(DIGEST_TIME) value=(form.digest_time)
+                        aria-invalid=[invalid(form, DIGEST_TIME)] aria-describedby=[described(form, DIGEST_TIME, DIGEST_TIME)];
+                    (render_error(form, DIGEST_TIME, DIGEST_TIME, words))
+                }
+                div.field {
+                    label for=(DIGEST_WEEKDAY) { (words.digest_weekday) }
+                    select #(DIGEST_WEEKDAY) name=(DIGEST_WEEKDAY) aria-invalid=[invalid(form, DIGEST_WEEKDAY)]
+                        aria-describedby=[described(form, DIGEST_WEEKDAY, DIGEST_WEEKDAY)] {
+                        option value="" selected[form.digest_weekday.is_none()] { (fill(words.tenant_chooses, &names)) }
+                        @for (number, day) in (1..).zip(words.weekdays) {
+                            option value=(number) selected[form.digest_weekday == Some(number)] { (day) }
+                        }
+                    }
+                    (render_error(form, DIGEST_WEEKDAY, DIGEST_WEEKDAY, words))
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::delivery::Channel;
 use crate::id::CategoryKey;
-use crate::preference::{Cadence, QuietChoice, QuietHours, parse_time};
+use crate::preference::{Cadence, DigestChoice, QuietChoice, QuietHours, parse_time};
 use proptest::prelude::*;
 
 fn key(text: &str) -> CategoryKey {
@@ -12,6 +12,10 @@ fn key(text: &str) -> CategoryKey {
 
 fn night() -> QuietChoice {
     QuietChoice::Hours(QuietHours { from: parse_time("22:00").unwrap(), until: parse_time("07:00").unwrap() })
+}
+
+fn evening() -> DigestChoice {
+    DigestChoice { time: parse_time("18:30").ok(), weekday: Some(5) }
 }
 
 fn category(name: &str, lock: Option<Lock>) -> SheetCategory {
@@ -38,6 +42,7 @@ fn sheet() -> Sheet {
             category("a:b", None),
         ],
         quiet_hours: night(),
+        digest: evening(),
     }
 }
 
@@ -58,6 +63,8 @@ const UNTOUCHED: &[(&str, &str)] = &[
     ("cadence:a:b", "immediate"),
     ("quiet_from", "22:00"),
     ("quiet_until", "07:00"),
+    ("digest_time", "18:30"),
+    ("digest_weekday", "5"),
 ];
 
 /// The untouched form with the fields of these names replaced, or left out where the value is empty.
@@ -94,8 +101,14 @@ fn every_page(language: Language, name: &str) -> Vec<String> {
     sheet.categories[1].description = Some(name.to_owned());
     let form = PreferenceForm::of(&sheet);
     pages.push(render_preferences(&sheet, &form, true, language));
-    let wrong =
-        fields(&[("quiet_from", name), ("quiet_until", ""), ("shown", "email:weekly_digest"), ("cadence:offers", "x")]);
+    let wrong = fields(&[
+        ("quiet_from", name),
+        ("quiet_until", ""),
+        ("shown", "email:weekly_digest"),
+        ("cadence:offers", "x"),
+        ("digest_time", name),
+        ("digest_weekday", name),
+    ]);
     let form = PreferenceForm::read(&sheet, &wrong).expect("a form of the page");
     pages.push(render_preferences(&sheet, &form, false, language));
     pages.push(render_preferences(&Sheet { categories: Vec::new(), ..sheet.clone() }, &form, false, language));
@@ -182,7 +195,7 @@ fn an_untouched_form_changes_nothing_but_what_it_shows() {
     let form = sent(&[]).expect("a form");
     assert_eq!(form.errors().count(), 0);
     let change = form.change(&sheet()).expect("nothing is wrong");
-    assert_eq!(change.quiet_hours, night());
+    assert_eq!((change.quiet_hours, change.digest), (night(), evening()));
     let both = |name: &str| CategoryChange {
         key: key(name),
         channels: vec![(Channel::Email, true), (Channel::Sms, false)],
@@ -199,9 +212,12 @@ fn what_was_chosen_is_what_is_stored() {
         ("cadence:weekly_digest", Some("daily")),
         ("quiet_from", Some(" ")),
         ("quiet_until", Some("")),
+        ("digest_time", Some("07:15")),
+        ("digest_weekday", Some("")),
     ]);
     let change = form.expect("a form").change(&sheet()).expect("nothing is wrong");
     assert_eq!(change.quiet_hours, QuietChoice::None);
+    assert_eq!(change.digest, DigestChoice { time: parse_time("07:15").ok(), weekday: None });
     let [offers, digest, last] = change.categories.as_slice() else { panic!("{change:?}") };
     assert_eq!(offers.channels, [(Channel::Email, false), (Channel::Sms, false)]);
     assert_eq!(
@@ -216,6 +232,7 @@ fn what_was_not_shown_is_not_switched_off() {
     let pairs = [("shown", "email:offers"), ("quiet_from", ""), ("quiet_until", "")];
     let form = PreferenceForm::read(&sheet(), &fields(&pairs)).expect("a form of yesterday");
     let change = form.change(&sheet()).expect("nothing is wrong");
+    assert_eq!(change.digest, evening(), "a page of yesterday does not send it");
     let [offers] = change.categories.as_slice() else { panic!("{change:?}") };
     assert_eq!(offers.channels, [(Channel::Email, false)]);
 
@@ -234,6 +251,10 @@ fn each_wrong_field_is_named_and_keeps_what_was_written() {
         (vec![("quiet_until", Some(""))], vec![("quiet_until", HalfQuiet)]),
         (vec![("quiet_until", Some("22:00"))], vec![("quiet_until", SameTimes)]),
         (vec![("cadence:offers", Some("yearly"))], vec![("cadence:offers", WrongChoice)]),
+        (vec![("digest_time", Some("25:00"))], vec![("digest_time", WrongTime)]),
+        (vec![("digest_weekday", Some("0"))], vec![("digest_weekday", WrongChoice)]),
+        (vec![("digest_weekday", Some("8"))], vec![("digest_weekday", WrongChoice)]),
+        (vec![("digest_weekday", Some("Friday"))], vec![("digest_weekday", WrongChoice)]),
         (
             vec![("quiet_from", Some("<b>")), ("cadence:a:b", Some(""))],
             vec![("cadence:a:b", WrongChoice), ("quiet_from", WrongTime)],
@@ -291,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn no_form_makes_the_reader_fail(pairs in proptest::collection::vec(("(shown|on:|cadence:|quiet_from|quiet_until|.{0,3})[a-z:]{0,12}", ".{0,8}"), 0..12)) {
+    fn no_form_makes_the_reader_fail(pairs in proptest::collection::vec(("(shown|on:|cadence:|quiet_from|quiet_until|digest_time|digest_weekday|.{0,3})[a-z:]{0,12}", ".{0,8}"), 0..12)) {
         if let Some(form) = PreferenceForm::read(&sheet(), &pairs) {
             let change = form.change(&sheet());
             prop_assert_eq!(change.is_some(), form.errors().count() == 0);

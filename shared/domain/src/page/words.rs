@@ -101,6 +101,13 @@ pub(super) struct Words {
     pub(super) hourly: &'static str,
     pub(super) daily: &'static str,
     pub(super) weekly: &'static str,
+    pub(super) digests: &'static str,
+    pub(super) digests_note: &'static str,
+    pub(super) digest_time: &'static str,
+    pub(super) digest_weekday: &'static str,
+    pub(super) tenant_chooses: &'static str,
+    /// From Monday on.
+    pub(super) weekdays: [&'static str; 7],
     pub(super) quiet_hours: &'static str,
     pub(super) quiet_note: &'static str,
     pub(super) quiet_from: &'static str,
@@ -201,7 +208,7 @@ mod tests {
     /// Every sentence, with its place in the declaration.
     fn sentences(words: &Words) -> Vec<&'static str> {
         let w = words;
-        vec![
+        let mut sentences = vec![
             w.ask_category,
             w.ask_all,
             w.ask_note,
@@ -227,6 +234,11 @@ mod tests {
             w.hourly,
             w.daily,
             w.weekly,
+            w.digests,
+            w.digests_note,
+            w.digest_time,
+            w.digest_weekday,
+            w.tenant_chooses,
             w.quiet_hours,
             w.quiet_note,
             w.quiet_from,
@@ -269,7 +281,9 @@ mod tests {
             w.teams,
             w.voice,
             w.in_app,
-        ]
+        ];
+        sentences.extend(w.weekdays);
+        sentences
     }
 
     fn marks(sentence: &str) -> Vec<&str> {

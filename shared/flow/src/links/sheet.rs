@@ -48,17 +48,19 @@ pub(super) fn fill_sheet(visit: &Visit) -> Sheet {
         time_zone: subject.time_zone.clone(),
         categories: categories.collect(),
         quiet_hours: quiet_hours_of(stated, tenants),
+        digest: wish_of(stated).map(|wish| wish.digest).unwrap_or_default(),
     }
+}
+
+/// What was said about everything.
+fn wish_of(wishes: &[StatedWish]) -> Option<Wish> {
+    wishes.iter().find(|stated| stated.category.is_none() && stated.channel.is_none()).map(|stated| stated.wish)
 }
 
 /// What holds for everything about which nothing more exact was said.
 fn quiet_hours_of(stated: &[StatedWish], tenants: &[StatedWish]) -> QuietChoice {
-    let general = |wishes: &[StatedWish], origin: Origin| {
-        let general = wishes.iter().find(|stated| stated.category.is_none() && stated.channel.is_none());
-        general.map(|stated| (origin, stated.wish))
-    };
-    let wishes: Vec<_> =
-        general(stated, Origin::Recipient).into_iter().chain(general(tenants, Origin::Tenant)).collect();
+    let general = [(Origin::Recipient, wish_of(stated)), (Origin::Tenant, wish_of(tenants))];
+    let wishes: Vec<_> = general.into_iter().filter_map(|(origin, wish)| Some((origin, wish?))).collect();
     resolve_preference(&wishes, &[], &[]).quiet_hours.value
 }
 
@@ -84,6 +86,9 @@ pub(super) fn write_change(visit: &mut Visit, change: &PreferenceChange) {
     }
     if change.quiet_hours != before.quiet_hours {
         state(&mut visit.stated, None, None).quiet_hours = Some(change.quiet_hours);
+    }
+    if change.digest != before.digest {
+        state(&mut visit.stated, None, None).digest = change.digest;
     }
     remove_silence(&mut visit.stated);
 }
