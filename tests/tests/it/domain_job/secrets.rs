@@ -1,12 +1,12 @@
 //! What signs the calls of endpoints: shown once, sealed at rest, and replaced while both sign.
 
-use tests::endpoint_server::Behaviour;
 use super::endpoints::{begin_with, calls_url, failed, ok, read_secret};
 use super::{HOUR, MINUTE, ask, calls, finish, put, runs, show};
 use adapters::telemetry::log_to;
 use domain::endpoint::{SigningSecret, print_signatures};
 use serde_json::json;
 use sqlx::PgPool;
+use tests::endpoint_server::Behaviour;
 use tests::privacy::Heard as Log;
 use tests::{OTHER_TENANT, TENANT};
 

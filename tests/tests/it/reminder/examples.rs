@@ -62,7 +62,11 @@ async fn the_deadlines_of_a_rental_company_are_taken_and_fire(pool: PgPool) {
         assert!(counts.fired > 0 && counts.skipped + counts.failed == 0, "{moment}: {counts:?}");
         stage.drain().await;
     }
-    assert_eq!(stage.count("SELECT count(*) FROM harkara.escalations").await, 2, "of what was not returned, and not paid");
+    assert_eq!(
+        stage.count("SELECT count(*) FROM harkara.escalations").await,
+        2,
+        "of what was not returned, and not paid"
+    );
     stage.escalate().await;
     stage.pass(Duration::from_secs(60)).await;
     stage.dispatch().await;
