@@ -1,6 +1,6 @@
 //! Preferences, of recipients and of the tenant.
 
-use super::schema::{Schema, optional, required};
+use super::schema::{Schema, optional, required, sometimes};
 use super::{Answer, Operation};
 use crate::wire::preferences::{MAX_PREFERENCES, SAYINGS};
 use domain::preference::{Cadence, Contact, Origin};
@@ -28,8 +28,8 @@ pub(super) fn get_of_tenant() -> Operation {
 /// `PUT /v1/preferences`.
 pub(super) fn put_of_tenant() -> Operation {
     Operation::new("Replace what the tenant wants for those who say nothing", answer()).with_body(
-        Schema::named("PreferencesRequest"),
-        json!({"preferences": [{"category": "greeting", "cadence": "daily"}]}),
+        Schema::named("TenantPreferencesRequest"),
+        json!({"contact": "both", "preferences": [{"category": "greeting", "cadence": "daily"}]}),
     )
 }
 
@@ -51,7 +51,7 @@ fn example() -> Value {
 }
 
 const DIGEST_TIME: &str = "When a recipient's digests leave, in its own zone; without it, when the tenant's settings say. Only \
-     where both category and channel are `*`, and not in the tenant's own preferences.";
+     where both category and channel are `*`.";
 
 fn weekday() -> Schema {
     Schema::number(1, 7).describe("When its weekly digests leave, as `digest_time` has it: 1 is Monday.")
@@ -61,23 +61,38 @@ fn weekday() -> Schema {
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     let category = || Schema::any_of([Schema::one_of(["*"]), Schema::named("CategoryKey")]);
     let channel = || Schema::any_of([Schema::one_of(["*"]), Schema::named("Channel")]);
-    let statement = Schema::object([
-        optional("category", category().default("*")),
-        optional("channel", channel().default("*")),
-        optional("enabled", Schema::flag()),
-        optional("cadence", Schema::named("Cadence")),
-        optional("quiet_hours", Schema::named("QuietHours").describe("The same time twice says that there are none.")),
-        optional("digest_time", Schema::named("TimeOfDay").describe(DIGEST_TIME)),
-        optional("digest_weekday", weekday()),
-    ])
-    .with_one_of(&SAYINGS);
-    let request = Schema::object([
-        optional(
-            "contact",
-            Schema::named("Contact").describe("A short form: mail and text messages, for every category, on or off."),
-        ),
-        optional("preferences", Schema::list(statement).at_most(MAX_PREFERENCES)),
-    ]);
+    let wishes = || {
+        [
+            optional("category", category().default("*")),
+            optional("channel", channel().default("*")),
+            optional("enabled", Schema::flag()),
+            optional("cadence", Schema::named("Cadence")),
+            optional(
+                "quiet_hours",
+                Schema::named("QuietHours").describe("The same time twice says that there are none."),
+            ),
+        ]
+    };
+    let digest_time = Schema::named("TimeOfDay").describe(DIGEST_TIME);
+    let own = [optional("digest_time", digest_time), optional("digest_weekday", weekday())];
+    let never = || Schema::null().describe("Is a setting of the tenant's: `PUT /v1/settings`.");
+    let tenants = [sometimes("digest_time", never()), sometimes("digest_weekday", never())];
+    let statement = Schema::object(wishes().into_iter().chain(own)).with_one_of(&SAYINGS).with_only_beside(
+        &["digest_time", "digest_weekday"],
+        &["category", "channel"],
+        "*",
+    );
+    let of_tenant = Schema::object(wishes().into_iter().chain(tenants)).with_one_of(&SAYINGS);
+    let request = |statement| {
+        Schema::object([
+            optional(
+                "contact",
+                Schema::named("Contact")
+                    .describe("A short form: mail and text messages, for every category, on or off."),
+            ),
+            optional("preferences", Schema::list(statement).at_most(MAX_PREFERENCES)),
+        ])
+    };
     let stated = Schema::object([
         required("category", category()),
         required("channel", channel()),
@@ -107,7 +122,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     let hours =
         Schema::object([required("from", Schema::named("TimeOfDay")), required("until", Schema::named("TimeOfDay"))]);
     vec![
-        ("PreferencesRequest", request),
+        ("PreferencesRequest", request(statement)),
+        ("TenantPreferencesRequest", request(of_tenant)),
         ("Preferences", preferences),
         ("QuietHours", hours.describe("In the recipient's time zone.")),
         ("Cadence", Schema::one_of(Cadence::ALL.iter().map(|cadence| cadence.as_str()))),

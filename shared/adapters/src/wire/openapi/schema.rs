@@ -174,6 +174,13 @@ impl Schema {
         self.with("not", json!({"anyOf": pairs}))
     }
 
+    /// Where an object has one of these fields, and not as null, others say nothing but this.
+    pub(super) fn with_only_beside(self, names: &[&str], others: &[&str], only: &str) -> Self {
+        let others: Map<String, Value> =
+            others.iter().map(|name| ((*name).to_owned(), json!({"enum": [only, null]}))).collect();
+        self.with("if", json!({"anyOf": has_each(names)})).with("then", json!({"properties": others}))
+    }
+
     /// An object must have exactly one of these fields, and not as null.
     pub(super) fn with_only_one_of(self, names: &[&str]) -> Self {
         self.with("oneOf", has_each(names))
