@@ -4,6 +4,7 @@ use crate::cast::{Scenario, hours};
 use domain::job::Job;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tests::running::until;
 
 /// The jobs as a team may see them.
 pub(crate) struct Jobs<'a> {
@@ -46,6 +47,47 @@ impl<'a> Jobs<'a> {
             self.check(*job);
         }
         assert_eq!(self.stands("maintenance")["is_late"], false, "it is to run once a day");
+    }
+
+    /// Fails where what is said of one of the team's own jobs is not what its clock and its newest run say.
+    pub(crate) fn tell_the_truth_of_own(&self) {
+        let (rows, shown, before, after) = until("no job begins or ends meanwhile", || {
+            let (rows, before) = (self.read_own(), self.team.now());
+            let shown = self.team.get("/v1/jobs");
+            let after = self.team.now();
+            (self.read_own() == rows).then_some((rows, shown, before, after))
+        });
+        let is_own = |job: &&Value| Job::ALL.iter().all(|known| job["name"] != known.as_str());
+        let shown: Vec<&Value> = shown["jobs"].as_array().expect("a list").iter().filter(is_own).collect();
+        assert_eq!(shown.len(), rows.as_object().map_or(0, serde_json::Map::len), "{shown:#?}");
+        for job in shown {
+            let row = &rows[job["name"].as_str().expect("a name")];
+            let due = read(&job["next_due_at"]);
+            assert_eq!(due, read(&row["next_due_at"]), "{job}");
+            let last = &job["last_run"];
+            let id = last["id"].as_str().map(|id| id.trim_start_matches("run_").replace('-', ""));
+            assert_eq!((id.as_deref(), &last["status"]), (row["run"].as_str(), &row["status"]), "{job}");
+            assert_eq!(job["status"], last["status"], "{job}");
+            let told = job["lag_seconds"].as_i64().expect("a number");
+            let lag = |now: Timestamp| now.duration_since(due).as_secs().max(0);
+            assert!((lag(before)..=lag(after)).contains(&told), "{job}: {} to {}", lag(before), lag(after));
+        }
+    }
+
+    /// The clock of each of the team's own jobs, and its newest run.
+    fn read_own(&self) -> Value {
+        let statement = "
+            SELECT coalesce(jsonb_object_agg(c.job_key, jsonb_build_object(
+                'next_due_at', c.next_due_at, 'run', replace(r.run_id::text, '-', ''), 'status', r.status)), '{}')
+            FROM harkara.domain_job_clocks c
+            LEFT JOIN LATERAL (
+                SELECT o.run_id, coalesce(o.outcome, 'running') AS status FROM harkara.job_runs o
+                WHERE o.tenant_id = c.tenant_id AND o.job = c.job_key
+                ORDER BY o.started_at DESC LIMIT 1
+            ) r ON true
+            WHERE c.tenant_id = $1::uuid";
+        let rows = sqlx::query_scalar(statement).bind(self.team.tenant()).fetch_one(&self.team.database);
+        self.team.runtime.block_on(rows).expect("read")
     }
 
     /// Holds what is said of a job to its row and to the time.

@@ -138,5 +138,10 @@ fn s1_a_rental_companys_own_jobs() {
     rental.tells_its_domain("INSERT INTO rental.tickets VALUES ($1::uuid, '11', now() - interval '1 minute')");
     rental.passes(hours(1));
     rental.nothing_for(&["support-lead"]);
+
+    // What is said of each of them is so, right after they have run and when none has run for hours.
+    Jobs::of(&rental).tell_the_truth_of_own();
+    rental.moves_clock(hours(3));
+    Jobs::of(&rental).tell_the_truth_of_own();
     rental.end();
 }

@@ -18,9 +18,9 @@ fn incident(number: u32, triggered_at: Timestamp) -> Value {
 }
 
 impl Scenario {
-    fn raises(&self, number: u32, triggered_at: Timestamp) -> String {
-        let body =
-            json!({"policy": "critical", "key": format!("incident-{number}"), "data": incident(number, triggered_at)});
+    fn raises(&self, policy: &str, number: u32) -> String {
+        let data = incident(number, self.now());
+        let body = json!({"policy": policy, "key": format!("incident-{number}"), "data": data});
         let answer = self.post("/v1/escalations", body);
         self.settle();
         answer["escalation"]["id"].as_str().unwrap_or_else(|| panic!("an escalation: {answer}")).to_owned()
@@ -45,8 +45,9 @@ fn links(mail: &Mail) -> (String, String) {
 #[test]
 fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     let team = Scenario::begin("s2");
-    let triggered_at = team.now();
-    let id = team.raises(77, triggered_at);
+    let id = team.raises("critical", 77);
+    let triggered_at = team.escalation(&id)["data"]["triggered_at"].as_str().and_then(|at| at.parse().ok());
+    let triggered_at: Timestamp = triggered_at.expect("a time");
 
     // The primary channel reaches who is on call at once: text cut to its limit, times as her clock shows them.
     let first = team.mail_to("oncall");
@@ -105,7 +106,7 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     assert_eq!(found["notifications"].as_array().map(Vec::len), Some(1), "{found}");
 
     // Another incident, and nobody at all: it comes to its end, and says so.
-    let id = team.raises(78, team.now());
+    let id = team.raises("critical", 78);
     for _ in 0..12 {
         team.passes(minutes(10));
     }
@@ -113,5 +114,23 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
         team.mail_to(reader);
     }
     assert_eq!(team.escalation(&id)["state"], "exhausted");
+
+    // Al's mail is refused: the channel after it is tried at once, not after its silence. Nobody sends text messages yet, and
+    // ten minutes later his manager hears of it.
+    let id = team.raises("second-line", 79);
+    team.tick();
+    let steps = team.escalation(&id)["steps"].clone();
+    let mail = steps[0]["notifications"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(team.stands(&mail), ("failed".to_owned(), "provider_rejected".to_owned()));
+    assert_eq!((&steps[1]["tier"], &steps[1]["reason"]), (&json!(2), &json!("no_channel")), "{steps}");
+    team.passes(minutes(10));
+    let mail = team.mail_to("lead");
+    assert_eq!(press_button(&links(&mail).1, PRESSED).0, 200);
+    assert_eq!(team.escalation(&id)["state"], "resolved");
+
+    // The log can be looked through by incident, too.
+    let found = team.get("/v1/escalations?key=incident-77");
+    assert_eq!(found["escalations"].as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!(found["escalations"][0]["key"], "incident-77");
     team.end();
 }
