@@ -338,7 +338,8 @@ async fn another_tenants_backlog_makes_nobody_wait(pool: PgPool) {
             "SELECT extract(epoch FROM line_ends_at - harkara.now())::bigint FROM harkara.send_pace WHERE line_ends_at > harkara.now()",
         )
         .await;
-    assert!(line > 30, "the first tenant stands in a line of {line} seconds");
+    // Fifty seconds, less what this machine has taken since; far more than the other one waits below.
+    assert!(line > 10, "the first tenant stands in a line of {line} seconds");
     let answer = stage.post_as(OTHER_TENANT, Stage::greeting("ada@example.org"), &[]).await;
     assert_eq!(answer.status, 202);
     work_after(&stage, Duration::ZERO).await;

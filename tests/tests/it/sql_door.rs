@@ -208,8 +208,9 @@ async fn a_key_asks_once(pool: PgPool) {
 async fn requests_are_taken_in_the_order_in_which_they_were_made(pool: PgPool) {
     let stage = begin(pool).await;
     let template = json!({
-        "variables": {"old": {"type": "string", "example": "A"}, "new": {"type": "string", "example": "B"}},
-        "subject": "{{ old }} to {{ new }}", "text": "{{ new }}",
+        "variables": {"old": {"type": "string", "example": "A"}, "new": {"type": "string", "example": "B"},
+                      "first": {"type": "object", "required": false}},
+        "subject": "{% if first %}{{ first.old }}{% else %}{{ old }}{% endif %} to {{ new }}", "text": "{{ new }}",
     });
     stage.publish(TENANT, "changed", template).await;
     stage
