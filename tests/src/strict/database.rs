@@ -29,38 +29,23 @@ $$";
 /// The server's own patience with a session that holds a transaction open and does nothing, as the roles have it.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
-/// How long a session may be at a statement before time passes over it.
-const AT_WORK: Duration = Duration::from_secs(5);
-
-/// Ends the sessions that hold a transaction open and do nothing, as the server would have, and with them their locks. One
-/// that is at a statement just now, of a process that is stopped, does nothing a moment later: it is waited for.
-async fn end_idle_transactions(admin: &PgPool) {
-    let end_and_count = "
-        WITH open AS (
-            SELECT CASE WHEN state = 'active' THEN false ELSE pg_terminate_backend(pid) END
-            FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = 'harkara'
-              AND (state LIKE 'idle in transaction%' OR state = 'active' AND xact_start IS NOT NULL)
-        )
-        SELECT count(*) FROM open";
-    let ended = async {
-        let mut open = 1_i64;
-        while open > 0 {
-            open = sqlx::query_scalar(end_and_count).fetch_one(admin).await.expect("sessions are ended");
-        }
-    };
-    // Whoever waits for a lock all that time holds none that somebody misses.
-    drop(tokio::time::timeout(AT_WORK, ended).await);
-}
-
 /// Moves the database's time. Wants a superuser.
 pub(super) async fn shift_time(admin: &PgPool, time: Duration) {
     if time >= IDLE_IN_TRANSACTION {
-        end_idle_transactions(admin).await;
+        // In that time the server would have ended them, and with them their locks.
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'harkara'
+               AND state IN ('idle in transaction', 'idle in transaction (aborted)')",
+        )
+        .execute(admin)
+        .await
+        .expect("sessions are ended");
     }
     let mut transaction = admin.begin().await.expect("the database is there");
     let seconds = format!("{} seconds", time.as_secs_f64());
-    sqlx::query("SELECT set_config('strict.shift', $1, true), set_config('lock_timeout', '5s', true)")
+    // Longer than that patience: a session that was left within a transaction is ended by the server, and its rows are free.
+    sqlx::query("SELECT set_config('strict.shift', $1, true), set_config('lock_timeout', '15s', true)")
         .bind(seconds)
         .execute(&mut *transaction)
         .await
