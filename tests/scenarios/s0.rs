@@ -157,6 +157,15 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     aegis.passes(days(2));
     aegis.nothing_for(&["owner-3", "cae-1", "cco-1"]);
 
+    // Who switches mail off gets none, and the record says so.
+    let off = json!({"preferences": [{"category": "RESPONSE_SUBMITTED", "channel": "email", "enabled": false}]});
+    aegis.put("/v1/recipients/auditor-7/preferences", off);
+    let response = json!({"observation": "14", "responder": "Meera Nair"});
+    let unwanted = aegis.enqueue("RESPONSE_SUBMITTED", "auditor-7", response);
+    aegis.settle();
+    assert_eq!(aegis.stands(&unwanted).0, "skipped");
+    aegis.nothing_for(&["auditor-7"]);
+
     // Every table is behind row level security, forced; what was done is on record and sealed.
     let open = aegis.count(
         "SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
