@@ -1,5 +1,6 @@
 //! `cargo local`: the whole of Harkara on this machine.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,6 +64,11 @@ enum Request {
     },
     /// Print a token for the API
     Token(TokenArguments),
+    /// Open the stack's database with the pinned psql, as its administrator; arguments go to `psql`
+    Psql {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Make a service unreachable for the functions
     Break {
         /// The service
@@ -188,6 +194,7 @@ fn run(request: Request) -> Outcome<()> {
         }
         Request::Logs { function } => logs::print(&project, function.as_deref()),
         Request::Token(arguments) => print_token(&project, arguments),
+        Request::Psql { arguments } => open_database(&project, &arguments),
         Request::Break { service } => set_gate(&project, service, GateState::Shut),
         Request::Mend { service } => set_gate(&project, service, GateState::Open),
         Request::Sql { check } => sql::run(&project, if check { Queries::Check } else { Queries::Write }),
@@ -236,6 +243,12 @@ fn print_token(project: &Project, arguments: TokenArguments) -> Outcome<()> {
     Ok(())
 }
 
+/// Becomes `psql`, whose exit code is this command's.
+fn open_database(project: &Project, arguments: &[String]) -> Outcome<()> {
+    let postgres = State::read(project).postgres.filter(postgres::Postgres::is_alive).ok_or_else(not_up)?;
+    Err(postgres.open().args(arguments).exec()).while_doing("running psql")
+}
+
 fn set_gate(project: &Project, service: Service, state: GateState) -> Outcome<()> {
     let Service::Sqs = service;
     running(project)?.set_gate(state)?;
@@ -247,10 +260,11 @@ fn set_gate(project: &Project, service: Service, state: GateState) -> Outcome<()
 }
 
 fn running(project: &Project) -> Outcome<serve::Servers> {
-    State::read(project)
-        .servers
-        .filter(serve::Servers::is_alive)
-        .ok_or_else(|| Failure::new("the stack is not up").with_advice("Run `cargo local up` first."))
+    State::read(project).servers.filter(serve::Servers::is_alive).ok_or_else(not_up)
+}
+
+fn not_up() -> Failure {
+    Failure::new("the stack is not up").with_advice("Run `cargo local up` first.")
 }
 
 #[cfg(test)]

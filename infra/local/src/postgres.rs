@@ -226,6 +226,17 @@ impl Postgres {
         }
     }
 
+    /// `psql` on the stack's database, for somebody at a terminal: as the superuser, unless the environment has a
+    /// `PGPASSWORD` for whom `-U` names.
+    pub fn open(&self) -> Command {
+        let mut command = self.command("psql");
+        command.env("PGDATABASE", DATABASE);
+        if let Some(password) = std::env::var_os("PGPASSWORD") {
+            command.env("PGPASSWORD", password);
+        }
+        command
+    }
+
     fn psql(&self, database: &str) -> Command {
         let mut command = self.command("psql");
         command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", database]).stdin(Stdio::null());

@@ -557,6 +557,39 @@ fn every_function_has_an_alarm_and_every_alarm_is_in_the_runbook() {
     }
 }
 
+#[test]
+fn the_dashboard_shows_the_errors_of_every_function_and_the_runs_of_every_job() {
+    let template = template();
+    let (_, dashboard) = of_type(&template, "AWS::CloudWatch::Dashboard")[0];
+    let body = dashboard["DashboardBody"]["Fn::Sub"].as_str().expect("a text");
+    let body: Value = serde_json::from_str(body).expect("the dashboard is JSON");
+    let widgets = body["widgets"].as_array().expect("widgets");
+    let metrics = |title: &str| {
+        let widget = widgets.iter().find(|widget| widget["properties"]["title"] == title).expect("a widget");
+        widget["properties"]["metrics"].as_array().expect("metrics").clone()
+    };
+    for (name, _) in of_type(&template, "AWS::Serverless::Function") {
+        let shown = json!(["AWS/Lambda", "Errors", "FunctionName", format!("${{{name}}}")]);
+        assert!(metrics("Errors").contains(&shown), "nobody sees the errors of {name}");
+    }
+    for job in Job::ALL {
+        let labels = [format!("ticks of {job}"), format!("runs of {job}")];
+        let is_shown =
+            |metric: &Value| labels.iter().any(|label| all_members(metric, "label").contains(&&json!(label)));
+        assert!(metrics("Jobs").iter().any(is_shown), "nobody sees the runs of {job}");
+    }
+}
+
+/// The AWS CLI takes a payload for base64 where nothing else is said.
+#[test]
+fn every_command_that_invokes_a_function_says_that_its_payload_is_text() {
+    for page in ["README.md", "infra/runbook.md", "infra/database.md"] {
+        let page = std::fs::read_to_string(root().join(page)).unwrap();
+        let count = |words: &str| page.matches(words).count();
+        assert_eq!(count("aws lambda invoke"), count("--cli-binary-format raw-in-base64-out"), "{page}");
+    }
+}
+
 /// Events are best effort on either way, so both have to be there, and tell the same.
 #[test]
 fn ses_tells_of_mails_on_two_ways_into_one_queue() {

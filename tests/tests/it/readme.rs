@@ -17,13 +17,22 @@ use tests::{Answer, Ask, Stage, move_time_to};
 /// Where the examples begin, and where they are over.
 const CHAPTERS: [&str; 2] = ["\n## Send something\n", "\n## Proof\n"];
 
-/// Instead of the programs that the shell calls: a request is printed, word by word, with an empty word behind it.
+/// Instead of the programs that the shell calls: what they are asked is printed, word by word, with an empty word behind it.
 const PROGRAMS: &str = r#"
 set -eu
 python3() { printf 'api:'; }
-cargo() { printf '%s' "$*"; }
-curl() { for word in "$@"; do printf '+%s\0' "$word"; done; printf '\0'; }
+say() { for word in "$@"; do printf '+%s\0' "$word"; done; printf '\0'; }
+cargo() { if [ "$2" = psql ]; then shift; say "$@"; else printf '%s' "$*"; fi; }
+curl() { say curl "$@"; }
 "#;
+
+/// What somebody does who follows the examples.
+enum Step {
+    /// Asks the API.
+    Ask(Ask),
+    /// Has the stack's administrator run this SQL.
+    Administer(&'static str),
+}
 
 /// The examples of a language, in their order.
 fn list_blocks(language: &str) -> Vec<&'static str> {
@@ -34,17 +43,32 @@ fn list_blocks(language: &str) -> Vec<&'static str> {
     fences.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
 }
 
-/// The requests of the examples, as a shell makes them.
-fn read_requests(tenants: &[Tenant; 2]) -> Vec<Ask> {
+/// What the examples do, as a shell does it.
+fn read_steps(tenants: &[Tenant; 2]) -> Vec<Step> {
     let script = format!("{PROGRAMS}\n{}", list_blocks("sh").join("\n"));
     let ran = Command::new("sh").args(["-c", &script]).output().expect("a shell runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let printed = String::from_utf8(ran.stdout).expect("requests are text");
-    let requests = printed.split_terminator("\0\0").map(|request| {
-        let words = request.split('\0').map(|word| word.strip_prefix('+').expect("nothing else is printed"));
-        read_request(words, tenants)
+    let printed = String::from_utf8(ran.stdout).expect("steps are text");
+    let steps = printed.split_terminator("\0\0").map(|step| {
+        let mut words = step.split('\0').map(|word| word.strip_prefix('+').expect("nothing else is printed"));
+        match words.next() {
+            Some("curl") => Step::Ask(read_request(words, tenants)),
+            Some("psql") => Step::Administer(read_sql(words)),
+            other => panic!("what is {other:?}?"),
+        }
     });
-    requests.collect()
+    steps.collect()
+}
+
+/// Reads what follows `psql`.
+fn read_sql<'a>(words: impl Iterator<Item = &'a str>) -> &'static str {
+    let words: Vec<_> = words.collect();
+    let sql = match words.as_slice() {
+        ["-q", "-f", file] => std::fs::read_to_string(crate::project::root().join(file)).expect("the file is there"),
+        ["-q", "-c", statement] => (*statement).to_owned(),
+        other => panic!("what is {other:?}?"),
+    };
+    sql.leak()
 }
 
 /// Reads what follows `curl`.
@@ -148,10 +172,15 @@ fn assert_has(subjects: &[String], expected: &[&str]) {
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_readme_asks_the_api_is_taken_and_becomes_mails(pool: PgPool) {
     let (stage, tenants) = begin(pool).await;
-    let requests = read_requests(&tenants);
-    assert!(requests.len() > 25, "only {} requests were found", requests.len());
-    for request in &requests {
-        succeed(&stage, request).await;
+    let steps = read_steps(&tenants);
+    assert!(steps.len() > 25, "only {} steps were found", steps.len());
+    for step in &steps {
+        match step {
+            Step::Ask(request) => _ = succeed(&stage, request).await,
+            Step::Administer(sql) => {
+                sqlx::raw_sql(*sql).execute(&stage.admin).await.expect("the administrator may");
+            }
+        }
     }
     assert_has(
         &deliver(&stage).await,
@@ -161,7 +190,14 @@ async fn what_readme_asks_the_api_is_taken_and_becomes_mails(pool: PgPool) {
     assert!(stage.mail.asked().iter().filter_map(|mail| mail.text.as_ref()).any(|text| links(text) == 2));
 
     stage.pass(Duration::from_secs(5 * 60 + 1)).await;
-    let together = ["3 observations are assigned to you", "A response to observation 42 waits for your review"];
+    stage.run_domain_jobs().await;
+    let job = succeed(&stage, &ask(&tenants, "GET", "/v1/jobs/sla_monitor", "")).await;
+    assert_eq!(job.body["status"], "succeeded", "{job:?}");
+    let together = [
+        "3 observations are assigned to you",
+        "A response to observation 42 waits for your review",
+        "Ticket 9 waits for an answer",
+    ];
     assert_has(&deliver(&stage).await, &together);
 
     let response = json!({
