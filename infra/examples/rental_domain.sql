@@ -85,7 +85,7 @@ FROM rental.bookings WHERE returned_at IS NULL AND return_at < now();
 -- booking_reminders
 CREATE VIEW rental.booking_reminders_due AS
 SELECT tenant_id, 'pickup-' || booking_id AS key, customer_id AS recipient,
-       jsonb_build_object('what', vehicle_id || ' is ready for you tomorrow') AS data
+       jsonb_build_object('what', 'Your booking of ' || vehicle_id || ' begins within a day') AS data
 FROM rental.bookings WHERE pickup_at BETWEEN now() AND now() + interval '24 hours';
 
 -- maintenance_reminders
@@ -110,7 +110,7 @@ FROM rental.tickets WHERE answered_at IS NULL AND answer_by < now();
 CREATE VIEW rental.insurances_expiring AS
 SELECT v.tenant_id, 'insurance-' || v.vehicle_id || '-' || v.insured_until || '-' || ahead.days AS key,
        'fleet-desk' AS recipient,
-       jsonb_build_object('what', v.vehicle_id || ' is insured for ' || ahead.days || ' days') AS data
+       jsonb_build_object('what', v.vehicle_id || ' is insured until ' || v.insured_until) AS data
 FROM rental.vehicles v CROSS JOIN (VALUES (60), (7)) ahead (days)
 WHERE v.insured_until BETWEEN current_date AND current_date + ahead.days;
 

@@ -8,6 +8,7 @@
 //! clock for all tenants, so scenarios run one after another, and each mends it at its end, however it ends.
 
 use crate::jobs::Jobs;
+use crate::s1::GIVE_BACK;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -92,6 +93,7 @@ impl Scenario {
         let scenario = Self { stack, database, runtime, tenant, token, data, told: RefCell::default(), _alone: alone };
         // Whoever was before may have been killed.
         scenario.mend_clock();
+        scenario.administers(GIVE_BACK);
         let mut event = json!({"tenants": [scenario.data["tenant"]]});
         event["tenants"][0]["id"] = scenario.tenant.as_str().into();
         event["tenants"][0]["limits"] = json!({});

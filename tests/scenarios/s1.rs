@@ -9,7 +9,10 @@ use tests::running::{Reply, mails, until};
 /// The company's deadlines, as the example has them.
 const DEADLINES: &str = include_str!("../../infra/examples/rental_deadlines.json");
 
-/// A job that fails: what it reads first is refused to it. Given back at the end, however that comes.
+/// Gives the functions back what [`Refused`] has taken.
+pub(crate) const GIVE_BACK: &str = "GRANT SELECT ON harkara.digest_entries TO harkara_worker";
+
+/// A job that fails: what it reads first is refused to it. Given back at the end, or when the next story begins.
 struct Refused<'a> {
     team: &'a Scenario,
 }
@@ -23,7 +26,7 @@ impl<'a> Refused<'a> {
 
 impl Drop for Refused<'_> {
     fn drop(&mut self) {
-        self.team.administers("GRANT SELECT ON harkara.digest_entries TO harkara_worker");
+        self.team.administers(GIVE_BACK);
     }
 }
 
@@ -75,7 +78,7 @@ fn set_up_alerts(rental: &Scenario) -> String {
 fn s1_a_rental_companys_reminders_alerts_and_jobs() {
     let rental = Scenario::begin("s1");
 
-    // An alert that two workers find at the same time is told once; its words can be overridden for one message.
+    // An alert that is found again is told once; its words can be overridden for one message.
     let alert = json!({"alert": "Ticket 9 breaches its SLA"});
     let once = json!({"dedupe": {"key": "sla-9", "window": "PT24H"}});
     let first = rental.enqueue_with("DASHBOARD_ALERT", "fleet-desk", alert.clone(), once.clone());
@@ -93,6 +96,17 @@ fn s1_a_rental_companys_reminders_alerts_and_jobs() {
     rental.settle();
     assert!(["sent", "delivered"].contains(&rental.stands(&tried).0.as_str()));
     rental.nothing_for(&["fleet-desk"]);
+
+    // What is scheduled waits for its time, and can be canceled until then.
+    let send_at = json!({"send_at": rental.now() + 1.hour()});
+    let [kept, canceled] = ["Inventory", "Audit"]
+        .map(|what| rental.enqueue_with("DASHBOARD_ALERT", "fleet-desk", json!({"alert": what}), send_at.clone()));
+    rental.post(&format!("/v1/notifications/{canceled}/cancel"), json!({}));
+    rental.passes(minutes(50));
+    rental.nothing_for(&["fleet-desk"]);
+    assert_eq!([&kept, &canceled].map(|id| rental.stands(id).0), ["scheduled", "canceled"]);
+    rental.passes(minutes(10));
+    assert_eq!(rental.mail_to("fleet-desk").subject, "Alert: Inventory");
 
     // Consent is checked, and outbound mail has its link to unsubscribe.
     let offer = json!({"offer": "Two days for one"});
@@ -194,5 +208,7 @@ fn s1_a_rental_companys_reminders_alerts_and_jobs() {
     rental.passes(hours(1));
     assert_eq!(mails(&rental.stack, &address).len(), 1, "once for a row of failures");
     assert_eq!(Jobs::of(&rental).stands("digest")["failure_count"], 0);
+    let operator = format!("/v1/recipients/operator-{}", rental.tenant());
+    assert_eq!(rental.operates("manage", "DELETE", &operator, Value::Null).status, 204);
     rental.end();
 }

@@ -1,6 +1,6 @@
 //! S2: an incident goes on until somebody answers; by e-mail, which is the channel that is sent today.
 
-use crate::cast::{Mail, Scenario, minutes, open_link, press_button};
+use crate::cast::{Mail, Scenario, hours, minutes, open_link, press_button};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -55,12 +55,18 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     assert!(first.text.contains(&clock_of(triggered_at, "America/New_York")), "{first:#?}");
     assert!(first.text.contains("https://incidents.example/77") && first.text.contains("3 alerts"), "{first:#?}");
 
-    // Nobody acknowledges: her manager is next, and then whoever is commander.
-    team.passes(minutes(9));
-    team.nothing_for(&["lead"]);
-    for _ in 0..8 {
-        team.passes(minutes(1));
+    // Nobody acknowledges. The secondary channel would be next after three minutes, and then the fallback: nobody sends by
+    // these yet, which the log says.
+    for waited in [3, 3, 2] {
+        team.passes(minutes(waited));
     }
+    let steps = team.escalation(&id)["steps"].clone();
+    let steps = steps.as_array().expect("steps").iter();
+    let unsent = steps.filter(|step| step["reason"] == "no_channel").map(|step| (&step["level"], &step["tier"]));
+    assert_eq!(unsent.collect::<Vec<_>>(), [(&json!(1), &json!(2)), (&json!(1), &json!(3))]);
+    // Ten minutes after the first message her manager is told, and twenty later it would be whoever is commander.
+    team.nothing_for(&["lead"]);
+    team.passes(minutes(2));
     let second = team.mail_to("lead");
     assert!(second.text.contains(&clock_of(triggered_at, "Europe/Berlin")), "{second:#?}");
     team.nothing_for(&["oncall", "commander"]);
@@ -110,9 +116,7 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     for _ in 0..12 {
         team.passes(minutes(10));
     }
-    for reader in ["oncall", "lead", "commander"] {
-        team.mail_to(reader);
-    }
+    let unused = ["oncall", "lead", "commander"].map(|reader| links(&team.mail_to(reader)).1);
     assert_eq!(team.escalation(&id)["state"], "exhausted");
 
     // Al's mail is refused: the channel after it is tried at once, not after its silence. Nobody sends text messages yet, and
@@ -127,6 +131,13 @@ fn s2_an_incident_goes_from_level_to_level_until_somebody_acknowledges() {
     let mail = team.mail_to("lead");
     assert_eq!(press_button(&links(&mail).1, PRESSED).0, 200);
     assert_eq!(team.escalation(&id)["state"], "resolved");
+
+    // Links that nobody has used are good for three days.
+    assert_eq!(unused.each_ref().map(|link| open_link(link).0), [200; 3]);
+    team.passes(hours(72));
+    for link in &unused {
+        assert_eq!((open_link(link).0, press_button(link, PRESSED).0), (410, 410));
+    }
 
     // The log can be looked through by incident, too.
     let found = team.get("/v1/escalations?key=incident-77");

@@ -42,9 +42,16 @@ impl Scenario {
         self.runtime.block_on(async {
             let mut transaction = self.database.begin().await.expect("begun");
             transaction.execute("SET LOCAL SESSION AUTHORIZATION dealer_app").await.expect("logged in");
-            let statement = "UPDATE dealer.registrations SET stage = $2, tell_customer = $3 WHERE registration_id = $1";
-            let tell = (change == Change::Untold).then_some(false);
-            let update = sqlx::query(statement).bind(registration).bind(stage).bind(tell);
+            let statement = match change {
+                Change::Untold => {
+                    "UPDATE dealer.registrations SET stage = $2, tell_customer = false WHERE registration_id = $1"
+                }
+                // Whoever changes only the stage leaves the choice as it is: it is the trigger that clears it.
+                Change::Told | Change::RolledBack => {
+                    "UPDATE dealer.registrations SET stage = $2 WHERE registration_id = $1"
+                }
+            };
+            let update = sqlx::query(statement).bind(registration).bind(stage);
             update.execute(&mut *transaction).await.expect("changed");
             let ended = match change {
                 Change::RolledBack => transaction.rollback().await,
