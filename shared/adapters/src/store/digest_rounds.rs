@@ -1,4 +1,7 @@
-//! Rounds: the periods of digests with a rhythm of their own, a round for each category and zone; for `flow::digest`.
+//! Rounds: the periods of digests with a rhythm of their own, a round for each category and place; for `flow::digest`.
+//!
+//! A place is a zone, for those who leave the time to the tenant, or a zone and a time that somebody there has chosen. It is
+//! known by a text: the zone, and behind it the time and the weekday, with `-` for what nobody says.
 //!
 //! All within a transaction of one tenant, which [`super::digests::try_lock`] makes the tenant's only one of its kind.
 
@@ -13,22 +16,24 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use jiff_sqlx::ToSqlx;
 
-/// A category with a rhythm of its own in one zone: its next period is to be worked out.
+/// A category with a rhythm of its own in one place: its next period is to be worked out.
 #[derive(Clone, Debug)]
 pub struct Unplanned {
     /// The category.
     pub category: String,
     /// Its rhythm.
     pub cadence: Cadence,
-    /// The zone as the round is known by.
-    pub zone_key: String,
+    /// The place as the round is known by.
+    pub place: String,
     /// The zone.
     pub zone: TimeZone,
+    /// The time that was chosen there.
+    pub choice: DigestChoice,
     /// What the period is worked out from, for comparison.
     pub basis: String,
 }
 
-/// A round that is due: one category in one zone.
+/// A round that is due: one category in one place.
 #[derive(Clone, Debug)]
 pub struct DueRound {
     /// The category.
@@ -37,10 +42,14 @@ pub struct DueRound {
     pub cadence: Cadence,
     /// The channels of its digests.
     pub channels: Vec<Channel>,
-    /// The zone as the round is known by.
+    /// The place as the round is known by.
+    pub place: String,
+    /// The recipients' own zone, empty for those who have none.
     pub zone_key: String,
     /// The zone.
     pub zone: TimeZone,
+    /// The time that was chosen there.
+    pub choice: DigestChoice,
     /// The period's end.
     pub due: Timestamp,
     /// The last recipient who was served.
@@ -56,8 +65,6 @@ pub struct RoundRecipient {
     pub key: RecipientKey,
     /// Whether the category is mandatory for this one.
     pub is_mandatory: bool,
-    /// When what its own cadence collects leaves.
-    pub choice: DigestChoice,
     /// The end of the last period that was closed.
     pub closed_to: Option<Timestamp>,
     /// The end of the last period that a round has closed.
@@ -85,21 +92,41 @@ pub async fn read_unplanned(transaction: &mut TenantTransaction, limit: u32) -> 
                        ORDER BY coalesce(r.time_zone, '') LIMIT 1)
                FROM zones z WHERE z.zone_key IS NOT NULL
            ),
-           wanted AS (
-               SELECT c.category_key, c.digest_cadence, z.zone_key, coalesce(nullif(z.zone_key, ''), t.time_zone) AS time_zone,
-                      concat_ws(' ', c.digest_cadence, coalesce(nullif(z.zone_key, ''), t.time_zone),
-                                coalesce(s.digest_time, '09:00'), coalesce(s.digest_weekday, 1)) AS basis
+           places AS (
+               SELECT c.category_key, z.zone_key AS place, z.zone_key, NULL::time AS digest_time, NULL::integer AS digest_weekday
                FROM harkara.categories c
-               JOIN harkara.tenants t USING (tenant_id)
-               LEFT JOIN harkara.tenant_settings s USING (tenant_id)
                CROSS JOIN zones z
                WHERE c.tenant_id = $1 AND c.digest_cadence IS NOT NULL AND z.zone_key IS NOT NULL
+               UNION
+               SELECT c.category_key,
+                      concat_ws(' ', coalesce(r.time_zone, ''), coalesce(p.digest_time::text, '-'),
+                                coalesce(p.digest_weekday::text, '-')),
+                      coalesce(r.time_zone, ''), p.digest_time, p.digest_weekday
+               FROM harkara.preferences p
+               JOIN harkara.recipients r USING (tenant_id, subject_id)
+               JOIN harkara.categories c USING (tenant_id)
+               WHERE p.tenant_id = $1 AND p.category_key = '*' AND p.channel = '*'
+                 AND (p.digest_time IS NOT NULL OR p.digest_weekday IS NOT NULL)
+                 AND c.digest_cadence IS NOT NULL AND r.erased_at IS NULL
+                 AND (c.unmutable_roles && (r.roles || '{*}'::text[]) OR c.digest_roles && (r.roles || '{*}'::text[]))
+           ),
+           wanted AS (
+               SELECT c.category_key, c.digest_cadence, p.place, p.digest_time, p.digest_weekday,
+                      coalesce(nullif(p.zone_key, ''), t.time_zone) AS time_zone,
+                      concat_ws(' ', c.digest_cadence, coalesce(nullif(p.zone_key, ''), t.time_zone),
+                                coalesce(p.digest_time, s.digest_time, '09:00'),
+                                coalesce(p.digest_weekday, s.digest_weekday, 1)) AS basis
+               FROM places p
+               JOIN harkara.categories c ON c.tenant_id = $1 AND c.category_key = p.category_key
+               JOIN harkara.tenants t ON t.tenant_id = $1
+               LEFT JOIN harkara.tenant_settings s ON s.tenant_id = $1
            )
-           SELECT w.category_key AS "category_key!", w.digest_cadence AS "cadence!", w.zone_key AS "zone_key!",
+           SELECT w.category_key AS "category_key!", w.digest_cadence AS "cadence!", w.place AS "place!",
+                  w.digest_time AS "digest_time: jiff_sqlx::Time", w.digest_weekday,
                   w.time_zone AS "time_zone!", w.basis AS "basis!"
            FROM wanted w
            LEFT JOIN harkara.digest_rounds r
-               ON r.tenant_id = $1 AND r.category_key = w.category_key AND r.time_zone = w.zone_key
+               ON r.tenant_id = $1 AND r.category_key = w.category_key AND r.time_zone = w.place
            WHERE r.basis IS DISTINCT FROM w.basis AND (r.due_at <= harkara.now()) IS NOT TRUE
            LIMIT $2"#,
         transaction.tenant.as_uuid(),
@@ -111,8 +138,9 @@ pub async fn read_unplanned(transaction: &mut TenantTransaction, limit: u32) -> 
         Ok(Unplanned {
             category: row.category_key,
             cadence: Cadence::parse(&row.cadence).ok_or(StoreError::Corrupt("cadence"))?,
-            zone_key: row.zone_key,
+            place: row.place,
             zone: parse_zone(&row.time_zone).zone(),
+            choice: read_choice(row.digest_time, row.digest_weekday),
             basis: row.basis,
         })
     });
@@ -126,7 +154,7 @@ pub async fn plan_rounds(
 ) -> Result<(), StoreError> {
     let column = |read: fn(&Unplanned) -> &str| planned.iter().map(|(round, _)| read(round).to_owned()).collect();
     let categories: Vec<String> = column(|round| &round.category);
-    let zones: Vec<String> = column(|round| &round.zone_key);
+    let places: Vec<String> = column(|round| &round.place);
     let bases: Vec<String> = column(|round| &round.basis);
     let dues: Vec<_> = planned.iter().map(|(_, due)| due.to_sqlx()).collect();
     sqlx::query!(
@@ -136,7 +164,7 @@ pub async fn plan_rounds(
          SET basis = excluded.basis, due_at = excluded.due_at, after_recipient = NULL",
         transaction.tenant.as_uuid(),
         &categories,
-        &zones,
+        &places,
         &bases,
         &dues as &[jiff_sqlx::Timestamp],
     )
@@ -148,10 +176,16 @@ pub async fn plan_rounds(
 /// The round that is due the longest.
 pub async fn read_due_round(transaction: &mut TenantTransaction) -> Result<Option<DueRound>, StoreError> {
     let row = sqlx::query!(
-        r#"SELECT r.category_key, r.time_zone AS zone_key, r.due_at AS "due_at: jiff_sqlx::Timestamp", r.after_recipient,
-                  coalesce(nullif(r.time_zone, ''), t.time_zone) AS "time_zone!", c.digest_cadence AS "cadence!",
-                  c.channels, c.digest_send_empty
+        r#"SELECT r.category_key, r.time_zone AS place, r.due_at AS "due_at: jiff_sqlx::Timestamp", r.after_recipient,
+                  p.zone_key AS "zone_key!", coalesce(nullif(p.zone_key, ''), t.time_zone) AS "time_zone!",
+                  p.digest_time AS "digest_time: jiff_sqlx::Time", p.digest_weekday,
+                  c.digest_cadence AS "cadence!", c.channels, c.digest_send_empty
            FROM harkara.digest_rounds r
+           CROSS JOIN LATERAL (
+               SELECT split_part(r.time_zone, ' ', 1) AS zone_key,
+                      nullif(nullif(split_part(r.time_zone, ' ', 2), ''), '-')::time AS digest_time,
+                      nullif(nullif(split_part(r.time_zone, ' ', 3), ''), '-')::integer AS digest_weekday
+           ) p
            JOIN harkara.tenants t USING (tenant_id)
            JOIN harkara.categories c USING (tenant_id, category_key)
            WHERE r.tenant_id = $1 AND r.due_at <= harkara.now() AND c.digest_cadence IS NOT NULL
@@ -167,8 +201,10 @@ pub async fn read_due_round(transaction: &mut TenantTransaction) -> Result<Optio
             category: read_category(&row.category_key)?,
             cadence: Cadence::parse(&row.cadence).ok_or(StoreError::Corrupt("cadence"))?,
             channels: channels.collect::<Result<_, StoreError>>()?,
+            place: row.place,
             zone_key: row.zone_key,
             zone: parse_zone(&row.time_zone).zone(),
+            choice: read_choice(row.digest_time, row.digest_weekday),
             due: row.due_at.to_jiff(),
             after: row.after_recipient,
             send_empty: row.digest_send_empty,
@@ -185,7 +221,6 @@ pub async fn read_round_recipients(
 ) -> Result<Vec<RoundRecipient>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT r.recipient_id, o.is_mandatory AS "is_mandatory!",
-                  p.digest_time AS "digest_time?: jiff_sqlx::Time", p.digest_weekday AS "digest_weekday?",
                   d.closed_to AS "closed_to?: jiff_sqlx::Timestamp", d.regular_to AS "regular_to?: jiff_sqlx::Timestamp"
            FROM harkara.categories c
            JOIN harkara.recipients r USING (tenant_id)
@@ -200,6 +235,7 @@ pub async fn read_round_recipients(
                  AND d.period_end_at > harkara.now() - interval '10 days'
            ) d
            WHERE c.tenant_id = $1 AND c.category_key = $2 AND coalesce(r.time_zone, '') = $3
+             AND p.digest_time IS NOT DISTINCT FROM $6 AND p.digest_weekday IS NOT DISTINCT FROM $7
              AND ($4::text IS NULL OR r.recipient_id > $4) AND r.erased_at IS NULL
              AND (o.is_mandatory OR c.digest_roles && (r.roles || '{*}'::text[]))
            ORDER BY r.recipient_id
@@ -209,6 +245,8 @@ pub async fn read_round_recipients(
         round.zone_key,
         round.after,
         i64::from(limit),
+        round.choice.time.map(ToSqlx::to_sqlx) as Option<jiff_sqlx::Time>,
+        round.choice.weekday.map(i32::from),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
@@ -216,7 +254,6 @@ pub async fn read_round_recipients(
         Ok(RoundRecipient {
             key: read_recipient(&row.recipient_id)?,
             is_mandatory: row.is_mandatory,
-            choice: read_choice(row.digest_time, row.digest_weekday),
             closed_to: row.closed_to.map(|at| at.to_jiff()),
             regular_to: row.regular_to.map(|at| at.to_jiff()),
         })
@@ -236,9 +273,22 @@ pub async fn move_round(
          WHERE tenant_id = $1 AND category_key = $2 AND time_zone = $3",
         transaction.tenant.as_uuid(),
         round.category.as_str(),
-        round.zone_key,
+        round.place,
         due.to_sqlx() as jiff_sqlx::Timestamp,
         after.map(|key| key.as_str()),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets a round of a place where nobody is any more; who comes there later gets a new one.
+pub async fn forget_round(transaction: &mut TenantTransaction, round: &DueRound) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM harkara.digest_rounds WHERE tenant_id = $1 AND category_key = $2 AND time_zone = $3",
+        transaction.tenant.as_uuid(),
+        round.category.as_str(),
+        round.place,
     )
     .execute(&mut *transaction.connection)
     .await?;

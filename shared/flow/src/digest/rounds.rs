@@ -1,13 +1,13 @@
-//! The digests that a category's own rhythm closes: by rounds through the recipients of a zone.
-//!
-//! They go at the tenant's time of day, whatever a recipient has chosen for what its own cadence collects.
+//! The digests that a category's own rhythm closes: by rounds through the recipients of a zone, at the tenant's time of day;
+//! those who have chosen a time of their own are a round of their own.
 
 use super::PLANNED;
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::digest_rounds::{self as store, DueRound};
 use adapters::store::digests::{DigestContext, read_members};
-use domain::decision::cadence_due;
+use domain::decision::{DigestTime, cadence_due};
 use domain::digest::{DigestKey, OpenDigest, Round, is_same_period, latest_period_end};
+use domain::preference::DigestChoice;
 use jiff::Timestamp;
 
 pub(super) async fn plan_rounds(
@@ -21,7 +21,7 @@ pub(super) async fn plan_rounds(
     let planned: Vec<_> = unplanned
         .into_iter()
         .map(|round| {
-            let due = cadence_due(round.cadence, context.now, &round.zone, context.time);
+            let due = cadence_due(round.cadence, context.now, &round.zone, context.time.chosen_by(round.choice));
             (round, due)
         })
         .collect();
@@ -35,11 +35,15 @@ pub(super) async fn open_round(
     round: &DueRound,
     size: u32,
 ) -> Result<Vec<OpenDigest>, StoreError> {
-    let (now, time) = (context.now, context.time);
+    let (now, time) = (context.now, time_of(round, context));
     let period_end = period_end(round, context);
     let recipients = store::read_round_recipients(transaction, round, size).await?;
     let is_last = recipients.len() < size as usize;
     let last = recipients.last().map(|recipient| recipient.key.clone());
+    if recipients.is_empty() && round.after.is_none() && round.choice != DigestChoice::default() {
+        store::forget_round(transaction, round).await?;
+        return Ok(Vec::new());
+    }
     let mut open = Vec::new();
     for recipient in recipients {
         if recipient.regular_to.is_some_and(|last| is_same_period(round.cadence, last, period_end)) {
@@ -48,7 +52,7 @@ pub(super) async fn open_round(
         open.extend(round.channels.iter().map(|channel| OpenDigest {
             key: DigestKey { recipient: recipient.key.clone(), category: round.category.clone(), channel: *channel },
             zone: round.zone.clone(),
-            time: time.chosen_by(recipient.choice),
+            time,
             closed_to: recipient.closed_to,
             round: Some(Round { period_end, send_empty: round.send_empty || recipient.is_mandatory }),
             members: Vec::new(),
@@ -78,7 +82,7 @@ pub(super) async fn pass_over(
     match recipients.first() {
         Some(first) => store::move_round(transaction, round, period_end, Some(&first.key)).await,
         None => {
-            let next = cadence_due(round.cadence, context.now.max(period_end), &round.zone, context.time);
+            let next = cadence_due(round.cadence, context.now.max(period_end), &round.zone, time_of(round, context));
             store::move_round(transaction, round, next, None).await
         }
     }
@@ -88,6 +92,11 @@ pub(super) async fn pass_over(
 fn period_end(round: &DueRound, context: &DigestContext) -> Timestamp {
     match round.after {
         Some(_) => round.due,
-        None => latest_period_end(round.cadence, round.due, context.now, &round.zone, context.time),
+        None => latest_period_end(round.cadence, round.due, context.now, &round.zone, time_of(round, context)),
     }
+}
+
+/// When a round's periods end.
+fn time_of(round: &DueRound, context: &DigestContext) -> DigestTime {
+    context.time.chosen_by(round.choice)
 }

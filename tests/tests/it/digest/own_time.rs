@@ -162,26 +162,74 @@ async fn two_digests_at_the_instant_of_a_chosen_time_send_one(pool: PgPool) {
     stage.finish().await;
 }
 
-#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_round_goes_at_the_tenants_time_and_what_was_collected_at_the_recipients(pool: PgPool) {
-    let stage = begin(pool).await;
+/// Each day for auditors, also with nothing in it.
+async fn put_rhythm(stage: &Stage, cadence: &str) {
     let rhythm = json!({
         "class": "digest", "template": "digest", "quiet_hours_apply": false,
-        "digest": {"cadence": "daily", "roles": ["AUDITOR"], "send_empty": true},
+        "digest": {"cadence": cadence, "roles": ["AUDITOR"], "send_empty": true},
     });
-    put_category(&stage, "BULK_DIGEST", rhythm).await;
-    put_recipient(&stage, "ada", "Asia/Kolkata", &["AUDITOR"]).await;
-    choose_time(&stage, "ada", json!("18:00")).await;
+    put_category(stage, "BULK_DIGEST", rhythm).await;
+}
+
+/// Who gets which digests at a moment.
+async fn told_at(stage: &Stage, moment: &str) -> Vec<(String, String)> {
+    let seen = stage.mail.asked().len();
+    move_to(stage, moment).await;
     stage.close_digests().await;
-    move_to(&stage, "2026-12-01T13:00:00Z").await;
-    ask(&stage, "ASSIGNED", "ada", "one").await;
-    for (moment, subject) in [(WEDNESDAY, "0 of news"), ("2026-12-02T12:30:00Z", "1 of news")] {
-        let seen = stage.mail.asked().len();
-        move_to(&stage, moment).await;
-        stage.close_digests().await;
-        let mails = mails_after(&stage, seen).await;
-        assert_eq!(mails.iter().map(|(_, subject, _)| subject.as_str()).collect::<Vec<_>>(), [subject], "{moment}");
+    stage.close_digests().await;
+    let mut told: Vec<_> = mails_after(stage, seen).await.into_iter().map(|(to, subject, _)| (to, subject)).collect();
+    told.sort();
+    told
+}
+
+fn told(mails: &[(&str, &str)]) -> Vec<(String, String)> {
+    mails.iter().map(|(to, subject)| (format!("{to}@example.org"), format!("{subject} of news"))).collect()
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_round_reaches_each_at_the_chosen_time_with_what_was_collected_and_once(pool: PgPool) {
+    let stage = begin(pool).await;
+    put_rhythm(&stage, "daily").await;
+    for name in ["ada", "ben"] {
+        put_recipient(&stage, name, "Asia/Kolkata", &["AUDITOR"]).await;
     }
+    choose_time(&stage, "ada", json!("18:00")).await;
+    move_to(&stage, "2026-12-01T13:00:00Z").await;
+    stage.close_digests().await;
+    ask(&stage, "ASSIGNED", "ada", "one").await;
+    assert_eq!(told_at(&stage, WEDNESDAY).await, told(&[("ben", "0")]));
+    assert_eq!(told_at(&stage, "2026-12-02T12:30:00Z").await, told(&[("ada", "1")]));
+    assert_eq!(told_at(&stage, "2026-12-03T03:30:00Z").await, told(&[("ben", "0")]));
+
+    // Of two times on one day the earlier was hers already; the new one holds from the next day on.
+    choose_time(&stage, "ada", json!("20:00")).await;
+    choose_time(&stage, "ben", json!("20:00")).await;
+    assert_eq!(told_at(&stage, "2026-12-03T12:30:00Z").await, []);
+    assert_eq!(told_at(&stage, "2026-12-03T14:30:00Z").await, told(&[("ada", "0")]), "Ben has had this day's");
+    assert_eq!(told_at(&stage, "2026-12-04T14:30:00Z").await, told(&[("ada", "0"), ("ben", "0")]));
+    let left = "SELECT count(*) FROM harkara.digest_rounds WHERE time_zone LIKE '%18:00%'";
+    assert_eq!(stage.count(left).await, 0, "nobody is left there");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_weekly_round_goes_by_the_chosen_weekday_and_by_the_tenants_time_where_only_that_was_said(pool: PgPool) {
+    let stage = begin(pool).await;
+    put_rhythm(&stage, "weekly").await;
+    for name in ["ada", "ben"] {
+        put_recipient(&stage, name, "Asia/Kolkata", &["AUDITOR"]).await;
+    }
+    assert_eq!(choose(&stage, "ada", json!({"digest_weekday": 5})).await.status, 200);
+    stage.close_digests().await;
+    // Friday and Monday, 09:00 in Kolkata.
+    assert_eq!(told_at(&stage, "2026-12-04T03:30:00Z").await, told(&[("ada", "0")]));
+    assert_eq!(told_at(&stage, "2026-12-07T03:30:00Z").await, told(&[("ben", "0")]));
+    // Another time of the tenant's is the one of whoever has chosen a day only.
+    put_settings(&stage, json!({"digest_time": "11:00"})).await;
+    stage.close_digests().await;
+    assert_eq!(told_at(&stage, "2026-12-11T03:30:00Z").await, []);
+    assert_eq!(told_at(&stage, "2026-12-11T05:30:00Z").await, told(&[("ada", "0")]));
+    assert_eq!(told_at(&stage, "2026-12-14T05:30:00Z").await, told(&[("ben", "0")]));
     stage.finish().await;
 }
 
