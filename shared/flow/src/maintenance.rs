@@ -36,7 +36,7 @@ pub struct Maintenance {
 pub struct MaintenanceCounts {
     /// Notifications deleted, with all that belongs to them.
     pub notifications: u64,
-    /// Completed deadlines deleted, with their rungs.
+    /// Completed and passed deadlines deleted, with their rungs.
     pub deadlines: u64,
     /// Ended escalations deleted, with their steps.
     pub escalations: u64,

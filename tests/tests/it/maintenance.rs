@@ -96,7 +96,7 @@ async fn completed_deadlines_and_ended_escalations_go_by_the_time_of_their_class
     let reminder = json!({"class": "reminder", "template": "greeting"});
     stage.put(TENANT, "/v1/categories/{key}", "job_done", reminder).await;
     let due_at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
-    for (key, category) in [("job", "job_done"), ("task", "greeting"), ("overdue", "job_done")] {
+    for (key, category) in [("job", "job_done"), ("task", "greeting"), ("waiting", "job_done")] {
         let body = json!({
             "category": category, "recipients": ["ada"], "due_at": due_at, "data": {"name": "Ada"},
             "rungs": [{"before": "P1D"}],
@@ -123,7 +123,7 @@ async fn completed_deadlines_and_ended_escalations_go_by_the_time_of_their_class
     }
     stage.pass(365 * DAY).await;
     stage.maintain().await;
-    assert_eq!(stage.count(left).await, 111, "what nobody has completed, and what is open, stays");
+    assert_eq!(stage.count(left).await, 111, "what has a reminder to come, and what is open, stays");
     let of_ended = "SELECT (SELECT count(*) FROM harkara.escalation_steps)
                          + (SELECT count(*) FROM harkara.escalation_notifications)";
     assert_eq!(stage.count(of_ended).await, 2, "those of the open one");

@@ -4,6 +4,7 @@ mod bodies;
 mod examples;
 mod firing;
 mod forgetting;
+mod keeping;
 mod moving;
 mod overdue;
 mod refused;

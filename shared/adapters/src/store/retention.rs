@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct Deleted {
     /// Notifications that had ended, with all that belongs to them.
     pub notifications: u64,
-    /// Deadlines that had been completed, with their rungs.
+    /// Deadlines that had been completed, or had passed and had nothing left to do, with their rungs.
     pub deadlines: u64,
     /// Escalations that had ended, with their steps.
     pub escalations: u64,
