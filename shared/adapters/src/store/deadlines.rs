@@ -382,6 +382,12 @@ pub struct DeadlineFilter {
     pub state: Option<DeadlineState>,
     /// Of this category; what their rungs are of does not matter.
     pub category: Option<String>,
+    /// Of which this recipient is reminded.
+    pub recipient: Option<String>,
+    /// Due at this time or later.
+    pub from: Option<Timestamp>,
+    /// Due before this time.
+    pub to: Option<Timestamp>,
 }
 
 /// A deadline of the tenant.
@@ -419,11 +425,20 @@ async fn select_deadlines(
              AND ($2::text IS NULL OR deadline_key = $2)
              AND ($3::text IS NULL OR category_key = $3)
              -- As domain::deadline::state_of has it.
-             AND ($4::text IS NULL OR $4 = CASE
-                 WHEN completed_at IS NOT NULL THEN 'completed'
-                 WHEN due_at <= harkara.now() THEN 'overdue'
-                 ELSE 'open' END)
+             AND ($4::text IS NULL
+                  OR ($4 = 'completed' AND completed_at IS NOT NULL)
+                  OR ($4 = 'overdue' AND completed_at IS NULL AND due_at <= harkara.now())
+                  OR ($4 = 'open' AND completed_at IS NULL AND due_at > harkara.now()))
              AND ($5::text IS NULL OR deadline_key > $5)
+             -- By the index of the recipient's rungs; a deadline without reminders may have none. Where nobody is asked for,
+             -- neither is looked at, in a plan that is made for all parameters either.
+             AND ($7::text IS NULL OR (recipients @> ARRAY[$7] AND deadline_key = ANY (ARRAY(
+                 SELECT r.deadline_key FROM harkara.rungs r WHERE r.tenant_id = $1 AND r.recipient_id = $7
+                 UNION
+                 SELECT o.deadline_key FROM harkara.deadlines o
+                 WHERE $7 IS NOT NULL AND o.tenant_id = $1 AND o.rungs = '[]' AND o.recipients @> ARRAY[$7]))))
+             AND ($8::timestamptz IS NULL OR due_at >= $8)
+             AND ($9::timestamptz IS NULL OR due_at < $9)
            ORDER BY deadline_key
            LIMIT $6"#,
         transaction.tenant.as_uuid(),
@@ -432,6 +447,9 @@ async fn select_deadlines(
         filter.state.map(DeadlineState::as_str),
         page.after,
         i64::from(page.size) + 1,
+        filter.recipient,
+        filter.from.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
+        filter.to.map(|at| at.to_sqlx()) as Option<jiff_sqlx::Timestamp>,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;

@@ -95,7 +95,8 @@ route_table! {
     GetDoorRequest = GET "/v1/door-requests/{id}", Api, READ;
 
     /// Lists deadlines.
-    ListDeadlines = GET "/v1/deadlines" ["state", "category", "after", "page_size"], Api, READ;
+    ListDeadlines = GET "/v1/deadlines"
+        ["state", "category", "recipient", "from", "to", "after", "page_size"], Api, READ;
     /// Puts a deadline.
     PutDeadline = PUT "/v1/deadlines/{key}", Api, WRITE;
     /// Shows a deadline.

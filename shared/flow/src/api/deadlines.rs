@@ -17,7 +17,8 @@ use adapters::wire::problem::Problem;
 use adapters::wire::views;
 use domain::deadline::{DeadlineState, Planning, plan_rung, zone_of};
 use domain::event::EventBus;
-use domain::id::{CategoryKey, DeadlineKey, EscalationId};
+use domain::id::{CategoryKey, DeadlineKey, EscalationId, RecipientKey};
+use domain::moment::parse_timestamp;
 use domain::queue::Queue;
 use domain::secret::KeyService;
 use serde_json::{Value, json};
@@ -67,6 +68,9 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let filter = DeadlineFilter {
             state: query.parsed("state", |text| DeadlineState::parse(text).ok_or("is not a state of a deadline")),
             category: query.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
+            recipient: query.parsed("recipient", |text| RecipientKey::parse(text).map(|key| key.as_str().to_owned())),
+            from: query.parsed("from", parse_timestamp),
+            to: query.parsed("to", parse_timestamp),
         };
         let page = query.key_page();
         query.finish()?;

@@ -3,7 +3,7 @@
 use super::{DUE, complete, deadline, finish, get, move_to, plan, put, put_well, seven_three_one};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Ask, Stage, TENANT};
+use tests::{Ask, OTHER_TENANT, Stage, TENANT};
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn each_mistake_is_named_by_its_place_and_nothing_is_stored(pool: PgPool) {
@@ -75,6 +75,21 @@ async fn each_mistake_is_named_by_its_place_and_nothing_is_stored(pool: PgPool) 
     finish(stage).await;
 }
 
+/// The keys of all that fits, over all pages.
+async fn list_keys(stage: &Stage, filter: &str) -> Vec<String> {
+    let (mut found, mut query) = (Vec::new(), filter.to_owned());
+    loop {
+        let page = stage.call(TENANT, "GET /v1/deadlines", None, &query, "").await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let deadlines = page.body["deadlines"].as_array().expect("a list");
+        found.extend(deadlines.iter().map(|one| one["key"].as_str().expect("a key").to_owned()));
+        match page.body["page_info"]["after"].as_str() {
+            Some(after) => query = format!("{filter}&after={after}"),
+            None => return found,
+        }
+    }
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn deadlines_are_listed_by_state_and_category_page_by_page(pool: PgPool) {
     let stage = Stage::begin(pool).await;
@@ -89,20 +104,7 @@ async fn deadlines_are_listed_by_state_and_category_page_by_page(pool: PgPool) {
     passed["category"] = "visits".into();
     put_well(&stage, "passed", &passed).await;
     move_to(&stage, "2027-06-02T00:00:00Z").await;
-    let keys = async |query: &str| -> Vec<String> {
-        let (mut found, mut query) = (Vec::new(), query.to_owned());
-        let filter = query.clone();
-        loop {
-            let page = stage.call(TENANT, "GET /v1/deadlines", None, &query, "").await;
-            assert_eq!(page.status, 200, "{page:?}");
-            let deadlines = page.body["deadlines"].as_array().expect("a list");
-            found.extend(deadlines.iter().map(|one| one["key"].as_str().expect("a key").to_owned()));
-            match page.body["page_info"]["after"].as_str() {
-                Some(after) => query = format!("{filter}&after={after}"),
-                None => return found,
-            }
-        }
-    };
+    let keys = async |query: &str| list_keys(&stage, query).await;
     let open = ["open-0", "open-1", "open-2", "open-3", "open-4"];
     assert_eq!(keys("state=open&page_size=2").await, open);
     assert_eq!(keys("state=completed").await, ["done"]);
@@ -111,6 +113,47 @@ async fn deadlines_are_listed_by_state_and_category_page_by_page(pool: PgPool) {
     assert_eq!(keys("page_size=3").await, ["done", "open-0", "open-1", "open-2", "open-3", "open-4", "passed"]);
     let wrong = stage.call(TENANT, "GET /v1/deadlines", None, "state=late", "").await;
     assert_eq!((wrong.status, wrong.pointers()), (422, vec!["?state"]));
+    finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn deadlines_are_listed_by_whom_they_remind_and_by_when_they_are_due(pool: PgPool) {
+    let stage = super::overdue::begin(pool).await;
+    let of = |recipients: Value, due_at: &str, mut body: Value| {
+        body["recipients"] = recipients;
+        body["due_at"] = due_at.into();
+        body
+    };
+    let (early, late) = ("2027-06-02T00:00:00Z", "2027-07-02T00:00:00Z");
+    for number in 0..3 {
+        put_well(&stage, &format!("ada-{number}"), &seven_three_one(DUE)).await;
+    }
+    put_well(&stage, "bob", &of(json!(["bob"]), early, seven_three_one(DUE))).await;
+    put_well(&stage, "both", &of(json!(["ada", "bob"]), late, seven_three_one(DUE))).await;
+    // It reminds of nothing, and what it does is not the recipients' own.
+    put_well(&stage, "quiet", &of(json!(["bob"]), late, super::overdue::escalating())).await;
+    put_well(&stage, "passed_on", &of(json!(["bob"]), late, deadline(DUE, json!([{"before": "P1D"}])))).await;
+    put_well(&stage, "passed_on", &of(json!(["ada"]), late, deadline(DUE, json!([{"before": "P1D"}])))).await;
+
+    assert_eq!(list_keys(&stage, "recipient=bob").await, ["bob", "both", "quiet"]);
+    assert_eq!(list_keys(&stage, "recipient=bob&page_size=1").await, ["bob", "both", "quiet"]);
+    assert_eq!(list_keys(&stage, "recipient=ada&page_size=2").await, ["ada-0", "ada-1", "ada-2", "both", "passed_on"]);
+    assert_eq!(list_keys(&stage, "recipient=carol").await, [""; 0]);
+    assert_eq!(list_keys(&stage, "recipient=never-was").await, [""; 0]);
+    assert_eq!(list_keys(&stage, &format!("to={DUE}")).await, ["bob"], "of before this time");
+    assert_eq!(list_keys(&stage, &format!("from={DUE}&to={late}&page_size=2")).await, ["ada-0", "ada-1", "ada-2"]);
+    assert_eq!(list_keys(&stage, &format!("from={late}&recipient=ada")).await, ["both", "passed_on"]);
+    move_to(&stage, early).await;
+    complete(&stage, "both").await;
+    assert_eq!(list_keys(&stage, "state=overdue&recipient=bob").await, ["bob"]);
+    assert_eq!(list_keys(&stage, "state=open&recipient=bob&category=greeting").await, ["quiet"]);
+    assert_eq!(list_keys(&stage, &format!("state=completed&from={late}")).await, ["both"]);
+
+    // What a token of another tenant finds is its own.
+    let theirs = stage.call(OTHER_TENANT, "GET /v1/deadlines", None, "recipient=bob", "").await;
+    assert_eq!(theirs.body["deadlines"], json!([]));
+    let wrong = stage.call(TENANT, "GET /v1/deadlines", None, "recipient=a%20b&from=noon&to=then&due=1", "").await;
+    assert_eq!((wrong.status, wrong.pointers()), (422, vec!["?recipient", "?from", "?to", "?due"]));
     finish(stage).await;
 }
 

@@ -11,6 +11,12 @@ pub(super) fn list() -> Operation {
         "List deadlines in the order of their keys",
         Answer::ok("A page of them.", page_of("deadlines", Schema::named("Deadline"))),
     )
+    .describe(
+        "One that was completed is kept for the days of the settings' `retention`, by the class of its category, and then is \
+         gone. So is one that has passed and that nobody completes: the days count from when it was due, the last of its \
+         rungs was decided, or what began when it had passed last changed, whichever was last, and it stays while any of \
+         these is still to come.",
+    )
 }
 
 /// `PUT /v1/deadlines/{key}`.

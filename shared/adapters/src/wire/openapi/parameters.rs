@@ -65,6 +65,9 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "reason" if route == Route::ListSuppressions => (super::suppressions::reason(), "For this reason."),
         "source" => (super::suppressions::source(), "From this source."),
         "even_complaint" => (Schema::one_of(["true", "false"]).default("false"), "Even where its owner complained."),
+        "recipient" if route == Route::ListDeadlines => {
+            (Schema::named("RecipientId"), "Of which this recipient is reminded.")
+        }
         "recipient" => (Schema::named("RecipientId"), "To this recipient."),
         "category" => (Schema::named("CategoryKey"), "Of this category."),
         "state" if route == Route::ListDeadlines => (super::deadlines::state(), "As it stands now."),
@@ -87,6 +90,8 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "key" => (Schema::text(), "Of the row with this in its key: an id as it is printed, or a key."),
         "from_block" => (Schema::ordinal(), "From this block on; else from the first."),
         "reason" => (Schema::text().length(1, 64), "Of this reason."),
+        "from" if route == Route::ListDeadlines => (Schema::named("Time"), "Due at this time or later."),
+        "to" if route == Route::ListDeadlines => (Schema::named("Time"), "Due before this time."),
         "from" => (Schema::named("Time"), "Of this time or later."),
         "to" => (Schema::named("Time"), "Of before this time."),
         "after" => (Schema::text().format("cursor"), "From where: `page_info.after` of the page before."),

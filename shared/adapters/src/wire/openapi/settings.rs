@@ -54,8 +54,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     vec![("Settings", settings)]
 }
 
-const RETENTION: &str =
-    "For how many days notifications that have ended are kept, with everything that belongs to them.";
+const RETENTION: &str = "For how many days what has ended is kept: notifications with everything that belongs to them, deadlines, and escalations.";
 
 fn days() -> Schema {
     Schema::number(LEAST_DAYS, MOST_DAYS)
@@ -63,7 +62,7 @@ fn days() -> Schema {
 
 fn by_class() -> Schema {
     Schema::object(Class::ALL.iter().map(|class| optional(class.as_str(), days())))
-        .describe("By the class of a notification's category.")
+        .describe("By the class of its category.")
 }
 
 fn locale() -> Schema {
