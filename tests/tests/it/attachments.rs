@@ -319,3 +319,35 @@ async fn a_cancellation_names_the_event_in_the_zone_asked_for(pool: PgPool) {
     }
     stage.finish().await;
 }
+
+/// RFC 5546, section 3.2.2: what makes the calendar take it for the one that it has.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_moved_event_is_the_same_one_with_a_higher_sequence_and_a_later_stamp(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let mut moved = visit();
+    moved["uid"] = json!("visit-7@example.in");
+    moved["location"] = json!("Room 4");
+    stage.post(with(json!({"id": "ada"}), json!([]), moved.clone())).await.id();
+    stage.drain().await;
+    stage.pass(Duration::from_secs(60)).await;
+    moved["start"] = json!("2026-11-25T10:00:00+05:30");
+    moved["end"] = json!("2026-11-25T11:30:00+05:30");
+    moved["sequence"] = json!(1);
+    stage.post(with(json!({"id": "ada"}), json!([]), moved)).await.id();
+    stage.drain().await;
+    let mails = stage.mail.asked();
+    let [first, second] = [0, 1].map(|place| lines(&mails[place].attachments[0]));
+    for line in
+        ["METHOD:REQUEST", "DTSTART:20261125T043000Z", "DTEND:20261125T060000Z", "LOCATION:Room 4", "SEQUENCE:1"]
+    {
+        assert!(second.iter().any(|printed| printed == line), "{line} in {second:?}");
+    }
+    // What says which event it is, and whose.
+    for name in ["UID:", "ORGANIZER", "ATTENDEE", "SUMMARY:", "STATUS:"] {
+        let of = |event: &[String]| event.iter().find(|line| line.starts_with(name)).expect("it is there").clone();
+        assert_eq!(of(&first), of(&second));
+    }
+    let stamp = |event: &[String]| event.iter().find(|line| line.starts_with("DTSTAMP:")).expect("a stamp").clone();
+    assert!(stamp(&first) < stamp(&second), "{first:?} {second:?}");
+    stage.finish().await;
+}
