@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 const ROWS: std::ops::RangeInclusive<u32> = 1..=51;
 
 /// Rows about something that the product does not have yet, and how it shows that it has it.
-const WAITING: &[(u32, &str, Sign)] =
-    &[(46, "webhooks", Sign::Channel("webhook")), (47, "webhooks", Sign::Channel("webhook"))];
+const WAITING: &[(u32, &str, Sign)] = &[(47, "webhooks", Sign::Channel("webhook"))];
 
 /// What tells that a row's subject is there.
 #[derive(Clone, Copy)]

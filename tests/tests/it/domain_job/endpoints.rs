@@ -83,7 +83,7 @@ async fn an_endpoint_is_told_in_a_signed_message_what_is_due(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn whatever_is_no_success_fails_the_run_with_its_status_and_none_of_its_words(pool: PgPool) {
+async fn row_46_whatever_is_no_success_fails_the_run_with_its_status_and_none_of_its_words(pool: PgPool) {
     let (stage, server) = begin_with(&pool, ok()).await;
     let elsewhere = EndpointServer::begin("localhost", ok()).await;
     let redirect = |status: &str| {
@@ -116,7 +116,7 @@ async fn whatever_is_no_success_fails_the_run_with_its_status_and_none_of_its_wo
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn an_endpoint_that_takes_its_time_is_left_when_the_jobs_time_is_over(pool: PgPool) {
+async fn row_46_an_endpoint_that_takes_its_time_is_left_when_the_jobs_time_is_over(pool: PgPool) {
     let (stage, server) = begin_with(&pool, ok()).await;
     for head in ["", "HTTP/1.1 200 OK\r\nx-slow: "] {
         server.behave(Behaviour::Hang(head));
@@ -133,7 +133,7 @@ async fn an_endpoint_that_takes_its_time_is_left_when_the_jobs_time_is_over(pool
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_name_that_leads_inside_is_not_connected_to(pool: PgPool) {
+async fn row_46_a_name_that_leads_inside_is_not_connected_to(pool: PgPool) {
     let (mut stage, server) = begin_with(&pool, ok()).await;
     // The port is allowed, and the address that `localhost` has is not.
     let local = || LocalEndpoints::parse(&format!("127.0.0.9:{}", server.port)).expect("an address");
@@ -164,7 +164,7 @@ async fn an_endpoint_whose_certificate_is_not_its_own_is_told_nothing(pool: PgPo
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_url_that_may_not_be_called_is_refused_with_a_pointer_and_nothing_is_stored(pool: PgPool) {
+async fn row_46_a_url_that_may_not_be_called_is_refused_with_a_pointer_and_nothing_is_stored(pool: PgPool) {
     let stage = begin(&pool).await;
     for url in [
         "http://example.com/",
@@ -172,12 +172,14 @@ async fn a_url_that_may_not_be_called_is_refused_with_a_pointer_and_nothing_is_s
         "https://ada@example.com/",
         "https://example.com/#part",
         "https://127.0.0.1/",
+        "https://127.0.0.1:9001/",
         "https://2130706433/",
         "https://0x7f.1/",
         "https://169.254.169.254/latest/meta-data/",
         "https://10.1.2.3/",
         "https://[::1]/",
         "https://[::ffff:10.0.0.1]/",
+        "https://[64:ff9b::10.0.0.1]/",
         "https://[fd00:ec2::254]/",
         "example.com",
     ] {
