@@ -47,8 +47,8 @@ async fn press(stage: &Stage, token: &str, form: &str) -> Page {
     ask_page(&stage.api, "POST /v1/actions/{token}", token, &headers, form).await
 }
 
-/// A stage whose mails have the links, and an escalation of which ada has got hers: its id, and the tokens of both.
-async fn send_links(pool: PgPool) -> (Stage, String, [String; 2]) {
+/// A stage whose mails have the links.
+async fn begin_with_links(pool: PgPool) -> Stage {
     let stage = begin(pool).await;
     let template = json!({
         "variables": {"name": {"type": "string", "example": "Grace"}},
@@ -56,14 +56,25 @@ async fn send_links(pool: PgPool) -> (Stage, String, [String; 2]) {
         "html": "<a href=\"{{ acknowledge_url }}\">Acknowledge</a>",
     });
     stage.publish(TENANT, "greeting", template).await;
-    let id = start(&stage).await;
-    stage.drain().await;
-    let text = stage.mail.asked()[0].text.clone().expect("a text");
-    let token = |name: &str| {
+    stage
+}
+
+/// The tokens of the last mail to an address: of the link that acknowledges, and of the one that resolves.
+fn tokens_to(stage: &Stage, address: &str) -> [String; 2] {
+    let mail = stage.mail.asked().into_iter().rfind(|mail| mail.to.as_str() == address).expect("a mail");
+    let text = mail.text.expect("a text");
+    ["Acknowledge: ", "Resolve: "].map(|name| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
         line.rsplit('/').next().expect("a token").trim().to_owned()
-    };
-    let tokens = [token("Acknowledge: "), token("Resolve: ")];
+    })
+}
+
+/// A stage whose mails have the links, and an escalation of which ada has got hers: its id, and the tokens of both.
+async fn send_links(pool: PgPool) -> (Stage, String, [String; 2]) {
+    let stage = begin_with_links(pool).await;
+    let id = start(&stage).await;
+    stage.drain().await;
+    let tokens = tokens_to(&stage, "ada@example.org");
     (stage, id, tokens)
 }
 
@@ -124,6 +135,49 @@ async fn two_recipients_who_click_at_once_do_not_wait_for_each_other_for_ever(po
     let answered = [&ada, &bob].into_iter().filter(|page| page.body.contains("Somebody has answered already"));
     assert_eq!(answered.count(), 1);
     assert_eq!(show(&stage, &id).await["state"], "acknowledged");
+    stage.finish().await;
+}
+
+/// The link says whose it is, whoever reads the mail: each has to answer with their own.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_each_is_needed_a_click_counts_for_whoever_the_link_was_sent_to_and_nobody_else(pool: PgPool) {
+    let stage = begin_with_links(pool).await;
+    let policy = json!({
+        "category": "greeting", "acknowledgement": "each",
+        "steps": [{"recipients": ["ada", "bob"]}, {"delay": "PT10M", "recipients": ["ada", "bob"]}],
+    });
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
+    let id = start(&stage).await;
+    stage.drain().await;
+    let [adas, _] = tokens_to(&stage, "ada@example.org");
+    let [bobs, _] = tokens_to(&stage, "bob@example.org");
+    let answers = async || {
+        let shown = show(&stage, &id).await;
+        let by = shown["acknowledgements"].as_array().expect("a list").iter();
+        let by: Vec<_> = by.map(|one| one["recipient"].as_str().expect("an id").to_owned()).collect();
+        (shown["state"].as_str().expect("a state").to_owned(), by)
+    };
+
+    assert!(press(&stage, &adas, CONFIRM).await.body.contains("Acknowledged"));
+    assert_eq!(answers().await, ("open".to_owned(), vec!["ada".to_owned()]), "bob has not said anything");
+    assert_eq!(press(&stage, &adas, CONFIRM).await.status, 410, "nor does another click of hers say it for him");
+    assert_eq!(answers().await, ("open".to_owned(), vec!["ada".to_owned()]));
+    assert!(look(&stage, &bobs).await.body.contains("Acknowledge this alert from first?"), "his own is not used");
+
+    let before = ["ada@example.org", "bob@example.org"].map(|address| stage.mail.count(address));
+    pass_minutes(&stage, 10).await;
+    assert_eq!(stage.escalate().await.notifications, 1);
+    stage.drain().await;
+    let told = ["ada@example.org", "bob@example.org"].map(|address| stage.mail.count(address));
+    assert_eq!([told[0] - before[0], told[1] - before[1]], [0, 1], "the steps go on for him alone");
+
+    // With the link of either mail.
+    assert!(press(&stage, &bobs, CONFIRM).await.body.contains("Acknowledged"));
+    assert_eq!(answers().await, ("acknowledged".to_owned(), vec!["ada".to_owned(), "bob".to_owned()]));
+    let [later, _] = tokens_to(&stage, "bob@example.org");
+    assert_ne!(later, bobs);
+    let page = press(&stage, &later, CONFIRM).await;
+    assert!(page.status == 200 && page.body.contains("Somebody has answered already"), "{} {}", page.status, page.body);
     stage.finish().await;
 }
 
