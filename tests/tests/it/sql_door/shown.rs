@@ -61,6 +61,36 @@ async fn what_became_of_a_request_is_shown_by_its_id(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_turns_out_to_be_a_duplicate_is_not_there_and_sends_nothing(pool: PgPool) {
+    let stage = begin(pool).await;
+    let mut once = to_ada();
+    once["dedupe"] = json!({"key": "registration-31", "window": "P1D"});
+    let (first, second) = (ask(&stage, &once, None).await, ask(&stage, &once, None).await);
+    assert_ne!(first, second, "nobody can know before the dispatcher looks");
+    assert_eq!(get(&stage, TENANT, &second).await.body["status"], "waiting");
+    stage.dispatch().await;
+    let shown = [get(&stage, TENANT, &first).await, get(&stage, TENANT, &second).await];
+    assert_eq!((&shown[0].body["status"], shown[1].status), (&json!("accepted"), 404), "{shown:?}");
+    let listed = list(&stage, "").await;
+    assert_eq!(ids(&listed), [""; 0], "it was not refused, either: {listed:?}");
+
+    // So does a later one, and one that the API has asked for first.
+    let third = ask(&stage, &once, None).await;
+    let mut by_api = to_ada();
+    by_api["dedupe"] = json!({"key": "registration-32", "window": "P1D"});
+    assert_eq!(stage.post(by_api).await.status, 202);
+    once["dedupe"]["key"] = "registration-32".into();
+    let fourth = ask(&stage, &once, None).await;
+    stage.dispatch().await;
+    for id in [&third, &fourth] {
+        assert_eq!(get(&stage, TENANT, id).await.status, 404);
+    }
+    stage.drain().await;
+    assert_eq!(stage.mail.asked().len(), 2);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn what_waits_and_what_was_refused_is_listed_page_by_page(pool: PgPool) {
     let stage = begin(pool).await;
     let mut asked = Vec::new();
