@@ -153,6 +153,25 @@ async fn a_tier_that_cannot_be_sent_is_passed_over_and_one_that_failed_too(pool:
     stage.finish().await;
 }
 
+/// A policy's steps keep their times; what is for failures are tiers.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_step_of_which_all_has_failed_leaves_the_next_one_its_time(pool: PgPool) {
+    let stage = begin(pool).await;
+    let refused = || SendOutcome::Rejected(ProviderError { code: "MessageRejected".into(), detail: "no".into() });
+    stage.mail.script("ada@example.org", [refused as fn() -> SendOutcome]);
+    let id = start(&stage).await;
+    stage.drain().await;
+    for minutes in [0, 29] {
+        pass_minutes(&stage, minutes).await;
+        assert_eq!(stage.escalate().await, EscalationCounts::default(), "after {minutes} minutes");
+    }
+    pass_minutes(&stage, 1).await;
+    assert_eq!(stage.escalate().await.fired, 1);
+    assert_eq!(steps(&show(&stage, &id).await), [(0, 1, 1, 1, None), (0, 2, 1, 1, None)]);
+    stage.drain().await;
+    stage.finish().await;
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn it_begins_anew_as_often_as_its_policy_says(pool: PgPool) {
     let stage = begin(pool).await;
