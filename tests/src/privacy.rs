@@ -3,10 +3,15 @@
 //! A test plants them wherever a caller can put personal data or a secret, lets everything run, and looks for them in
 //! what was logged: in memory ([`Heard`]), or by the functions of a stack.
 
+use adapters::telemetry::log_to;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 
 /// A known recipient's address.
 pub const KNOWN_EMAIL: &str = "canary.known@planted-recipient.example";
@@ -82,10 +87,29 @@ fn is_token(text: &str) -> bool {
 pub struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
+    /// Hears what this thread logs from now on, until the guard is dropped; `filter` as [`log_to`] has it.
+    pub fn listen(&self, filter: &str) -> DefaultGuard {
+        let_each_thread_listen();
+        tracing::subscriber::set_default(log_to(self.clone(), filter))
+    }
+
     /// What was logged so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
+}
+
+/// Lets what one test hears not depend on what others do beside it; to be called before anything of ours may log.
+///
+/// Whether anybody wants a line is kept for the whole process, and decided when somebody first comes to it. Where there is
+/// one subscriber only, `tracing` asks that of the thread that comes: a test that does not listen then decides for the one
+/// that does that nobody wants the line. Here every thread has a subscriber that never decides for good, and hears nothing.
+pub(crate) fn let_each_thread_listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let undecided = registry().with(dynamic_filter_fn(|_, _| false));
+        tracing::subscriber::set_global_default(undecided).expect("nobody else listens to all threads");
+    });
 }
 
 impl Write for Heard {

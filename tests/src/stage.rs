@@ -5,6 +5,7 @@ use crate::clock::shift_time;
 use crate::contract;
 use crate::doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSender};
 use crate::key_service::ScriptedKeyService;
+use crate::privacy::let_each_thread_listen;
 use adapters::endpoint::EndpointClient;
 use adapters::envelope::Envelope;
 use adapters::ses::MailConfig;
@@ -109,6 +110,7 @@ impl Answer {
 impl Stage {
     /// Sets the stage: two tenants, each with category `greeting`, template `greeting` and recipient `ada`.
     pub async fn begin(admin: PgPool) -> Self {
+        let_each_thread_listen();
         let tenant = |id: &str, name: &str| NewTenant {
             id: TenantId::parse(id).expect("a tenant's id"),
             name: name.to_owned(),

@@ -3,7 +3,6 @@
 use adapters::envelope::{Envelope, EnvelopeError};
 use adapters::store::database::{Database, DatabaseConfig};
 use adapters::store::keys::{LinkKeyError, LinkKeys, insert_next};
-use adapters::telemetry::log_to;
 use domain::id::{CategoryKey, TenantId};
 use domain::link::{ForgedLink, LinkKeyRing, LinkToken, SubjectId, UnverifiedLink};
 use domain::secret::KeyServiceError;
@@ -182,7 +181,7 @@ async fn lost_keys_are_told_to_an_alarm_and_hold_back_what_can_be_left_only(pool
     elsewhere.load_or_create(&stage.api.database, id(TENANT), "tester").await.expect("a key");
     let (reset, left) = (ask(&stage, "password_reset").await, ask(&stage, "greeting").await);
     let heard = Heard::default();
-    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "info"));
+    let listening = heard.listen("info");
     stage.process(Duration::ZERO).await;
     drop(listening);
     assert_eq!(stage.outcome(&reset).await.0, "sent");
@@ -190,7 +189,7 @@ async fn lost_keys_are_told_to_an_alarm_and_hold_back_what_can_be_left_only(pool
     let log = heard.text();
     assert_eq!(log.matches("\"metric\":\"link_keys_lost\"").count(), 1, "{log}");
     let heard = Heard::default();
-    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "info"));
+    let listening = heard.listen("info");
     stage.key_service.be_out(true);
     stage.pass(Duration::from_secs(1)).await;
     stage.process(Duration::from_secs(1)).await;

@@ -1,7 +1,7 @@
 //! Logs hold nobody's data: planted words are looked for in everything that a whole life of a notification logs.
 
 use adapters::store::database::StoreError;
-use adapters::telemetry::{chain, digest, log_to};
+use adapters::telemetry::{chain, digest};
 use domain::delivery::Reason;
 use domain::outcome::{ProviderError, SendOutcome};
 use local::ses::{Happening, MailFacts, ToldEvent};
@@ -136,7 +136,7 @@ async fn nothing_that_was_planted_is_in_the_logs_of_a_whole_life(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let heard = Heard::default();
     // As much as anybody can switch on.
-    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "trace"));
+    let listening = heard.listen("trace");
     plant(&stage).await;
     live(&stage).await;
     fail(&stage).await;
@@ -171,14 +171,26 @@ async fn nothing_that_was_planted_is_in_the_logs_of_a_whole_life(pool: PgPool) {
 #[test]
 fn other_crates_are_not_heard_below_info() {
     let heard = Heard::default();
-    tracing::subscriber::with_default(log_to(heard.clone(), "trace"), || {
-        tracing::trace!(target: "aws_smithy_runtime::client", "quiet");
-        tracing::debug!(target: "lambda_runtime", "quiet");
-        tracing::info!(target: "lambda_runtime", "loud");
-        tracing::trace!(target: "flow::processor", "loud");
-    });
+    let listening = heard.listen("trace");
+    tracing::trace!(target: "aws_smithy_runtime::client", "quiet");
+    tracing::debug!(target: "lambda_runtime", "quiet");
+    tracing::info!(target: "lambda_runtime", "loud");
+    tracing::trace!(target: "flow::processor", "loud");
+    drop(listening);
     let lines: Vec<_> = heard.text().lines().map(|line| line.contains("loud")).collect();
     assert_eq!(lines, [true, true], "{}", heard.text());
+}
+
+/// Tests run beside each other, and most of them do not listen.
+#[test]
+fn a_line_is_heard_also_when_somebody_who_does_not_listen_comes_to_it_first() {
+    let say = || tracing::info!("said");
+    let heard = Heard::default();
+    let listening = heard.listen("info");
+    std::thread::spawn(say).join().expect("it is said");
+    say();
+    drop(listening);
+    assert_eq!(heard.text().matches("said").count(), 1, "{}", heard.text());
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -2,7 +2,6 @@
 
 use super::endpoints::{begin_with, calls_url, failed, ok, read_secret};
 use super::{HOUR, MINUTE, ask, calls, finish, put, runs, show};
-use adapters::telemetry::log_to;
 use domain::endpoint::{SigningSecret, print_signatures};
 use serde_json::json;
 use sqlx::PgPool;
@@ -73,7 +72,7 @@ async fn of_two_who_put_a_job_first_at_once_one_is_shown_the_secret(pool: PgPool
 async fn a_secret_is_in_no_log_and_in_no_row(pool: PgPool) {
     let (stage, server) = begin_with(&pool, Behaviour::status("500 No")).await;
     let heard = Log::default();
-    let listening = tracing::subscriber::set_default(log_to(heard.clone(), "trace"));
+    let listening = heard.listen("trace");
     let answer = put(&stage, "payouts", &calls_url(&format!("{}&key=canary-key", server.url()))).await;
     let secret = read_secret(&answer);
     stage.pass(MINUTE * 5).await;
