@@ -1,7 +1,9 @@
 //! What is collected, what leaves with a digest, and what becomes of everything else that waited.
 
 use super::*;
-use sqlx::PgPool;
+use crate::reminder::see_wait;
+use sqlx::{PgPool, Postgres, Transaction};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
@@ -43,6 +45,15 @@ async fn what_a_day_collects_leaves_as_one_mail_that_knows_what_it_holds(pool: P
     stage.finish().await;
 }
 
+/// Takes the delivery of what is called late in hand.
+async fn hold_late(holder: &mut Transaction<'static, Postgres>) {
+    let lock = "SELECT count(*) FROM (
+                    SELECT FROM harkara.deliveries d JOIN harkara.notifications n USING (tenant_id, notification_id)
+                    WHERE n.data ->> 'name' = 'late' FOR UPDATE OF d) held";
+    let held: i64 = sqlx::query_scalar(lock).fetch_one(&mut **holder).await.expect("locked");
+    assert_eq!(held, 1);
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn two_digests_at_the_same_instant_send_everything_once(pool: PgPool) {
     let stage = begin(pool).await;
@@ -69,6 +80,52 @@ async fn two_digests_at_the_same_instant_send_everything_once(pool: PgPool) {
     mails.sort();
     mails.dedup();
     assert_eq!((mails.len(), stage.mail.asked().len()), (20, 20));
+    stage.finish().await;
+}
+
+/// What waits is locked by whoever takes it along, which keeps no two apart that take different things of one period.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn two_digests_that_have_different_members_in_hand_close_a_period_once(pool: PgPool) {
+    let stage = begin(pool).await;
+    ask(&stage, "ASSIGNED", "ada", "first").await;
+    ask(&stage, "ASSIGNED", "ada", "late").await;
+    move_to(&stage, WEDNESDAY).await;
+    let mut in_hand = stage.admin.begin().await.expect("a transaction");
+    hold_late(&mut in_hand).await;
+    // Each waits for the category once it has read what it takes along.
+    let mut category = stage.admin.begin().await.expect("a transaction");
+    let hold = "SELECT FROM harkara.categories WHERE category_key = 'BULK_DIGEST' FOR UPDATE";
+    sqlx::query(hold).fetch_all(&mut *category).await.expect("held");
+    let other = flow::digest::Digest {
+        database: stage.digest.database.clone(),
+        queue: stage.queue.clone(),
+        public_url: stage.digest.public_url.clone(),
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let second = async {
+        see_wait(&stage.admin, 1).await;
+        in_hand.rollback().await.expect("let go");
+        let mut run = pin!(other.run(deadline));
+        let done = tokio::select! {
+            done = &mut run => Some(done),
+            () = see_wait(&stage.admin, 2) => None,
+        };
+        category.rollback().await.expect("let go");
+        match done {
+            Some(done) => done,
+            None => run.await,
+        }
+    };
+    let (one, two) = tokio::join!(stage.digest.run(deadline), second);
+    let (one, two) = (one.expect("closed"), two.expect("closed"));
+    assert_eq!((one.digests + two.digests, one.members + two.members), (1, 1), "{one:?} {two:?}");
+    stage.close_digests().await;
+    let of_period = "SELECT count(*) FROM harkara.digests WHERE period_end_at = '2026-12-02T03:30:00Z'";
+    assert_eq!(stage.count(of_period).await, 1);
+    assert_eq!(mails_after(&stage, 0).await.len(), 1);
+    move_to(&stage, "2026-12-03T03:30:00Z").await;
+    stage.close_digests().await;
+    assert_eq!(mails_after(&stage, 1).await[0].2, "Assignments 1: late,");
     stage.finish().await;
 }
 
@@ -227,11 +284,7 @@ async fn what_comes_to_a_closed_period_goes_into_the_next(pool: PgPool) {
     let late = ask(&stage, "ASSIGNED", "ada", "late").await;
     // Somebody else has it in hand while the period is closed.
     let mut holder = stage.admin.begin().await.expect("a transaction");
-    let lock = "SELECT count(*) FROM (
-                    SELECT FROM harkara.deliveries d JOIN harkara.notifications n USING (tenant_id, notification_id)
-                    WHERE n.data ->> 'name' = 'late' FOR UPDATE OF d) held";
-    let held: i64 = sqlx::query_scalar(lock).fetch_one(&mut *holder).await.expect("locked");
-    assert_eq!(held, 1);
+    hold_late(&mut holder).await;
     move_to(&stage, WEDNESDAY).await;
     assert_eq!(stage.close_digests().await.members, 1);
     holder.rollback().await.expect("let go");
