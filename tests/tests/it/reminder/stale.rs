@@ -73,6 +73,29 @@ async fn a_reminder_that_quiet_hours_hold_is_not_sent_when_the_deadline_moves_an
     finish(stage).await;
 }
 
+/// Mail is the only channel by now, so the other one is put beside it here.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_rung_that_another_channel_has_told_of_is_not_planned_anew(pool: PgPool) {
+    let stage = begin(pool).await;
+    put_well(&stage, "visit", &day_before(DUE)).await;
+    move_to(&stage, "2027-06-14T12:00:00Z").await;
+    assert_eq!(stage.remind().await.fired, 1);
+    let told = "
+        ALTER TABLE harkara.deliveries DROP CONSTRAINT channel_is_known;
+        INSERT INTO harkara.deliveries
+            (tenant_id, delivery_id, notification_id, channel, state, max_attempts, not_before, sent_at)
+        SELECT tenant_id, gen_random_uuid(), notification_id, 'sms', 'sent', max_attempts, not_before, harkara.now()
+        FROM harkara.deliveries";
+    sqlx::raw_sql(told).execute(&stage.admin).await.expect("sent");
+    put_well(&stage, "visit", &day_before(LATER)).await;
+    let withdrawn = "SELECT count(*) FROM harkara.deliveries WHERE channel = 'email' AND state = 'canceled'";
+    assert_eq!(stage.count(withdrawn).await, 1, "the mail is not sent");
+    assert_eq!(plan(&stage, "visit").await, ["-P1D fired", "-P1D skipped fired_before"]);
+    move_to(&stage, "2027-06-15T14:00:00Z").await;
+    assert_eq!(stage.remind().await.fired, 0);
+    finish(stage).await;
+}
+
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn whoever_is_taken_off_the_list_hears_nothing_any_more_and_the_others_once(pool: PgPool) {
     let stage = begin(pool).await;
