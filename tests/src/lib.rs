@@ -18,6 +18,7 @@ pub mod running;
 mod stage;
 mod stored;
 pub mod strict;
+mod wait;
 
 pub use ask::Ask;
 pub use clock::{mend_time, move_time_to, shift_time};
@@ -27,3 +28,4 @@ pub use key_service::ScriptedKeyService;
 pub use page::{Page, ask_page};
 pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};
 pub use stored::{read_call, read_stored};
+pub use wait::{see_count, see_wait};

@@ -132,6 +132,7 @@ impl<Q: Queue> Closer<'_, Q> {
         let (closed, publications) = self.make_messages(&mut transaction, &due).await?;
         adapters::failpoint!("C1_created", Err(StoreError::Corrupt("failpoint")));
         write_closed(&mut transaction, &closed).await?;
+        adapters::failpoint!("C1_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
         adapters::failpoint!("C2_closed", Err(StoreError::Corrupt("failpoint")));
         // Nothing is marked as published: the rows were stored as published once, and are due again if that fails.

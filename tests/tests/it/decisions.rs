@@ -9,7 +9,7 @@ use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
-use tests::{Answer, Stage, TENANT};
+use tests::{Answer, Stage, TENANT, see_count};
 
 async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: Value) -> Answer {
     stage.call(TENANT, &format!("{method} {path}"), Some(key), "", &body.to_string()).await
@@ -350,9 +350,7 @@ async fn two_workers_at_once_let_no_more_through_than_the_cap(pool: PgPool) {
     let release = async {
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while stage.count(waiting).await < 2 {
-            tokio::task::yield_now().await;
-        }
+        see_count(&stage.admin, waiting, 2).await;
         stopping.commit().await.expect("released");
     };
     tokio::join!(

@@ -4,19 +4,11 @@ use adapters::wire::routes::Route;
 use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
-use std::time::Duration;
-use tests::{Ask, Stage, TENANT};
+use tests::{Ask, Stage, TENANT, see_wait};
 
 /// Waits until somebody waits for a lock in this database.
 pub(crate) async fn see_somebody_wait(pool: &PgPool) {
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let somebody_waits = async {
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.expect("counted") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), somebody_waits).await.expect("somebody has to wait");
+    see_wait(pool, 1).await;
 }
 
 /// An erasure of ada that is not committed yet.

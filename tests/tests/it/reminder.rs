@@ -13,9 +13,9 @@ mod withdrawing;
 mod zones;
 
 use serde_json::{Value, json};
-use sqlx::PgPool;
-use std::time::Duration;
 use tests::{Answer, Stage, TENANT, move_time_to};
+
+pub(crate) use tests::see_wait;
 
 /// When the tests' deadline is, unless they say otherwise.
 const DUE: &str = "2027-06-15T12:00:00Z";
@@ -82,16 +82,4 @@ async fn count_notifications(stage: &Stage) -> i64 {
 async fn finish(stage: Stage) {
     stage.drain().await;
     stage.finish().await;
-}
-
-/// Waits until so many wait for locks in this database.
-pub(crate) async fn see_wait(pool: &PgPool, wanted: i64) {
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let they_wait = async {
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.expect("counted") < wanted {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), they_wait).await.expect("they have to wait");
 }

@@ -1,20 +1,24 @@
 //! Work for the scheduled functions: something of each kind that falls due for one recipient, whose name tells of it.
 
+mod parts;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tests::TENANT;
 use tests::strict::World;
+
+use parts::{WEEK_ZONE, find_week_end, plan_week, publish_digest};
+pub(crate) use parts::{
+    address, ask_at_door, collect, name_of, open_door, prefer, publish, put_deadline, put_digest_category, put_policy,
+    put_recipient, start,
+};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 /// As long as any run's lease, or longer, but that of maintenance.
 pub(crate) const LEASE: Duration = Duration::from_secs(5 * 60);
-
-/// A domain's login; roles are the cluster's, so all tests have the same.
-const DOMAIN: &str = "matrix_domain";
 
 /// A domain that shows alerts to a job, each for the recipient of its name.
 const ALERTS: &str = "
@@ -29,12 +33,18 @@ const ALERTS: &str = "
 pub(crate) enum Work {
     /// Two notifications that wait for the hour's end, and leave as one.
     Digest,
+    /// A round of a digest with a rhythm of its own: a week's, for whoever must get it, with nothing in it.
+    Round,
     /// A rung of a deadline.
     Reminder,
+    /// A deadline that has passed, and of which an escalation begins.
+    Overdue,
     /// The first step of an escalation.
     Escalation,
     /// Two notifications that wait for their batch, and leave as one.
     Batch,
+    /// Two notifications of which the later one replaces the first, and which are told as one once it is quiet.
+    Debounce,
     /// A request that came through the SQL door.
     Door,
     /// A row that a domain's view shows to a job.
@@ -45,16 +55,26 @@ pub(crate) enum Work {
 pub(crate) type Point = (&'static str, bool);
 
 impl Work {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Digest, Self::Reminder, Self::Escalation, Self::Batch, Self::Door, Self::Candidates];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Digest,
+        // Behind the other work of its function: its category has a period of its own ever after.
+        Self::Round,
+        Self::Reminder,
+        Self::Overdue,
+        Self::Escalation,
+        Self::Batch,
+        Self::Debounce,
+        Self::Door,
+        Self::Candidates,
+    ];
 
     /// Who does it.
     pub(crate) fn function(self) -> &'static str {
         match self {
-            Self::Digest => "digest",
-            Self::Reminder => "reminder",
+            Self::Digest | Self::Round => "digest",
+            Self::Reminder | Self::Overdue => "reminder",
             Self::Escalation => "escalation",
-            Self::Batch | Self::Door => "dispatcher",
+            Self::Batch | Self::Debounce | Self::Door => "dispatcher",
             Self::Candidates => "domain_job",
         }
     }
@@ -70,6 +90,15 @@ impl Work {
                 ("G5_committed", true),
                 ("G6_published", true),
             ],
+            Self::Round => &[
+                ("G1_tick", false),
+                ("G2_moved", false),
+                ("G2_locked", false),
+                ("G3_created", false),
+                ("G4_written", false),
+                ("G5_committed", true),
+                ("G6_published", true),
+            ],
             Self::Reminder => &[
                 ("R1_tick", false),
                 ("R2_taken", false),
@@ -77,6 +106,16 @@ impl Work {
                 ("R4_written", false),
                 ("R5_committed", true),
                 ("R6_published", true),
+            ],
+            Self::Overdue => &[
+                ("R1_tick", false),
+                ("U1_taken", false),
+                ("U2_started", false),
+                ("X3_created", false),
+                ("U3_fired", false),
+                ("U4_written", false),
+                ("U5_committed", true),
+                ("U6_published", true),
             ],
             Self::Escalation => &[
                 ("X1_tick", false),
@@ -86,7 +125,9 @@ impl Work {
                 ("X5_committed", true),
                 ("X6_published", true),
             ],
-            Self::Batch => &[("C1_created", false), ("C2_closed", true), ("C3_published", true)],
+            Self::Batch | Self::Debounce => {
+                &[("C1_created", false), ("C1_written", false), ("C2_closed", true), ("C3_published", true)]
+            }
             Self::Door => &[("O1_taken", false), ("O2_stored", false), ("O3_committed", true), ("O4_published", true)],
             Self::Candidates => &[
                 ("J1_tick", false),
@@ -121,9 +162,10 @@ impl Work {
     /// How many things a run did of it, as the function answers. One that found another at work did none.
     pub(crate) fn count(self, answer: &Value) -> u64 {
         let name = match self {
-            Self::Digest => "digests",
+            Self::Digest | Self::Round => "digests",
             Self::Reminder | Self::Escalation => "fired",
-            Self::Batch => "closed",
+            Self::Overdue => "escalated",
+            Self::Batch | Self::Debounce => "closed",
             Self::Door => "requests",
             Self::Candidates => "created",
         };
@@ -133,8 +175,8 @@ impl Work {
     /// The notifications that there are of a recipient once it is done: what is collected, and what is sent.
     fn notification_count(self) -> i64 {
         match self {
-            Self::Digest | Self::Batch => 3,
-            Self::Reminder | Self::Escalation | Self::Door | Self::Candidates => 1,
+            Self::Digest | Self::Batch | Self::Debounce => 3,
+            Self::Round | Self::Reminder | Self::Overdue | Self::Escalation | Self::Door | Self::Candidates => 1,
         }
     }
 
@@ -143,11 +185,13 @@ impl Work {
         world.lift_limits().await;
         match self {
             Self::Digest => put_digest_category(world, json!({})).await,
-            Self::Batch => {
+            Self::Round => publish_digest(world).await,
+            Self::Batch | Self::Debounce => {
                 let optional = json!({"type": "integer", "required": false});
                 let variables = json!({
                     "name": {"type": "string", "example": "Grace"}, "count": optional, "more_count": optional,
                     "items": {"type": "list", "required": false}, "more_link": {"type": "url", "required": false},
+                    "first": {"type": "object", "required": false},
                 });
                 let text = "{% if count %}{{ count }} of them{% else %}one{% endif %}";
                 publish(world, "several", variables, "For {{ name }}", text).await;
@@ -161,7 +205,7 @@ impl Work {
                 let body = json!({"schedule": "rate(1 hour)", "candidates": candidates});
                 world.put(TENANT, "/v1/jobs/{key}", "alerts", body).await;
             }
-            Self::Reminder | Self::Escalation => {}
+            Self::Reminder | Self::Overdue | Self::Escalation => {}
         }
     }
 
@@ -171,33 +215,48 @@ impl Work {
         match self {
             // At the end of the hour that has begun.
             Self::Digest => world.advance(HOUR).await,
-            Self::Reminder | Self::Escalation | Self::Batch | Self::Candidates => world.advance(self.wait()).await,
+            Self::Round => world.move_to(find_week_end(world).await).await,
+            Self::Reminder | Self::Overdue | Self::Escalation | Self::Batch | Self::Debounce | Self::Candidates => {
+                world.advance(self.wait()).await
+            }
             Self::Door => {}
         }
     }
 
-    /// How long what is made at a quarter past waits until it is due.
+    /// How long what is made at a quarter past waits until it is due, at most.
     pub(crate) fn wait(self) -> Duration {
         match self {
             Self::Digest => 45 * MINUTE,
-            Self::Reminder | Self::Candidates => HOUR,
-            Self::Escalation | Self::Batch => 5 * MINUTE,
+            Self::Round => 7 * 24 * HOUR,
+            Self::Reminder | Self::Overdue | Self::Candidates => HOUR,
+            Self::Escalation | Self::Batch | Self::Debounce => 5 * MINUTE,
             Self::Door => Duration::ZERO,
         }
     }
 
     /// Makes one thing for each of these recipients, which are new.
     pub(crate) async fn make(self, world: &World, names: &[String]) {
+        // Of a round, these and nobody else: who had a week's digest before gets no other.
+        let (roles, zone) = if self == Self::Round { (&names[..1], WEEK_ZONE) } else { (&[][..], "UTC") };
         for name in names {
-            put_recipient(world, name, &json!({"email": address(name), "time_zone": "UTC"})).await;
+            put_recipient(world, name, &json!({"email": address(name), "time_zone": zone, "roles": roles})).await;
             match self {
                 Self::Digest => {
                     prefer(world, name, "hourly").await;
                     collect(world, "COMMENTED", name, &json!({})).await;
                 }
+                Self::Round => {}
                 Self::Reminder => {
                     let due = world.now().await + SignedDuration::from_hours(2);
                     put_deadline(world, name, &due.to_string(), json!([{"before": "PT1H"}])).await;
+                }
+                Self::Overdue => {
+                    put_policy(world, name, json!([{"recipients": [name]}])).await;
+                    let due = world.now().await + SignedDuration::from_hours(1);
+                    let overdue = json!({"escalation_policy": name});
+                    let body =
+                        json!({"recipients": [name], "due_at": due, "overdue": overdue, "data": {"name": "Ada"}});
+                    world.put(TENANT, "/v1/deadlines/{key}", name, body).await;
                 }
                 Self::Escalation => {
                     put_policy(world, name, json!([{"delay": "PT5M", "recipients": [name]}])).await;
@@ -205,6 +264,9 @@ impl Work {
                 }
                 Self::Batch => {
                     collect(world, "several", name, &json!({"batch": {"key": name, "window": "PT5M"}})).await;
+                }
+                Self::Debounce => {
+                    collect(world, "several", name, &json!({"debounce": {"key": name, "window": "PT5M"}})).await;
                 }
                 Self::Door => {
                     let request = json!({"category": "greeting", "recipient": {"id": name}, "data": {"name": "Ada"}});
@@ -215,6 +277,9 @@ impl Work {
                     sqlx::query(show).bind(TENANT).bind(name).execute(&world.admin).await.expect("the view shows it");
                 }
             }
+        }
+        if self == Self::Round {
+            plan_week(world, roles).await;
         }
         // What is to wait is put aside by the processor.
         world.deliver_all().await;
@@ -229,103 +294,13 @@ impl Work {
             .expect("counted");
         assert_eq!(stored, self.notification_count(), "{case}: notifications of {name}");
         assert_eq!(world.mails_to(&address(name)), 1, "{case}: mails to {name}");
+        if self == Self::Overdue {
+            let started: i64 = sqlx::query_scalar("SELECT count(*) FROM harkara.escalations WHERE policy_key = $1")
+                .bind(name)
+                .fetch_one(&world.admin)
+                .await
+                .expect("counted");
+            assert_eq!(started, 1, "{case}: escalations of {name}");
+        }
     }
-}
-
-pub(crate) fn address(name: &str) -> String {
-    format!("{name}@example.org")
-}
-
-/// A name that an address takes, for what happens at a point.
-pub(crate) fn name_of(case: &str) -> String {
-    case.to_lowercase().replace([' ', '_'], "-")
-}
-
-/// The template of digests, `BULK_DIGEST` with these rules, and `COMMENTED`, which it collects.
-pub(crate) async fn put_digest_category(world: &World, rules: Value) {
-    let variables = json!({
-        "count": {"type": "integer", "example": 1}, "more_count": {"type": "integer", "example": 0},
-        "more_url": {"type": "url", "required": false},
-        "sections": {"type": "list", "example": [{"name": "Greetings", "count": 1, "items": [{"name": "Ada"}]}]},
-    });
-    publish(world, "digest", variables, "{{ count }} of news", "{{ count }} of news").await;
-    let mut category = json!({"class": "digest", "template": "digest", "quiet_hours_apply": false});
-    if rules != json!({}) {
-        category["digest"] = rules;
-    }
-    world.put(TENANT, "/v1/categories/{key}", "BULK_DIGEST", category).await;
-    let collected = json!({"class": "transactional", "template": "greeting", "digest_category": "BULK_DIGEST"});
-    world.put(TENANT, "/v1/categories/{key}", "COMMENTED", collected).await;
-}
-
-/// Publishes a template of one language.
-pub(crate) async fn publish(world: &World, key: &str, variables: Value, subject: &str, text: &str) {
-    let template = json!({"variables": variables, "variants": [{"locale": "en", "subject": subject, "text": text}]});
-    world.put(TENANT, "/v1/templates/{key}", key, template).await;
-    let answer = world.call(TENANT, "POST /v1/templates/{key}/publish", Some(key), "{}").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-pub(crate) async fn put_recipient(world: &World, id: &str, body: &Value) {
-    world.put(TENANT, "/v1/recipients/{id}", id, body.clone()).await;
-}
-
-pub(crate) async fn prefer(world: &World, recipient: &str, cadence: &str) {
-    let body = json!({"preferences": [{"category": "*", "cadence": cadence}]});
-    world.put(TENANT, "/v1/recipients/{id}/preferences", recipient, body).await;
-}
-
-/// Asks for two notifications to a recipient, collected as `how` says.
-pub(crate) async fn collect(world: &World, category: &str, recipient: &str, how: &Value) {
-    let mut body = json!({"category": category, "recipient": {"id": recipient}, "data": {"name": "Ada"}});
-    for (name, value) in how.as_object().into_iter().flatten() {
-        body[name] = value.clone();
-    }
-    let answer = world.post(&json!({"notifications": [body.clone(), body]})).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-}
-
-/// A deadline of a recipient, of the same name.
-pub(crate) async fn put_deadline(world: &World, name: &str, due: &str, rungs: Value) {
-    let body =
-        json!({"category": "greeting", "recipients": [name], "due_at": due, "rungs": rungs, "data": {"name": "Ada"}});
-    world.put(TENANT, "/v1/deadlines/{key}", name, body).await;
-}
-
-pub(crate) async fn put_policy(world: &World, key: &str, steps: Value) {
-    let body = json!({"category": "greeting", "steps": steps});
-    world.put(TENANT, "/v1/escalation-policies/{key}", key, body).await;
-}
-
-/// Starts an escalation by a policy, and returns its id.
-pub(crate) async fn start(world: &World, policy: &str) -> String {
-    let body = json!({"policy": policy, "data": {"name": "Ada"}});
-    let answer = world.call(TENANT, "POST /v1/escalations", None, &body.to_string()).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body["escalation"]["id"].as_str().expect("an id").to_owned()
-}
-
-/// Opens the SQL door for a domain of the first tenant.
-pub(crate) async fn open_door(admin: &PgPool) {
-    // Two tests may make the role at the same time.
-    let make = "
-        DO $$
-        BEGIN
-            CREATE ROLE matrix_domain NOLOGIN;
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL;
-        END
-        $$";
-    sqlx::raw_sql(make).execute(admin).await.expect("the role is made");
-    let open = "CALL harkara.open_door($1, $2::uuid)";
-    sqlx::query(open).bind(DOMAIN).bind(TENANT).execute(admin).await.expect("the door is opened");
-}
-
-/// Asks for a notification through the SQL door, in a transaction of the domain's.
-pub(crate) async fn ask_at_door(admin: &PgPool, request: &Value) {
-    let mut transaction = admin.begin().await.expect("the database is there");
-    sqlx::query("SET LOCAL SESSION AUTHORIZATION matrix_domain").execute(&mut *transaction).await.expect("a role");
-    let ask = "SELECT harkara.enqueue($1, NULL)";
-    sqlx::query(ask).bind(request).execute(&mut *transaction).await.expect("it is taken");
-    transaction.commit().await.expect("committed");
 }

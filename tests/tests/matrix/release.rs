@@ -3,7 +3,7 @@
 use tests::strict::{failpoints_binary, release_binary, require_binaries};
 
 /// Names as they stand in the code.
-const NAMES: [&[u8]; 13] = [
+const NAMES: [&[u8]; 14] = [
     b"FAILPOINTS",
     b"E5_committed",
     b"P4_claimed",
@@ -13,6 +13,7 @@ const NAMES: [&[u8]; 13] = [
     b"C1_created",
     b"G3_created",
     b"R3_created",
+    b"U3_fired",
     b"X3_created",
     b"O2_stored",
     b"M2_deleted",

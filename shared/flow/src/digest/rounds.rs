@@ -68,6 +68,7 @@ pub(super) async fn open_round(
     } else {
         store::move_round(transaction, round, period_end, after.as_ref()).await?;
     }
+    adapters::failpoint!("G2_moved", Err(StoreError::Corrupt("failpoint")));
     Ok(open)
 }
 

@@ -19,6 +19,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
             transaction.roll_back().await?;
             return Ok(0);
         }
+        adapters::failpoint!("U1_taken", Err(StoreError::Corrupt("failpoint")));
         let mut outcomes = vec![OverdueOutcome::NotEscalated(NotEscalated::Unreadable); taken.len()];
         let (mut asked, mut places) = (Vec::new(), Vec::new());
         for (place, overdue) in taken.iter().enumerate() {
@@ -40,15 +41,20 @@ impl<Q: Queue + Sync> Reminder<Q> {
                 Err(StartRefusal::Raced) => return Err(StoreError::Corrupt("escalation")),
             };
         }
+        adapters::failpoint!("U2_started", Err(StoreError::Corrupt("failpoint")));
         // What stands alone may do so because its first step cannot be stored: `escalation` knows what to do with that.
         let is_alone = turn.size == 1;
         let publications = match is_alone {
             true => Vec::new(),
             false => fire_within(&mut transaction, ACTOR, &started).await?.publications,
         };
+        adapters::failpoint!("U3_fired", Err(StoreError::Corrupt("failpoint")));
         write_overdue(&mut transaction, &taken, &outcomes).await?;
+        adapters::failpoint!("U4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
+        adapters::failpoint!("U5_committed", Err(StoreError::Corrupt("failpoint")));
         self.queue.publish(&publications).await;
+        adapters::failpoint!("U6_published", Err(StoreError::Corrupt("failpoint")));
         counts.escalated += started.len();
         counts.failed += taken.len() - started.len();
         Ok(taken.len())

@@ -5,7 +5,7 @@ use crate::recipients::see_somebody_wait;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
-use tests::{OTHER_TENANT, TENANT};
+use tests::{OTHER_TENANT, TENANT, see_count};
 
 const CALLS: &str = "SELECT count(*) FROM rental.calls";
 
@@ -201,7 +201,7 @@ async fn a_run_that_comes_to_its_end_after_it_was_taken_for_dead_leaves_nothing_
         see_somebody_wait(&pool).await;
         stage.pass(Duration::from_secs(62)).await;
         let (made_up, ()) = tokio::join!(other.run(Instant::now() + Duration::from_secs(300)), async {
-            while stage.count("SELECT count(*) FROM harkara.job_runs WHERE outcome = 'died'").await == 0 {}
+            see_count(&pool, "SELECT count(*) FROM harkara.job_runs WHERE outcome = 'died'", 1).await;
             holder.rollback().await.expect("let go");
         });
         made_up.expect("run")
@@ -229,7 +229,7 @@ async fn a_slow_job_of_one_tenant_holds_up_none_of_anothers(pool: PgPool) {
     sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
     // It is let go once the others are done.
     let (counts, ()) = tokio::join!(stage.run_domain_jobs(), async {
-        while stage.count(CALLS).await < 3 {}
+        see_count(&pool, CALLS, 3).await;
         holder.rollback().await.expect("let go");
     });
     assert_eq!((counts.succeeded, counts.failed), (4, 0), "{counts:?}");

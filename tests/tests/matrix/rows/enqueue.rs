@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
-use tests::TENANT;
 use tests::strict::{Before, Burst, DELIVERIES, SqsFault, Strike, Wire, WireFault, World};
+use tests::{TENANT, see_count};
 
 const ADDRESS: &str = "ada@example.org";
 /// What storing a request executes.
@@ -34,7 +34,7 @@ async fn row_01_what_breaks_before_the_commit_stores_nothing_and_the_next_try_su
     let request = greeting();
     let (answer, ()) = futures::join!(world.post_with_key("key-1", &request), async {
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'harkara.events'::regclass";
-        while world.count(waits).await == 0 {}
+        see_count(&world.admin, waits, 1).await;
         world.kill_at_work("enqueue");
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
                    WHERE NOT granted AND relation = 'harkara.events'::regclass";

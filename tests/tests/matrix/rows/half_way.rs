@@ -49,9 +49,12 @@ macro_rules! killed {
 
 killed! {
     row_44_a_digest_that_is_killed_at_any_point_is_closed_once: Digest;
+    row_44_a_digests_round_that_is_killed_at_any_point_is_closed_once: Round;
     row_44_a_reminder_that_is_killed_at_any_point_fires_each_rung_once: Reminder;
+    row_44_a_reminder_that_is_killed_at_any_point_begins_one_escalation_of_each_overdue_deadline: Overdue;
     row_44_an_escalation_that_is_killed_at_any_point_fires_each_step_once: Escalation;
     row_44_a_close_of_batches_that_is_killed_at_any_point_makes_each_message_once: Batch;
+    row_44_a_close_of_debounces_that_is_killed_at_any_point_makes_each_message_once: Debounce;
     row_44_a_sql_door_that_is_killed_at_any_point_makes_each_notification_once: Door;
     row_44_a_domains_job_that_is_killed_at_any_point_makes_each_candidate_a_notification_once: Candidates;
 }
@@ -61,7 +64,8 @@ killed! {
 async fn row_44_a_scheduled_commit_that_is_lost_or_unanswered_is_made_up_for_by_the_next_run(admin: PgPool) {
     let mut world = World::begin(admin).await;
     let wire = Wire::before(world.database_address()).await.expect("a port is free");
-    for work in [Work::Digest, Work::Reminder, Work::Escalation, Work::Candidates] {
+    let works = [Work::Digest, Work::Round, Work::Reminder, Work::Overdue, Work::Escalation, Work::Candidates];
+    for work in works {
         work.furnish(&world).await;
         world.reach_database_by(work.function(), wire.address()).await;
         let faults = [(WireFault::ResetBefore, false), (WireFault::LoseReply, true)];
@@ -74,7 +78,7 @@ async fn row_44_a_scheduled_commit_that_is_lost_or_unanswered_is_made_up_for_by_
             // What is not known to be done is counted as failed, and never as done.
             match (work, world.tick(work.function()).await) {
                 // It passes the tenant over, and goes on with the next.
-                (Work::Digest, Ok(answer)) => {
+                (Work::Digest | Work::Round, Ok(answer)) => {
                     assert_eq!((work.count(&answer), &answer["failed_tenants"]), (0, &json!(1)), "{case}: {answer}");
                 }
                 (_, struck) => assert!(struck.is_err(), "{case}: {struck:?}"),
@@ -153,9 +157,9 @@ macro_rules! twins {
 }
 
 twins! {
-    two_dispatchers_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Batch Door;
-    two_digests_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Digest;
-    two_reminders_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Reminder;
+    two_dispatchers_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Batch Debounce Door;
+    two_digests_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Digest Round;
+    two_reminders_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Reminder Overdue;
     two_escalations_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Escalation;
     two_domain_jobs_at_the_same_instant_and_again_with_one_killed_half_way_produce_each_thing_once: Candidates;
 }

@@ -1,6 +1,6 @@
-//! Row 43 of what has schedules of its own: digests, reminders, escalations, batches, the SQL door and domains' jobs.
-//! Ticks come twice, at once, late, or on a clock that is off; whatever is due happens once, and what was missed is caught
-//! up with as `domain::job` says.
+//! Row 43 of what has schedules of its own: digests, reminders, escalations, batches, debounces, the SQL door and domains'
+//! jobs. Ticks come twice, at once, late, or on a clock that is off; whatever is due happens once, and what was missed is
+//! caught up with as `domain::job` says.
 
 use super::schedule::find_faketime;
 use crate::due::{LEASE, Work, address, name_of, put_deadline, put_digest_category, put_policy, put_recipient, start};
@@ -201,7 +201,8 @@ async fn row_43_a_scheduled_sandbox_whose_clock_is_a_day_off_does_everything_at_
             let env = [("LD_PRELOAD", library), ("FAKETIME", skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
             world.redeploy(function, &env);
         }
-        for work in [Work::Digest, Work::Reminder, Work::Escalation, Work::Batch] {
+        let works = [Work::Digest, Work::Reminder, Work::Overdue, Work::Escalation, Work::Batch, Work::Debounce];
+        for work in works {
             hour += SignedDuration::from_hours(2);
             world.move_to(hour).await;
             let names = names(work, which, 1);

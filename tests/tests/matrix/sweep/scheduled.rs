@@ -42,9 +42,12 @@ macro_rules! works {
 
 works! {
     every_fault_at_each_point_of_a_digest_closes_it_once: Digest;
+    every_fault_at_each_point_of_a_digests_round_closes_it_once: Round;
     every_fault_at_each_point_of_a_reminder_fires_its_rung_once: Reminder;
+    every_fault_at_each_point_of_an_overdue_deadline_begins_one_escalation: Overdue;
     every_fault_at_each_point_of_an_escalation_fires_its_step_once: Escalation;
     every_fault_at_each_point_of_a_batchs_close_makes_one_message: Batch;
+    every_fault_at_each_point_of_a_debounces_close_makes_one_message: Debounce;
     every_fault_at_each_point_of_the_sql_door_makes_one_notification: Door;
     every_fault_at_each_point_of_a_domains_job_makes_one_notification_of_a_candidate: Candidates;
 }
