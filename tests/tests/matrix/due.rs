@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::TENANT;
 use tests::strict::World;
 
-use parts::{WEEK_ZONE, find_week_end, plan_week, publish_digest};
+use parts::{WEEK_ZONE, end_week, plan_week, publish_digest};
 pub(crate) use parts::{
     address, ask_at_door, collect, name_of, open_door, prefer, publish, put_deadline, put_digest_category, put_policy,
     put_recipient, start,
@@ -215,7 +215,7 @@ impl Work {
         match self {
             // At the end of the hour that has begun.
             Self::Digest => world.advance(HOUR).await,
-            Self::Round => world.move_to(find_week_end(world).await).await,
+            Self::Round => end_week(world).await,
             Self::Reminder | Self::Overdue | Self::Escalation | Self::Batch | Self::Debounce | Self::Candidates => {
                 world.advance(self.wait()).await
             }

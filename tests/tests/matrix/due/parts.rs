@@ -1,6 +1,6 @@
 //! What work is made of: recipients, templates and categories, deadlines and policies, requests by both doors.
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::TENANT;
@@ -9,10 +9,10 @@ use tests::strict::World;
 /// A domain's login; roles are the cluster's, so all tests have the same.
 const DOMAIN: &str = "matrix_domain";
 
-/// Where a week ends before it does for anybody else, so that its round is the only one that is due.
+/// Where those live whose week's round is meant: nobody else is there.
 pub(super) const WEEK_ZONE: &str = "Asia/Kolkata";
 
-/// `WEEKLY_DIGEST`, which holders of these roles must get, and its round until the week that has begun ends.
+/// `WEEKLY_DIGEST`, which holders of these roles must get, and its rounds until the week that has begun ends.
 pub(super) async fn plan_week(world: &World, roles: &[String]) {
     let category = json!({
         "class": "digest", "template": "digest", "quiet_hours_apply": false, "unmutable_roles": roles,
@@ -21,18 +21,25 @@ pub(super) async fn plan_week(world: &World, roles: &[String]) {
     world.put(TENANT, "/v1/categories/{key}", "WEEKLY_DIGEST", category).await;
     // What was planned before has moved with all that is stored, as time passed.
     sqlx::query("DELETE FROM harkara.digest_rounds").execute(&world.admin).await.expect("forgotten");
-    let answer = world.tick("digest").await.expect("it does its work");
-    assert_eq!(answer["digests"], 0, "the week has not ended");
+    close_for_nobody(world).await;
 }
 
-/// When the week's round is due in [`WEEK_ZONE`].
-pub(super) async fn find_week_end(world: &World) -> Timestamp {
+/// Lets the week end in [`WEEK_ZONE`], and nowhere else at that moment.
+pub(super) async fn end_week(world: &World) {
     let due: jiff_sqlx::Timestamp = sqlx::query_scalar("SELECT due_at FROM harkara.digest_rounds WHERE time_zone = $1")
         .bind(WEEK_ZONE)
         .fetch_one(&world.admin)
         .await
         .expect("it is planned");
-    due.to_jiff()
+    world.move_to(due.to_jiff() - SignedDuration::from_mins(1)).await;
+    close_for_nobody(world).await;
+    world.move_to(due.to_jiff()).await;
+}
+
+/// A run that plans rounds, and closes those of other zones.
+async fn close_for_nobody(world: &World) {
+    let answer = world.tick("digest").await.expect("it does its work");
+    assert_eq!(answer["digests"], 0, "the week has not ended");
 }
 
 pub(crate) fn address(name: &str) -> String {
