@@ -1,6 +1,7 @@
 //! Every integration test, in one binary. Each test has a database of its own.
 
 mod action_links;
+mod addresses;
 mod admission;
 mod admission_step;
 mod api;

@@ -12,7 +12,7 @@ pub(crate) async fn see_somebody_wait(pool: &PgPool) {
 }
 
 /// An erasure of ada that is not committed yet.
-async fn begin_to_erase(pool: &PgPool) -> Transaction<'static, Postgres> {
+pub(crate) async fn begin_to_erase(pool: &PgPool) -> Transaction<'static, Postgres> {
     let mut erasure = pool.begin().await.expect("a transaction");
     let erase = "SELECT harkara.erase_recipient('ada') FROM harkara.set_tenant($1::uuid, 'tester')";
     let erased: bool = sqlx::query_scalar(erase).bind(TENANT).fetch_one(&mut *erasure).await.expect("erased");

@@ -54,7 +54,10 @@ pub async fn record_across_tenants(database: &Database, records: &[AttemptRecord
     if records.is_empty() {
         return Ok(Recorded::default());
     }
-    let columns = RecordColumns::of(records);
+    // By their ids, as an erasure locks deliveries: neither waits for the other in a circle.
+    let mut ordered: Vec<&AttemptRecord> = records.iter().collect();
+    ordered.sort_by_key(|record| record.key);
+    let columns = RecordColumns::of(&ordered);
     crate::failpoint!("P9_record", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
     let rows = sqlx::query_file!(
@@ -156,7 +159,7 @@ struct RecordColumns {
 }
 
 impl RecordColumns {
-    fn of(records: &[AttemptRecord]) -> Self {
+    fn of(records: &[&AttemptRecord]) -> Self {
         let mut columns = Self::default();
         for AttemptRecord { key, attempt, attempt_number, identity, settlement, findings, content_hash, event } in
             records

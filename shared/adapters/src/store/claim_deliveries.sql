@@ -120,11 +120,13 @@ slots AS MATERIALIZED (
         l.tenants, l.deliveries, l.subjects, l.categories, l.sandboxes, l.throttles, l.throttle_windows, l.caps,
         l.cap_windows, $4::integer) v
 ),
--- One attempt for each claim.
+-- One attempt for each claim, with where it goes: a crash leaves that, too, and the recipient may move before the next one.
 opened AS (
     INSERT INTO harkara.attempts
-        (tenant_id, attempt_id, delivery_id, attempt_number, template_key, template_locale, template_version)
-    SELECT tenant_id, attempt_id, delivery_id, attempt_count, template_key, template_locale, template_version
+        (tenant_id, attempt_id, delivery_id, attempt_number, template_key, template_locale, template_version, to_address,
+         to_name)
+    SELECT tenant_id, attempt_id, delivery_id, attempt_count, template_key, template_locale, template_version, email,
+           CASE WHEN email IS NOT NULL THEN name END
     FROM content
 ),
 -- The id that was meant for an attempt names the event of the delivery that gets none.

@@ -138,6 +138,10 @@ pub struct AttemptView {
     pub feedback_at: Option<Timestamp>,
     /// The version of the template that was rendered.
     pub template_version: Option<i32>,
+    /// Where it went; `None` where there was no address, or it was erased.
+    pub to_address: Option<String>,
+    /// The name beside the address.
+    pub to_name: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -394,7 +398,7 @@ async fn read_attempts(
 ) -> Result<HashMap<uuid::Uuid, Vec<AttemptView>>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id, delivery_id, attempt_number, outcome, error_code, error_detail, provider_message_id,
-                  template_version, feedback, feedback_at AS "feedback_at: jiff_sqlx::Timestamp",
+                  template_version, to_address, to_name, feedback, feedback_at AS "feedback_at: jiff_sqlx::Timestamp",
                   started_at AS "started_at: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp"
            FROM harkara.attempts
            WHERE tenant_id = $1 AND delivery_id = ANY ($2)
@@ -419,6 +423,8 @@ async fn read_attempts(
             feedback: feedback.transpose()?,
             feedback_at: row.feedback_at.map(|at| at.to_jiff()),
             template_version: row.template_version,
+            to_address: row.to_address,
+            to_name: row.to_name,
             started_at: row.started_at.to_jiff(),
             finished_at: row.finished_at.map(|at| at.to_jiff()),
         });

@@ -9,8 +9,17 @@ use domain::delivery::{DeliveryState, notification_state};
 use domain::explain::{AttemptStory, DeliveryStory, DigestStory, explain_delivery};
 use serde_json::{Value, json};
 
+/// Whether an answer says where mail went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// To whoever may see the recipient.
+    Shown,
+    /// To everybody else, and in answers that are kept.
+    Hidden,
+}
+
 /// A notification with its deliveries and attempts.
-pub fn print_notification(view: &NotificationView) -> Value {
+pub fn print_notification(view: &NotificationView, addresses: Addresses) -> Value {
     let NotificationView {
         id,
         category,
@@ -40,7 +49,7 @@ pub fn print_notification(view: &NotificationView) -> Value {
         "created_at": created_at,
         "collected": membership_of(view).map(print_membership),
         "members": collected.members.as_ref().map(print_members),
-        "deliveries": deliveries.iter().map(print_delivery).collect::<Value>(),
+        "deliveries": deliveries.iter().map(|delivery| print_delivery(delivery, addresses)).collect::<Value>(),
         "holds": holds.as_ref().map(print_digest_members),
     })
 }
@@ -132,7 +141,7 @@ fn explain(view: &DeliveryView, notification: &NotificationView) -> Value {
     })
 }
 
-fn print_delivery(view: &DeliveryView) -> Value {
+fn print_delivery(view: &DeliveryView, addresses: Addresses) -> Value {
     let DeliveryView {
         id,
         channel,
@@ -164,12 +173,12 @@ fn print_delivery(view: &DeliveryView) -> Value {
         "finished_at": finished_at,
         "updated_at": updated_at,
         "resent_after_unknown": view.resent_after_unknown(),
-        "attempts": attempts.iter().map(print_attempt).collect::<Value>(),
+        "attempts": attempts.iter().map(|attempt| print_attempt(attempt, addresses)).collect::<Value>(),
         "digest": digest.as_ref().map(print_digest),
     })
 }
 
-fn print_attempt(view: &AttemptView) -> Value {
+fn print_attempt(view: &AttemptView, addresses: Addresses) -> Value {
     let AttemptView {
         id,
         number,
@@ -180,10 +189,12 @@ fn print_attempt(view: &AttemptView) -> Value {
         feedback,
         feedback_at,
         template_version,
+        to_address,
+        to_name,
         started_at,
         finished_at,
     } = view;
-    json!({
+    let mut printed = json!({
         "id": id.to_string(),
         "number": number,
         "outcome": outcome.map(|outcome| outcome.as_str()),
@@ -194,7 +205,11 @@ fn print_attempt(view: &AttemptView) -> Value {
         "template_version": template_version,
         "started_at": started_at,
         "finished_at": finished_at,
-    })
+    });
+    if addresses == Addresses::Shown {
+        printed["to"] = to_address.as_ref().map(|address| json!({"address": address, "name": to_name})).into();
+    }
+    printed
 }
 
 /// A dead letter.

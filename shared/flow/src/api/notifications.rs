@@ -7,7 +7,8 @@ use adapters::wire::fields::Fields;
 use adapters::wire::http::{Request, Response};
 use adapters::wire::pages::{Cursor, Page, Query};
 use adapters::wire::problem::Problem;
-use adapters::wire::views;
+use adapters::wire::routes::Route;
+use adapters::wire::views::{self, Addresses};
 use domain::delivery::DeliveryState;
 use domain::event::EventBus;
 use domain::id::{CategoryKey, NotificationId, RecipientKey};
@@ -30,22 +31,22 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         };
         let page = query.page();
         query.finish()?;
+        let addresses = addresses_for(request)?;
         let mut transaction = self.begin(request).await?;
         let rows = list_notifications(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
+        let print = |row: &_| views::print_notification(row, addresses);
         let cursor = |row: &_| cursor_of(row);
-        Ok(Response::json(
-            200,
-            &views::print_page("notifications", &rows, page.size, views::print_notification, cursor),
-        ))
+        Ok(Response::json(200, &views::print_page("notifications", &rows, page.size, print, cursor)))
     }
 
     pub(super) async fn get_notification(&self, request: &Request) -> Answer {
         let id = parameter(request, "id", "notification", NotificationId::parse)?;
+        let addresses = addresses_for(request)?;
         let mut transaction = self.begin(request).await?;
         let view = find_notification(&mut transaction, id).await?;
         transaction.commit().await?;
-        show(view, "notification", views::print_notification)
+        show(view, "notification", |view| views::print_notification(view, addresses))
     }
 
     pub(super) async fn explain_notification(&self, request: &Request) -> Answer {
@@ -65,11 +66,19 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             if canceled.delivery_count == 0 {
                 return Err(Problem::not_found("notification").into());
             }
-            let shown = find_notification(transaction, id).await?.as_ref().map(views::print_notification);
+            let shown = find_notification(transaction, id).await?;
+            // The answer is kept with its key, and an erasure does not look for it.
+            let shown = shown.as_ref().map(|view| views::print_notification(view, Addresses::Hidden));
             Ok((json!({"canceled_count": canceled.canceled_count, "notification": shown}), Vec::new()))
         })
         .await
     }
+}
+
+/// Whoever may see a recipient may see where its mail went.
+fn addresses_for(request: &Request) -> Result<Addresses, Problem> {
+    let may_see = Route::GetRecipient.access().admits(&request.caller()?.scopes);
+    Ok(if may_see { Addresses::Shown } else { Addresses::Hidden })
 }
 
 async fn find_notification(

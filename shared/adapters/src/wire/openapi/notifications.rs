@@ -308,6 +308,10 @@ fn reason() -> Schema {
 
 fn attempt() -> Schema {
     let error = Schema::object([required("code", Schema::text()), required("detail", Schema::text().or_null())]);
+    let to = Schema::object([
+        required("address", Schema::named("Email")),
+        required("name", Schema::named("DisplayName").or_null()),
+    ]);
     Schema::object([
         required("id", Schema::named("AttemptId")),
         required("number", Schema::count()),
@@ -317,6 +321,13 @@ fn attempt() -> Schema {
         required("feedback", Schema::one_of(Feedback::ALL.iter().map(|feedback| feedback.as_str())).or_null()),
         required("feedback_at", Schema::named("Time").or_null()),
         required("template_version", Schema::count().or_null()),
+        sometimes(
+            "to",
+            to.or_null().describe(
+                "Where it went, and the name beside the address, as they were at that time. Null where there was no \
+                 address, or the recipient was erased. For tokens with `manage`, and for the recipient's own.",
+            ),
+        ),
         required("started_at", Schema::named("Time")),
         required("finished_at", Schema::named("Time").or_null()),
     ])
