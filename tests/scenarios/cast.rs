@@ -113,7 +113,10 @@ impl Scenario {
                 self.put(&format!("{path}/{key}"), body.clone());
             }
         };
-        put_all("/v1/categories", members(&page["categories"]).collect());
+        // What is collected names the digest that it is collected for.
+        let (digests, others) = members(&page["categories"]).partition(|(_, body)| body["class"] == "digest");
+        put_all("/v1/categories", digests);
+        put_all("/v1/categories", others);
         self.put("/v1/settings", page["settings"].clone());
         let (managers, managed) = members(&page["recipients"]).partition(|(_, body)| body["manager"].is_null());
         put_all("/v1/recipients", managers);

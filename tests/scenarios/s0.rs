@@ -1,8 +1,8 @@
 //! S0: AEGIS, the internal audit of a bank.
 
 use crate::cast::{Scenario, days, hours, minutes};
-use jiff::ToSpan;
 use jiff::civil::Weekday;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -38,6 +38,16 @@ fn ids_in(aegis: &Scenario, message: &str) -> BTreeSet<String> {
     }
 }
 
+/// Where the log of mails says that a notification's first mail went; fails where it does not say.
+fn went(aegis: &Scenario, notification: &str) -> Value {
+    let attempt = aegis.delivery(notification)["attempts"][0].clone();
+    attempt.get("to").unwrap_or_else(|| panic!("it says where it went: {attempt}")).clone()
+}
+
+fn time(value: &Value) -> Timestamp {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("a time: {value}"))
+}
+
 #[test]
 fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     let aegis = Scenario::begin("s0");
@@ -61,7 +71,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     assert_eq!((assigned.len(), mail.subject.as_str()), (200, "200 observations are yours"));
     assert!(mail.text.contains("Observation 100\n") && mail.text.contains("and 100 more"), "{mail:#?}");
 
-    // The e-mail log: for whom, subject, template, SES's id, status, when, and the ids of every notification in it.
+    // The e-mail log: address and name, subject, template, SES's id, status, the ids of every notification in that mail, when.
     let member = aegis.get(&format!("/v1/notifications/{}", assigned.first().expect("a member")));
     assert_eq!(member["deliveries"][0]["state"], "absorbed");
     let message = member["collected"]["message"].as_str().expect("the mail it left in").to_owned();
@@ -72,6 +82,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
         (&logged["recipient"]["id"], &logged["template"]),
         (&json!("auditor-7"), &json!("observation_assigned"))
     );
+    assert_eq!(went(&aegis, &message), json!({"address": "asha.rao@aegis.example", "name": "Asha Rao"}));
     assert!(sent["provider_message_id"].is_string() && sent["sent_at"].is_string(), "{sent}");
     let content = aegis.get(&format!("/v1/deliveries/{}/content", sent["id"].as_str().expect("an id")));
     assert_eq!(content["subject"], "200 observations are yours");
@@ -86,13 +97,35 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     assert_eq!(aegis.stands(&broken), ("dead".to_owned(), "attempts_used_up".to_owned()));
     let attempts = aegis.delivery(&broken)["attempts"].clone();
     assert!(attempts[2]["error"]["code"].is_string() && attempts[3].is_null(), "{attempts}");
+    // Before each attempt but the first lies a wait that is drawn anew: up to ten seconds, then up to twenty, never none.
+    for (ended, begun) in [(0, 1), (1, 2)] {
+        let wait = time(&attempts[begun]["started_at"]).duration_since(time(&attempts[ended]["finished_at"]));
+        assert!(wait >= SignedDuration::from_secs(1), "{attempts}");
+    }
+    // Gita's mail came back, so she gets another address; the log still says where that mail went.
     aegis.until_state(&gone, "bounced");
+    aegis.put("/v1/recipients/gone", json!({"email": "gita.roy@aegis.example", "name": "Gita Roy"}));
+    assert_eq!(went(&aegis, &gone), json!({"address": aegis.page("recipients")["gone"]["email"], "name": "Gita Roy"}));
 
-    // Preferences of each user, with defaults: mail is on, and comes at once. Ravi wants responses once a day.
+    // Preferences of each user. Ravi is new and has said nothing: mail of every kind is on, and comes at once.
     let preferences = "/v1/recipients/auditor-8/preferences";
-    assert_eq!(aegis.get(preferences)["contact"], "both");
-    let daily = json!({"preferences": [{"category": "RESPONSE_SUBMITTED", "cadence": "daily"}]});
-    aegis.put(preferences, daily);
+    let defaults = aegis.get(preferences);
+    assert_eq!((&defaults["contact"], &defaults["preferences"]), (&json!("both"), &json!([])));
+    let kinds = defaults["effective"].as_array().expect("a list");
+    assert!(kinds.len() >= 9, "all nine types: {defaults}");
+    for kind in kinds {
+        let nobodys = |value: Value| json!({"value": value, "from": "built_in"});
+        assert_eq!(
+            (&kind["enabled"], &kind["cadence"]),
+            (&nobodys(true.into()), &nobodys("immediate".into())),
+            "{kind}"
+        );
+    }
+    // He wants responses once a day, and what is assigned to him once a week.
+    let rarely = json!([
+        {"category": "RESPONSE_SUBMITTED", "cadence": "daily"}, {"category": "OBSERVATION_ASSIGNED", "cadence": "weekly"},
+    ]);
+    aegis.put(preferences, json!({"preferences": rarely}));
     // The roles CAE and CCO cannot switch off the weekly digest.
     for (officer, role) in [("cae-1", "CAE"), ("cco-1", "CCO")] {
         let off = json!({"preferences": [{"category": "WEEKLY_DIGEST", "enabled": false}]});
@@ -113,6 +146,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
         aegis.enqueue("RESPONSE_SUBMITTED", "auditor-8", response.clone());
         aegis.enqueue("RESPONSE_SUBMITTED", "auditor-7", response);
     }
+    let weekly = ["21", "22"].map(|number| aegis.enqueue("OBSERVATION_ASSIGNED", "auditor-8", observation(number)));
     assert_eq!(aegis.mails_to("auditor-7").len(), 3, "Asha has not asked for digests");
     aegis.nothing_for(&["auditor-8"]);
     let wednesday = aegis.next(Weekday::Wednesday, "09:00", "Asia/Kolkata");
@@ -123,11 +157,23 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
 
     let monday = aegis.next(Weekday::Monday, "09:00", "Asia/Kolkata");
     aegis.becomes(&monday);
-    // The weekly digest reaches CAE and CCO with nothing in it, too; auditors only when there is something.
+    // The weekly digest reaches CAE and CCO with nothing in it, too; auditors only when there is something: Ravi has been
+    // assigned two observations since, and Asha has switched it off.
     for officer in ["cae-1", "cco-1"] {
         assert_eq!(aegis.mail_to(officer).subject, "0 of news from internal audit");
     }
-    aegis.nothing_for(&["auditor-7", "auditor-8"]);
+    let mail = aegis.mail_to("auditor-8");
+    assert_eq!(mail.subject, "2 of news from internal audit");
+    assert!(mail.text.contains("Observations: 2\nObservation 21\nObservation 22"), "{mail:#?}");
+    for notification in &weekly {
+        let left = aegis.delivery(notification);
+        assert_eq!(
+            (&left["state"], &left["digest"]["category"]),
+            (&json!("absorbed"), &json!("WEEKLY_DIGEST")),
+            "{left}"
+        );
+    }
+    aegis.nothing_for(&["auditor-7"]);
 
     // Reminders 7, 3 and 1 days before a deadline, each once, at nine where the owner is.
     let due = &monday + 9.days() + 9.hours();
@@ -143,6 +189,7 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     for officer in ["cae-1", "cco-1"] {
         assert_eq!(aegis.mails_to(officer).len(), 1, "one weekly digest a week");
     }
+    aegis.nothing_for(&["auditor-8"]);
     // Nobody has responded: the owner hears that it is overdue, then the CAE, and a day later the CCO, until it is answered.
     aegis.becomes(&due);
     assert_eq!(aegis.mail_to("owner-3").subject, "Observation 42 is overdue");
@@ -165,6 +212,21 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     aegis.settle();
     assert_eq!(aegis.stands(&unwanted).0, "skipped");
     aegis.nothing_for(&["auditor-7"]);
+
+    // Asha leaves the bank, and is erased: the log still says what was sent, and when, and nothing says to whom.
+    let erased = aegis.ask("DELETE", "/v1/recipients/auditor-7", Value::Null);
+    assert_eq!(erased.status, 204, "{erased:?}");
+    let kept = aegis.delivery(&message);
+    assert_eq!(
+        ["provider_message_id", "sent_at"].map(|name| &kept[name]),
+        ["provider_message_id", "sent_at"].map(|name| &sent[name])
+    );
+    assert_eq!(went(&aegis, &message), Value::Null);
+    let remembered = aegis.count(
+        "SELECT count(*) FROM harkara.attempts
+         WHERE tenant_id = $1::uuid AND (to_address = 'asha.rao@aegis.example' OR to_name = 'Asha Rao')",
+    );
+    assert_eq!(remembered, 0);
 
     // Every table is behind row level security, forced; what was done is on record and sealed.
     let open = aegis.count(
