@@ -532,6 +532,16 @@ fn each_job_has_its_schedule_a_rule_for_requests_and_a_heartbeat() {
             assert!(is_counted, "nobody counts {word} in the log of {job}");
         }
     }
+    for word in ["job_failing", "job_alert_unsent", "domain_job_alert_unsent"] {
+        let filters = of_type(&template, "AWS::Logs::MetricFilter");
+        let counted = filters
+            .iter()
+            .filter(|(_, filter)| filter["FilterPattern"] == format!("{{ $.metric = \"{word}\" }}"))
+            .any(|(_, filter)| filter["MetricTransformations"][0]["MetricName"] == word);
+        let is_heard =
+            of_type(&template, "AWS::CloudWatch::Alarm").iter().any(|(_, alarm)| alarm["MetricName"] == word);
+        assert!(counted && is_heard, "nobody hears of {word}");
+    }
     let all = of_type(&template, "AWS::Events::Rule")
         .iter()
         .filter(|(_, rule)| !rule["ScheduleExpression"].is_null())

@@ -1,12 +1,13 @@
 //! Tells people that a job keeps failing: once for each row of failures that is longer than a few, in the transaction that
 //! notes it.
 //!
-//! That is not the run's own work: where it fails, the log says so, and the next failure tries again.
+//! That is not the run's own work: where it fails or reaches nobody, the log says so, and the next failure tries again. The
+//! event that goes with it is told once.
 
 use crate::creation::{Wanted, create_notifications};
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
-use adapters::store::job_runs::{FailedRun, RowOfFailures, note_job_alert};
+use adapters::store::job_runs::{FailedRun, RowOfFailures, note_job_alert, take_job_alert_back};
 use adapters::store::recipients::{RecipientFilter, list_recipients};
 use adapters::telemetry::chain;
 use adapters::wire::pages::KeyPage;
@@ -36,7 +37,7 @@ pub(crate) struct FailingJob<'a> {
     pub(crate) is_own: bool,
 }
 
-/// Tells people where a job has failed too often in a row, once for each row of failures.
+/// Tells people where a job has failed too often in a row, until somebody could be told of the row of failures.
 pub(crate) async fn alert_if_failing(
     database: &Database,
     queue: &impl Queue,
@@ -65,7 +66,7 @@ pub(crate) async fn alert_if_failing(
             job,
             %tenant_id,
             "nobody is told that {job} fails: tenant {tenant_id} needs a category {ALERT_CATEGORY} and recipients with \
-             the role {ALERT_ROLE}"
+             the role {ALERT_ROLE}; the next failure tries again"
         ),
         Err(error) => tracing::error!(
             metric = unsent_metric,
@@ -104,12 +105,16 @@ async fn alert(
         })
         .collect();
     let created = create_notifications(&mut transaction, job, &wanted).await?;
+    let reached = wanted.len() - created.refused.len();
+    if reached == 0 {
+        take_job_alert_back(&mut transaction, job, run).await?;
+    }
     transaction.commit().await?;
     for (_, refusal) in &created.refused {
         tracing::error!(job, "an alert cannot be sent as it stands: {refusal}");
     }
     queue.publish(&created.publications).await;
-    Ok(wanted.len() - created.refused.len())
+    Ok(reached)
 }
 
 fn write_alert(failing: &FailingJob<'_>, recipient: RecipientKey, failures: &RowOfFailures) -> NotificationRequest {

@@ -309,6 +309,32 @@ async fn where_the_operator_has_nobody_to_be_told_the_jobs_go_on_and_the_event_i
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn an_alert_that_reached_nobody_is_tried_again_until_somebody_is_told(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    for _ in 0..5 {
+        fail(&stage).await;
+    }
+    assert!(stage.queue.is_empty(), "there is nobody");
+    let operator = json!({"email": "olga@example.org", "roles": ["operator"]});
+    stage.put(OPERATOR, "/v1/recipients/{id}", "olga", operator).await;
+    fail(&stage).await;
+    assert!(stage.queue.is_empty(), "there is no category");
+    set_up_alerts(&stage).await;
+    for _ in 0..3 {
+        fail(&stage).await;
+    }
+    assert_eq!(stage.queue.waiting().len(), 1, "one mail, by the next failure");
+    stage.drain().await;
+    let mail = format!("{:?}", stage.mail.asked()[0].text);
+    assert!(mail.contains("7 times in a row"), "{mail}");
+    stage.pass(MINUTE).await;
+    stage.dispatch().await;
+    let failing = stage.bus.detail_types().into_iter().filter(|name| name == "job.failing").count();
+    assert_eq!(failing, 1, "one event for the row of failures, as soon as it was one");
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn the_list_of_jobs_tells_the_truth(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     let never = show_job(&stage).await;

@@ -222,7 +222,8 @@ async fn end_on(
     }
 }
 
-/// Notes that people are told of the row of failures that a run belongs to, with its event. `None` where somebody else has.
+/// Notes that people are told of the row of failures that a run belongs to, with its event, which is told once. `None` where
+/// somebody else has.
 pub async fn note_job_alert(
     transaction: &mut TenantTransaction,
     job: &str,
@@ -243,6 +244,24 @@ pub async fn note_job_alert(
         failing_since_at: row.failing_since_at.to_jiff(),
         error_code: row.error_code,
     }))
+}
+
+/// Takes back what [`note_job_alert`] has noted within the same transaction, because nobody could be told: the next failure
+/// tries again. Its event stays.
+pub async fn take_job_alert_back(
+    transaction: &mut TenantTransaction,
+    job: &str,
+    id: JobRunId,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.job_runs r SET is_alerted = false WHERE r.tenant_id = $1 AND r.job = $2 AND r.run_id = $3",
+        transaction.tenant.as_uuid(),
+        job,
+        id.as_uuid(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
+    Ok(())
 }
 
 /// The newest run of each of the jobs of `owner` that has had any: of the operator's, or of the transaction's own tenant's.
