@@ -75,6 +75,8 @@ pub struct DomainJobCounts {
     pub succeeded: usize,
     /// Jobs that failed.
     pub failed: usize,
+    /// Jobs that ended after they were taken for dead, however they did: another run makes up for them.
+    pub late: usize,
     /// Notifications that candidates became.
     pub created: usize,
     /// Whether more was due when the deadline was near.
@@ -84,8 +86,8 @@ pub struct DomainJobCounts {
 impl DomainJobCounts {
     /// As the function answers.
     pub fn print(&self) -> Value {
-        let Self { succeeded, failed, created, leaves_work: _ } = self;
-        json!({"succeeded": succeeded, "failed": failed, "created": created})
+        let Self { succeeded, failed, late, created, leaves_work: _ } = self;
+        json!({"succeeded": succeeded, "failed": failed, "late": late, "created": created})
     }
 }
 
@@ -105,6 +107,8 @@ enum Turn {
     Succeeded(usize),
     /// A job failed.
     Failed,
+    /// A job ended after it was taken for dead, and so many notifications came of it.
+    Late(usize),
 }
 
 /// What was taken of a tenant.
@@ -173,6 +177,10 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
                     counts.created += created;
                 }
                 Ok(Turn::Failed) => counts.failed += 1,
+                Ok(Turn::Late(created)) => {
+                    counts.late += 1;
+                    counts.created += created;
+                }
                 Err(error) => drop(broken.get_or_insert(error)),
             }
         }
@@ -180,8 +188,8 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
             return Err(error);
         }
         counts.leaves_work = !list_job_tenants_across_tenants(&self.database).await?.is_empty();
-        let DomainJobCounts { succeeded, failed, created, leaves_work } = counts;
-        tracing::info!(succeeded, failed, created, leaves_work, "ran the domains' jobs");
+        let DomainJobCounts { succeeded, failed, late, created, leaves_work } = counts;
+        tracing::info!(succeeded, failed, late, created, leaves_work, "ran the domains' jobs");
         Ok(counts)
     }
 
@@ -224,9 +232,8 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
                     Ok(()) => {
                         adapters::failpoint!("J4_called", Err(StoreError::Corrupt("failpoint")));
                         if !end_well(&mut transaction, &run, &json!({"called": 1}), false).await? {
-                            tracing::warn!(tenant_id = %tenant, job = key, %run_id, "run {run_id} of {key} came too late");
                             transaction.roll_back().await?;
-                            return Ok(Turn::Passed);
+                            return Ok(end_late(&run, 0));
                         }
                         transaction.commit().await?;
                         return Ok(Turn::Succeeded(0));
@@ -243,15 +250,12 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         match done {
             Ok(Finished { counts, created, leaves_work }) => {
                 let mut transaction = self.database.begin_even_suspended(tenant, ACTOR).await?;
-                // What it did has lasted already, whoever does it again.
-                end_well(&mut transaction, &run, &counts, leaves_work).await?;
+                let is_in_time = end_well(&mut transaction, &run, &counts, leaves_work).await?;
                 transaction.commit().await?;
-                Ok(Turn::Succeeded(created))
+                // What it did has lasted already, whoever does it again.
+                Ok(if is_in_time { Turn::Succeeded(created) } else { end_late(&run, created) })
             }
-            Err(error) => {
-                self.fail(&run, &error).await?;
-                Ok(Turn::Failed)
-            }
+            Err(error) => self.fail(&run, &error).await,
         }
     }
 
@@ -293,7 +297,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         Ok(Taken::Run(Box::new(Run { tenant, id, job, work, message, deadline }), dead))
     }
 
-    async fn fail(&self, run: &Run, error: &MakeError) -> Result<(), StoreError> {
+    async fn fail(&self, run: &Run, error: &MakeError) -> Result<Turn, StoreError> {
         let (key, code) = (&run.job.key, error.code());
         tracing::warn!(
             metric = "domain_job_failed",
@@ -309,10 +313,9 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         let ending = Ending::Failed { error_code: &code };
         let ended = end_job_run_within(&mut transaction, key, run.id, ending).await?;
         transaction.commit().await?;
-        if let Ended::Failed(failed) = ended {
-            self.alert(run, &failed).await;
-        }
-        Ok(())
+        let Ended::Failed(failed) = ended else { return Ok(end_late(run, 0)) };
+        self.alert(run, &failed).await;
+        Ok(Turn::Failed)
     }
 
     async fn alert(&self, run: &Run, failed: &FailedRun) {
@@ -335,6 +338,13 @@ async fn end_well(
     let ended = end_job_run_within(transaction, &run.job.key, run.id, ending).await?;
     adapters::failpoint!("J8_ended", Err(StoreError::Corrupt("failpoint")));
     Ok(ended != Ended::TakenForDead)
+}
+
+/// The turn of a run whose row says that it died.
+fn end_late(run: &Run, created: usize) -> Turn {
+    let (key, run_id) = (&run.job.key, run.id);
+    tracing::warn!(tenant_id = %run.tenant, job = key, %run_id, "run {run_id} of {key} ended after its lease");
+    Turn::Late(created)
 }
 
 /// When a taken job is due next, and what it does.
