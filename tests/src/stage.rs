@@ -32,6 +32,7 @@ use flow::feedback::{Feedback, ReconcileCounts, ReconcileError};
 use flow::job::{Done, Failure, Frame, Job};
 use flow::maintenance::{Maintenance, MaintenanceCounts};
 use flow::processor::Processor;
+use flow::progress::Progress;
 use flow::reminder::{Reminder, ReminderCounts};
 use flow::template_cache::TemplateCache;
 use serde_json::{Value, json};
@@ -301,32 +302,35 @@ impl Stage {
 
     /// Runs the dispatcher once.
     pub async fn dispatch(&self) -> DispatchCounts {
-        self.dispatcher.dispatch_due(Instant::now() + Duration::from_secs(30)).await.expect("dispatched")
+        self.dispatcher
+            .dispatch_due(Instant::now() + Duration::from_secs(30), &Progress::untold())
+            .await
+            .expect("dispatched")
     }
 
     /// Runs `maintenance` once.
     pub async fn maintain(&self) -> MaintenanceCounts {
-        self.maintenance.run(Instant::now() + Duration::from_secs(60)).await.expect("maintained")
+        self.maintenance.run(Instant::now() + Duration::from_secs(60), &Progress::untold()).await.expect("maintained")
     }
 
     /// Runs `digest` once.
     pub async fn close_digests(&self) -> DigestCounts {
-        self.digest.run(Instant::now() + Duration::from_secs(60)).await.expect("closed")
+        self.digest.run(Instant::now() + Duration::from_secs(60), &Progress::untold()).await.expect("closed")
     }
 
     /// Runs `domain_job` once.
     pub async fn run_domain_jobs(&self) -> DomainJobCounts {
-        self.domain_jobs.run(Instant::now() + Duration::from_secs(300)).await.expect("run")
+        self.domain_jobs.run(Instant::now() + Duration::from_secs(300), &Progress::untold()).await.expect("run")
     }
 
     /// Runs the reminder once.
     pub async fn remind(&self) -> ReminderCounts {
-        self.reminder.run(Instant::now() + Duration::from_secs(60)).await.expect("reminded")
+        self.reminder.run(Instant::now() + Duration::from_secs(60), &Progress::untold()).await.expect("reminded")
     }
 
     /// Runs `escalation` once.
     pub async fn escalate(&self) -> EscalationCounts {
-        self.escalation.run(Instant::now() + Duration::from_secs(30)).await.expect("escalated")
+        self.escalation.run(Instant::now() + Duration::from_secs(30), &Progress::untold()).await.expect("escalated")
     }
 
     /// Hands `dead_letter` everything that is in the dead-letter queue.
@@ -357,13 +361,24 @@ impl Stage {
         time: Duration,
         work: impl AsyncFnOnce() -> Result<C, E>,
     ) -> Result<Value, Failure> {
+        self.run_telling_job(job, trigger, time, async move |_| work().await).await
+    }
+
+    /// Like [`Stage::run_job`], of work that says how far it is.
+    pub async fn run_telling_job<C: Into<Done>, E: Into<Failure>>(
+        &self,
+        job: Job,
+        trigger: Trigger,
+        time: Duration,
+        work: impl AsyncFnOnce(&Progress<'_>) -> Result<C, E>,
+    ) -> Result<Value, Failure> {
         let frame = Frame { database: &self.dispatcher.database, queue: &self.queue };
         frame.run(job, trigger, Instant::now() + time, work).await
     }
 
     /// Compares with the provider's account, as `feedback` does on its schedule.
     pub async fn reconcile(&self) -> Result<ReconcileCounts, ReconcileError> {
-        self.feedback.reconcile(Instant::now() + Duration::from_secs(30)).await
+        self.feedback.reconcile(Instant::now() + Duration::from_secs(30), &Progress::untold()).await
     }
 
     /// Lets time pass, as the database has it.

@@ -8,6 +8,7 @@ use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::dispatcher::Dispatcher;
 use flow::job::{Frame, Job, read_trigger};
+use flow::progress::Progress;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;
@@ -28,7 +29,7 @@ async fn main() -> Result<(), Error> {
     let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
-        let work = async || flow.dispatch_due(deadline).await;
+        let work = async |progress: &Progress<'_>| flow.dispatch_due(deadline, progress).await;
         Ok::<_, Error>(Box::pin(frame.run(Job::Dispatcher, trigger, deadline, work)).await?)
     }))
     .await

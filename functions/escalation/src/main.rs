@@ -6,6 +6,7 @@ use adapters::sqs::{QueueConfig, SqsQueue};
 use adapters::store::database::{Database, DatabaseConfig};
 use flow::escalation::Escalation;
 use flow::job::{Frame, Job, read_trigger};
+use flow::progress::Progress;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::Duration;
@@ -24,7 +25,7 @@ async fn main() -> Result<(), Error> {
     let frame = &Frame { database: &flow.database, queue: &flow.queue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
-        let work = async || flow.run(deadline).await;
+        let work = async |progress: &Progress<'_>| flow.run(deadline, progress).await;
         Ok::<_, Error>(Box::pin(frame.run(Job::Escalation, trigger, deadline, work)).await?)
     }))
     .await

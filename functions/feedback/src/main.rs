@@ -28,10 +28,10 @@ async fn main() -> Result<(), Error> {
     };
     let frame = &Frame { database: &flow.database, queue: &NoQueue };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let deadline = instant_of(event.context.deadline(), TIMEOUT);
+        let (trigger, deadline) = (read_trigger(&event.payload), instant_of(event.context.deadline(), TIMEOUT));
         if event.payload.get("Records").is_none() {
-            let (trigger, work) = (read_trigger(&event.payload), async || flow.reconcile(deadline).await);
-            return Ok(Box::pin(frame.run(Job::Feedback, trigger, deadline, work)).await?);
+            let run = frame.run(Job::Feedback, trigger, deadline, async |told| flow.reconcile(deadline, told).await);
+            return Ok(Box::pin(run).await?);
         }
         let records = read_event(event.payload)?;
         Ok::<_, Error>(serde_json::to_value(Box::pin(flow.hear_batch(&records, deadline)).await)?)

@@ -13,6 +13,7 @@ mod fitting;
 mod rounds;
 
 use crate::job::Done;
+use crate::progress::Progress;
 use crate::time_left::has_time;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
 use adapters::store::digest_rounds::read_due_round;
@@ -132,7 +133,7 @@ struct Turn {
 
 impl<Q: Queue + Sync> Digest<Q> {
     /// Works until nothing is due or the deadline is near. Tenants take turns, a batch each; one that fails is passed over.
-    pub async fn run(&self, deadline: Instant) -> Result<DigestCounts, StoreError> {
+    pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<DigestCounts, StoreError> {
         adapters::failpoint!("G1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DigestCounts::default();
         let tenants = store::list_tenants_across_tenants(&self.database).await?;
@@ -141,6 +142,7 @@ impl<Q: Queue + Sync> Digest<Q> {
         while has_time(deadline) {
             let Some(turn) = line.pop_front() else { break };
             line.extend(self.take_turn(turn, &mut counts).await);
+            progress.note(counts).await;
         }
         counts.leaves_work = !line.is_empty();
         tracing::info!(counts = %counts.print(), leaves_work = counts.leaves_work, "closed what was due");

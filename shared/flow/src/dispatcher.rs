@@ -10,6 +10,7 @@ use crate::collections::close_collections;
 use crate::door::accept_requests;
 use crate::job::Done;
 use crate::outbox::publish_events;
+use crate::progress::Progress;
 use crate::time_left::has_time;
 use adapters::store::audit::{Sealing, seal_across_tenants};
 use adapters::store::claims::DeliveryKey;
@@ -117,7 +118,7 @@ struct Sorted {
 
 impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
     /// Works until nothing is due or the deadline is near.
-    pub async fn dispatch_due(&self, deadline: Instant) -> Result<DispatchCounts, StoreError> {
+    pub async fn dispatch_due(&self, deadline: Instant, progress: &Progress<'_>) -> Result<DispatchCounts, StoreError> {
         adapters::failpoint!("S1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DispatchCounts::default();
         // By turns, so that a long backlog of the one does not hold up the others.
@@ -142,6 +143,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             if more_events {
                 more_events = self.dispatch_events(&mut counts).await?.leaves_more();
             }
+            progress.note(counts).await;
         }
         counts.leaves_work = more_requests || more_collections || more_deliveries || more_events;
         let DispatchCounts {

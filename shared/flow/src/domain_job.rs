@@ -18,6 +18,7 @@ use crate::domain_job::endpoint::call_endpoint;
 use crate::domain_job::line::{Lane, Line};
 use crate::job::Done;
 use crate::job_alert::{FailingJob, alert_if_failing};
+use crate::progress::Progress;
 use adapters::endpoint::EndpointClient;
 use adapters::envelope::Envelope;
 use adapters::ids::new_uuid;
@@ -142,7 +143,7 @@ struct Finished {
 
 impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     /// Runs everything that is due, until nothing is or the deadline is near.
-    pub async fn run(&self, deadline: Instant) -> Result<DomainJobCounts, StoreError> {
+    pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<DomainJobCounts, StoreError> {
         adapters::failpoint!("J1_tick", Err(StoreError::Corrupt("failpoint")));
         let begun = Instant::now();
         end_runs_of_removed_jobs_across_tenants(&self.database).await?;
@@ -183,6 +184,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
                 }
                 Err(error) => drop(broken.get_or_insert(error)),
             }
+            progress.note(counts).await;
         }
         if let Some(error) = broken {
             return Err(error);
@@ -310,7 +312,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
         );
         let mut transaction = self.database.begin_even_suspended(run.tenant, ACTOR).await?;
         stop_clock(&mut transaction, key, run.id, false).await?;
-        let ending = Ending::Failed { error_code: &code };
+        let ending = Ending::Failed { error_code: &code, counts: None };
         let ended = end_job_run_within(&mut transaction, key, run.id, ending).await?;
         transaction.commit().await?;
         let Ended::Failed(failed) = ended else { return Ok(end_late(run, 0)) };

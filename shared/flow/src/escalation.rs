@@ -23,6 +23,7 @@ pub(crate) use firing::{fill_data, meant};
 pub use starting::{Start, StartRefusal, Started, start_within};
 
 use crate::job::Done;
+use crate::progress::Progress;
 use crate::stranded::audit_escalations;
 use crate::time_left::has_time;
 use adapters::store::database::{Database, StoreError, TenantTransaction};
@@ -128,7 +129,7 @@ pub(crate) struct FiredBatch {
 
 impl<Q: Queue + Sync> Escalation<Q> {
     /// Works until nothing is due or the deadline is near.
-    pub async fn run(&self, deadline: Instant) -> Result<EscalationCounts, StoreError> {
+    pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<EscalationCounts, StoreError> {
         adapters::failpoint!("X1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = EscalationCounts::default();
         hasten_failed_across_tenants(&self.database, HASTENED).await?;
@@ -150,6 +151,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 if !self.fire_tenant(tenant, deadline, &mut counts).await? {
                     done.push(tenant);
                 }
+                progress.note(counts).await;
             }
         }
         counts.stranded = audit_escalations(&self.database).await?;

@@ -17,6 +17,7 @@
 
 use crate::job::{Done, Failure};
 use crate::outbox::tell_until;
+use crate::progress::Progress;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::feedback::{
     AttemptTag, FeedbackRecord, Taken, TakenAttempt, add_listed_across_tenants, begin_listing_across_tenants,
@@ -277,9 +278,13 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
     ///
     /// An address that left the list is removed only by a run that has read the whole of it. The list is read even where the
     /// account says nothing of its rate.
-    pub async fn reconcile(&self, deadline: Instant) -> Result<ReconcileCounts, ReconcileError> {
+    pub async fn reconcile(
+        &self,
+        deadline: Instant,
+        progress: &Progress<'_>,
+    ) -> Result<ReconcileCounts, ReconcileError> {
         let followed = self.follow_rate().await;
-        let counts = self.follow_list(deadline).await?;
+        let counts = self.follow_list(deadline, progress).await?;
         let counts = ReconcileCounts { sends_per_second: Some(followed?), ..counts };
         let ReconcileCounts { sends_per_second, listed, added, removed, is_complete } = counts;
         tracing::info!(sends_per_second, listed, added, removed, is_complete, "compared the provider's list");
@@ -292,7 +297,7 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         Ok(sends_per_second)
     }
 
-    async fn follow_list(&self, deadline: Instant) -> Result<ReconcileCounts, ReconcileError> {
+    async fn follow_list(&self, deadline: Instant, progress: &Progress<'_>) -> Result<ReconcileCounts, ReconcileError> {
         let mut counts = ReconcileCounts::default();
         let began_at = begin_listing_across_tenants(&self.database).await?;
         let mut listed = Vec::new();
@@ -305,12 +310,13 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
             counts.added += add_listed_across_tenants(&self.database, &page.addresses).await?;
             listed.extend(page.addresses.into_iter().map(|listed| listed.address));
             after = page.next;
+            counts.listed = listed.len();
             counts.is_complete = after.is_none();
             if counts.is_complete {
                 break;
             }
+            progress.note(counts).await;
         }
-        counts.listed = listed.len();
         if counts.is_complete {
             counts.removed = remove_unlisted_across_tenants(&self.database, &listed, began_at).await?;
         }

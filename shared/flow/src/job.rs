@@ -1,8 +1,8 @@
 //! The frame in which every scheduled function does its work: who runs, for how long, and how it ended.
 //!
 //! The cast: `store::job_runs` keeps a row for each run, with a lease until the function's own deadline; a flow does the
-//! work, between two short statements and outside any transaction. Whoever comes while another one holds the lease does
-//! nothing. A run that ends without a word, because its sandbox was killed, is found dead by the next one after its lease.
+//! work, between two short statements and outside any transaction, and says how far it is; see `progress`. Whoever comes
+//! while another one holds the lease does nothing. A run that ends without a word, because its sandbox was killed, is found dead by the next one after its lease.
 //!
 //! The guard saves work and makes what happened plain. It is not what makes a flow's work happen once: a function may
 //! outlive its lease by the skew of a clock, so each flow claims its rows as if it were alone with its twin.
@@ -10,6 +10,7 @@
 //! A row of failures that is longer than a few is told to the operator's recipients; see `job_alert`.
 
 use crate::job_alert::{FailingJob, alert_if_failing};
+use crate::progress::Progress;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::job_runs::{Begun, Ended, Ending, FailedRun, begin_job_run, end_job_run};
@@ -78,7 +79,7 @@ impl<Q: Queue> Frame<'_, Q> {
         job: Job,
         trigger: Trigger,
         deadline: Instant,
-        work: impl AsyncFnOnce() -> Result<C, E>,
+        work: impl AsyncFnOnce(&Progress<'_>) -> Result<C, E>,
     ) -> Result<Value, Failure> {
         let id = match &trigger {
             Trigger::Request { run: Some(id), .. } => *id,
@@ -102,7 +103,8 @@ impl<Q: Queue> Frame<'_, Q> {
             tracing::error!(metric = "job_run_died", %job, run_id = %dead.id, "run {} of {job} has died", dead.id);
             self.alert_if_failing(job, &dead).await;
         }
-        match work().await {
+        let progress = Progress::of_run(self.database, job, id);
+        match work(&progress).await {
             Ok(done) => {
                 let Done { counts, leaves_work } = done.into();
                 let ending = Ending::Succeeded { counts: &counts, leaves_work };
@@ -118,7 +120,8 @@ impl<Q: Queue> Frame<'_, Q> {
                     error = chain(&failure),
                     "run {id} of {job} failed"
                 );
-                let ending = Ending::Failed { error_code: failure.code };
+                let counts = progress.into_counts();
+                let ending = Ending::Failed { error_code: failure.code, counts: counts.as_ref() };
                 match end_job_run(self.database, TenantId::OPERATOR, job.as_str(), id, ending).await {
                     Ok(Ended::Failed(failed)) => self.alert_if_failing(job, &failed).await,
                     Ok(Ended::Succeeded | Ended::TakenForDead) => {}

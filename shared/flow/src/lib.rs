@@ -33,6 +33,7 @@ mod job_alert;
 mod links;
 mod message;
 mod outbox;
+pub mod progress;
 mod request;
 mod stranded;
 pub mod template_cache;

@@ -8,6 +8,7 @@
 //! over what the first holds.
 
 use crate::job::Done;
+use crate::progress::Progress;
 use crate::stranded::audit_all;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::retention::{
@@ -85,14 +86,14 @@ impl MaintenanceCounts {
 
 impl Maintenance {
     /// Works until nothing is left to delete or the deadline is near.
-    pub async fn run(&self, deadline: Instant) -> Result<MaintenanceCounts, StoreError> {
+    pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<MaintenanceCounts, StoreError> {
         adapters::failpoint!("M1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = MaintenanceCounts::default();
         let mut waiting = list_tenants_across_tenants(&self.database).await?;
         // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
         let audited = audit_all(&self.database, &waiting).await;
         while !waiting.is_empty() && !counts.is_cut_short {
-            waiting = self.take_turns(waiting, deadline, &mut counts).await?;
+            waiting = self.take_turns(waiting, deadline, progress, &mut counts).await?;
         }
         // After the rows, whose months they have emptied. Others at work in the histories are not made to wait for it.
         match self.keep_months().await {
@@ -152,6 +153,7 @@ impl Maintenance {
         &self,
         tenants: Vec<TenantId>,
         deadline: Instant,
+        progress: &Progress<'_>,
         counts: &mut MaintenanceCounts,
     ) -> Result<Vec<TenantId>, StoreError> {
         let mut again = Vec::new();
@@ -181,6 +183,7 @@ impl Maintenance {
                     );
                 }
             }
+            progress.note(*counts).await;
         }
         Ok(again)
     }

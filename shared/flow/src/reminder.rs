@@ -11,6 +11,7 @@ mod overdue;
 
 use crate::creation::{Wanted, create_notifications, say};
 use crate::job::Done;
+use crate::progress::Progress;
 use crate::time_left::has_time;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
@@ -116,7 +117,7 @@ struct Turn {
 
 impl<Q: Queue + Sync> Reminder<Q> {
     /// Works until nothing is due or the deadline is near.
-    pub async fn run(&self, deadline: Instant) -> Result<ReminderCounts, StoreError> {
+    pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<ReminderCounts, StoreError> {
         adapters::failpoint!("R1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = ReminderCounts::default();
         let overdue = list_overdue_tenants_across_tenants(&self.database).await?;
@@ -132,6 +133,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
                     break;
                 }
                 next.extend(self.take_turn(turn, &mut counts).await?);
+                progress.note(counts).await;
             }
             line = next;
         }

@@ -1,5 +1,6 @@
 //! Batches: notifications of one key leave as one message, all of them and each once.
 
+use flow::progress::Progress;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
@@ -270,7 +271,11 @@ async fn two_dispatchers_at_once_close_a_batch_once(pool: PgPool) {
     }
     stage.pass(Duration::from_secs(300)).await;
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (one, other) = tokio::join!(stage.dispatcher.dispatch_due(deadline), stage.dispatcher.dispatch_due(deadline));
+    let untold = Progress::untold();
+    let (one, other) = tokio::join!(
+        stage.dispatcher.dispatch_due(deadline, &untold),
+        stage.dispatcher.dispatch_due(deadline, &untold)
+    );
     assert_eq!(one.expect("dispatched").closed + other.expect("dispatched").closed, 20);
     stage.drain().await;
     assert_eq!(stage.mail.asked().len(), 20);

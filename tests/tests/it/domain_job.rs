@@ -4,6 +4,7 @@ mod bodies;
 mod calls;
 mod candidates;
 mod endpoints;
+mod half_way;
 mod runs;
 mod secrets;
 

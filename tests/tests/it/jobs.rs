@@ -1,8 +1,11 @@
 //! Jobs in their frame: one run at a time, each on record, and people told when one keeps failing.
 
+mod progress;
+
 use adapters::store::database::StoreError;
 use domain::job::Trigger;
 use flow::job::{Done, Failure, Job, read_trigger};
+use flow::progress::Progress;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::fmt;
@@ -233,7 +236,7 @@ async fn a_run_says_whether_it_stopped_at_its_deadline_with_work_left(pool: PgPo
     stage.post(Stage::greeting("ada@example.org")).await;
     stage.drain().await;
     let at_once = std::time::Instant::now();
-    let counts = stage.dispatcher.dispatch_due(at_once).await.expect("dispatched");
+    let counts = stage.dispatcher.dispatch_due(at_once, &Progress::untold()).await.expect("dispatched");
     assert!(counts.leaves_work);
     assert!(!stage.dispatch().await.leaves_work);
     stage.finish().await;

@@ -2,6 +2,7 @@
 
 mod backlog;
 
+use flow::progress::Progress;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -232,7 +233,8 @@ async fn without_time_nothing_is_begun_and_the_next_run_goes_on(pool: PgPool) {
     keep_for(&stage, TENANT, json!({"default_days": 1})).await;
     send(&stage, TENANT, Stage::greeting("lin@example.org")).await;
     stage.pass(3 * DAY).await;
-    let counts = stage.maintenance.run(Instant::now() + Duration::from_secs(5)).await.expect("maintained");
+    let counts =
+        stage.maintenance.run(Instant::now() + Duration::from_secs(5), &Progress::untold()).await.expect("maintained");
     assert_eq!((counts.notifications, counts.is_cut_short), (0, true));
     assert_eq!(stage.maintain().await.notifications, 1);
     stage.finish().await;

@@ -4,6 +4,7 @@ mod rules;
 mod shown;
 mod stage_trigger;
 
+use flow::progress::Progress;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use std::time::{Duration, Instant};
@@ -160,8 +161,11 @@ async fn a_hundred_requests_become_a_hundred_mails_whichever_dispatchers_take_th
     transaction.commit().await.expect("committed");
 
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (first, second) =
-        tokio::join!(stage.dispatcher.dispatch_due(deadline), stage.dispatcher.dispatch_due(deadline));
+    let untold = Progress::untold();
+    let (first, second) = tokio::join!(
+        stage.dispatcher.dispatch_due(deadline, &untold),
+        stage.dispatcher.dispatch_due(deadline, &untold)
+    );
     let (first, second) = (first.expect("dispatched"), second.expect("dispatched"));
     // Where one has passed over what the other held, a later run finds what is left.
     let rest = stage.dispatch().await;

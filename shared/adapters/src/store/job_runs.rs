@@ -1,6 +1,7 @@
 //! Runs of jobs: begun and ended by whatever runs them, shown by `api`.
 //!
-//! Each of begin and end is one statement, and a transaction of its own: between them lies the work, and no lock.
+//! Each of begin and end is one statement, and a transaction of its own: between them lies the work, and no lock. What a run
+//! has done so far is noted in between, and stays where it fails or dies.
 
 use super::database::{Database, StoreError, TenantTransaction};
 use crate::wire::pages::Page;
@@ -49,6 +50,8 @@ pub enum Ending<'a> {
     Failed {
         /// Which, by its code.
         error_code: &'a str,
+        /// What it had done; `None` is what it has noted last.
+        counts: Option<&'a Value>,
     },
 }
 
@@ -93,8 +96,10 @@ pub struct JobRunView {
     pub outcome: Option<RunOutcome>,
     /// What it failed with.
     pub error_code: Option<String>,
-    /// What it did.
+    /// What it did; while it is at work, and where it did not succeed, as far as it has said.
     pub counts: Option<Value>,
+    /// When it said so.
+    pub counted_at: Option<Timestamp>,
     /// Whether it stopped at its deadline with work left.
     pub leaves_work: Option<bool>,
     /// Failures in a row up to it.
@@ -167,6 +172,51 @@ async fn begin_on(
     }
 }
 
+/// Notes what a run has done so far. Of one that has ended, or was taken for dead, nothing is noted any more.
+pub async fn note_job_progress(
+    database: &Database,
+    tenant: TenantId,
+    job: &str,
+    id: JobRunId,
+    counts: &Value,
+) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    note_progress_on(&mut connection, tenant, job, id, counts).await?;
+    connection.give_back();
+    Ok(())
+}
+
+/// Like [`note_job_progress`], of the transaction's tenant and with what the transaction does: at its end, because whoever
+/// finds the run dead waits for the row.
+pub async fn note_job_progress_within(
+    transaction: &mut TenantTransaction,
+    job: &str,
+    id: JobRunId,
+    counts: &Value,
+) -> Result<(), StoreError> {
+    note_progress_on(&mut transaction.connection, transaction.tenant, job, id, counts).await
+}
+
+async fn note_progress_on(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    job: &str,
+    id: JobRunId,
+    counts: &Value,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE harkara.job_runs r SET counts = $4, counted_at = harkara.now()
+         WHERE r.tenant_id = $1 AND r.job = $2 AND r.run_id = $3 AND r.finished_at IS NULL",
+        tenant.as_uuid(),
+        job,
+        id.as_uuid(),
+        counts,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Ends a run.
 pub async fn end_job_run(
     database: &Database,
@@ -200,7 +250,7 @@ async fn end_on(
 ) -> Result<Ended, StoreError> {
     let (outcome, error_code, counts, leaves_work) = match ending {
         Ending::Succeeded { counts, leaves_work } => (RunOutcome::Succeeded, None, Some(counts), Some(leaves_work)),
-        Ending::Failed { error_code } => (RunOutcome::Failed, Some(error_code), None, None),
+        Ending::Failed { error_code, counts } => (RunOutcome::Failed, Some(error_code), counts, None),
     };
     let row = sqlx::query!(
         r#"SELECT failure_count AS "failure_count!", is_alerted AS "is_alerted!"
@@ -315,7 +365,8 @@ async fn select_runs(
     let rows = sqlx::query!(
         r#"SELECT job AS "job!", run_id AS "run_id!", cause AS "cause!", requested_by,
                   started_at AS "started_at!: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp",
-                  outcome, error_code, counts, leaves_work, failure_count AS "failure_count!"
+                  outcome, error_code, counts, counted_at AS "counted_at: jiff_sqlx::Timestamp", leaves_work,
+                  failure_count AS "failure_count!"
            FROM harkara.read_job_runs($1, $2, $3, $4, $5)"#,
         owner.as_uuid(),
         &names,
@@ -339,6 +390,7 @@ async fn select_runs(
                 .transpose()?,
             error_code: row.error_code,
             counts: row.counts,
+            counted_at: row.counted_at.map(|at| at.to_jiff()),
             leaves_work: row.leaves_work,
             failure_count: row.failure_count,
         })

@@ -66,6 +66,7 @@ pub fn print_job_run(view: &JobRunView) -> Value {
         outcome: _,
         error_code,
         counts,
+        counted_at,
         leaves_work,
         failure_count,
     } = view;
@@ -79,6 +80,7 @@ pub fn print_job_run(view: &JobRunView) -> Value {
         "status": print_status(view),
         "error": error_code,
         "counts": counts,
+        "counted_at": counted_at,
         "leaves_work": leaves_work,
         "failure_count": failure_count,
     })

@@ -4,6 +4,8 @@
 //! the notifications of those that are new, in one transaction, so that two runs at once and a run that dies half-way make
 //! each once. A row that leaves the view and comes back is the same one for as long as its key is remembered, which is the
 //! tenant's retention after the view had it last; a domain that wants to repeat puts a date into its keys.
+//!
+//! Each batch stores with itself how far the run has come: where it dies half-way, its row says exactly what it has made.
 
 use super::{ACTOR, Finished, Run};
 use crate::creation::{Wanted, create_notifications};
@@ -12,6 +14,7 @@ use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::domain_job_runs::{drop_candidates, keep_candidates};
 use adapters::store::granted::{DomainError, read_candidates};
+use adapters::store::job_runs::note_job_progress_within;
 use domain::domain_job::{Candidate, Candidates};
 use domain::id::{NotificationId, RecipientKey};
 use domain::notification::{NotificationRequest, Refusal};
@@ -74,34 +77,44 @@ pub(super) async fn make_notifications(
 ) -> Result<Finished, MakeError> {
     let rows = read_candidates(database, run.tenant, &job.view, run.job.timeout).await?;
     adapters::failpoint!("J4_read", Err(StoreError::Corrupt("failpoint").into()));
-    let candidates = rows.len();
-    let mut refused: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut fits = Vec::with_capacity(candidates);
+    let mut made = Made { candidates: rows.len(), ..Made::default() };
+    let mut fits = Vec::with_capacity(rows.len());
     let mut seen = BTreeSet::new();
     for row in rows {
         match read_fit(&run.job.key, job, row) {
             // Of two rows with one key the first is taken.
             Ok(fit) if seen.insert(fit.hash.clone()) => fits.push(fit),
             Ok(_) => {}
-            Err(reason) => *refused.entry(reason).or_default() += 1,
+            Err(reason) => *made.refused.entry(reason).or_default() += 1,
         }
     }
-    let (mut created, mut leaves_work) = (0, false);
+    let mut leaves_work = false;
     for batch in fits.chunks(BATCH) {
         if run.deadline.saturating_duration_since(Instant::now()) < BATCH_TIME {
             leaves_work = true;
             break;
         }
-        created += make_batch(database, queue, run, batch, &mut refused).await?;
+        made = make_batch(database, queue, run, batch, made).await?;
     }
-    let refused_count: usize = refused.values().sum();
-    let counts = json!({
-        "candidates": candidates,
-        "created": created,
-        "refused": refused_count,
-        "refused_by_reason": refused,
-    });
-    Ok(Finished { counts, created, leaves_work })
+    Ok(Finished { counts: made.print(), created: made.created, leaves_work })
+}
+
+/// What became of a view's rows so far.
+#[derive(Default)]
+struct Made {
+    candidates: usize,
+    created: usize,
+    refused: BTreeMap<&'static str, usize>,
+}
+
+impl Made {
+    fn print(&self) -> Value {
+        let Self { candidates, created, refused } = self;
+        let refused_count: usize = refused.values().sum();
+        json!({
+            "candidates": candidates, "created": created, "refused": refused_count, "refused_by_reason": refused,
+        })
+    }
 }
 
 async fn make_batch(
@@ -109,8 +122,8 @@ async fn make_batch(
     queue: &impl Queue,
     run: &Run,
     batch: &[Fit],
-    refused: &mut BTreeMap<&'static str, usize>,
-) -> Result<usize, MakeError> {
+    mut made: Made,
+) -> Result<Made, MakeError> {
     let mut transaction = database.begin(run.tenant, ACTOR).await?;
     let hashes: Vec<_> = batch.iter().map(|fit| fit.hash.clone()).collect();
     let new: BTreeSet<_> = keep_candidates(&mut transaction, &run.job.key, &hashes).await?.into_iter().collect();
@@ -122,27 +135,29 @@ async fn make_batch(
             (fit.hash.clone(), Wanted { id, request: fit.request.clone() })
         })
         .unzip();
-    let made = create_notifications(&mut transaction, ACTOR, &wanted).await?;
+    let stored = create_notifications(&mut transaction, ACTOR, &wanted).await?;
     let mut dropped = Vec::new();
-    for (place, refusal) in &made.refused {
+    for (place, refusal) in &stored.refused {
         let (code, is_the_jobs) = name_refusal(refusal);
         if is_the_jobs {
             transaction.roll_back().await?;
             return Err(MakeError::Job(code));
         }
-        *refused.entry(code).or_default() += 1;
+        *made.refused.entry(code).or_default() += 1;
         dropped.extend(hashes.get(*place).cloned());
     }
     if !dropped.is_empty() {
         drop_candidates(&mut transaction, &run.job.key, &dropped).await?;
     }
+    made.created += wanted.len() - stored.refused.len();
+    note_job_progress_within(&mut transaction, &run.job.key, run.id, &made.print()).await?;
     adapters::failpoint!("J5_created", Err(StoreError::Corrupt("failpoint").into()));
     transaction.commit().await?;
     adapters::failpoint!("J6_committed", Err(StoreError::Corrupt("failpoint").into()));
     // What the queue does not take, the dispatcher publishes.
-    queue.publish(&made.publications).await;
+    queue.publish(&stored.publications).await;
     adapters::failpoint!("J7_published", Err(StoreError::Corrupt("failpoint").into()));
-    Ok(wanted.len() - made.refused.len())
+    Ok(made)
 }
 
 /// A row as the notification that it may become.

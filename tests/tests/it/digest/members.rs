@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::reminder::see_wait;
+use flow::progress::Progress;
 use sqlx::{PgPool, Postgres, Transaction};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -71,7 +72,8 @@ async fn two_digests_at_the_same_instant_send_everything_once(pool: PgPool) {
         public_url: stage.digest.public_url.clone(),
     };
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (one, two) = tokio::join!(stage.digest.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.digest.run(deadline, &untold), other.run(deadline, &untold));
     let (one, two) = (one.expect("closed"), two.expect("closed"));
     assert_eq!(one.digests + two.digests, 20, "{one:?} {two:?}");
     assert_eq!(one.members + two.members, 40);
@@ -101,11 +103,11 @@ async fn two_digests_that_have_different_members_in_hand_close_a_period_once(poo
         queue: stage.queue.clone(),
         public_url: stage.digest.public_url.clone(),
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let (deadline, untold) = (Instant::now() + Duration::from_secs(60), Progress::untold());
     let second = async {
         see_wait(&stage.admin, 1).await;
         in_hand.rollback().await.expect("let go");
-        let mut run = pin!(other.run(deadline));
+        let mut run = pin!(other.run(deadline, &untold));
         let done = tokio::select! {
             done = &mut run => Some(done),
             () = see_wait(&stage.admin, 2) => None,
@@ -116,7 +118,7 @@ async fn two_digests_that_have_different_members_in_hand_close_a_period_once(poo
             None => run.await,
         }
     };
-    let (one, two) = tokio::join!(stage.digest.run(deadline), second);
+    let (one, two) = tokio::join!(stage.digest.run(deadline, &untold), second);
     let (one, two) = (one.expect("closed"), two.expect("closed"));
     assert_eq!((one.digests + two.digests, one.members + two.members), (1, 1), "{one:?} {two:?}");
     stage.close_digests().await;

@@ -1,6 +1,7 @@
 //! A digest leaves when its recipient has chosen, and else when the tenant says.
 
 use super::*;
+use flow::progress::Progress;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
 
@@ -153,7 +154,8 @@ async fn two_digests_at_the_instant_of_a_chosen_time_send_one(pool: PgPool) {
         public_url: stage.digest.public_url.clone(),
     };
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (one, two) = tokio::join!(stage.digest.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.digest.run(deadline, &untold), other.run(deadline, &untold));
     let (one, two) = (one.expect("closed"), two.expect("closed"));
     assert_eq!((one.digests + two.digests, one.members + two.members), (1, 2), "{one:?} {two:?}");
     move_to(&stage, WEDNESDAY).await;

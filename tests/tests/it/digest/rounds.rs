@@ -1,6 +1,7 @@
 //! Digests with a rhythm of their own: for roles, in each zone, also with nothing in them.
 
 use super::*;
+use flow::progress::Progress;
 use sqlx::PgPool;
 
 /// `WEEKLY_DIGEST` of S0: each Monday at 09:00 in the recipient's zone, for CAE and CCO whatever they prefer.
@@ -154,7 +155,8 @@ async fn two_runs_close_a_round_once_and_other_times_hold_from_the_next_period_o
         public_url: stage.digest.public_url.clone(),
     };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let (one, two) = tokio::join!(stage.digest.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.digest.run(deadline, &untold), other.run(deadline, &untold));
     assert_eq!(one.expect("closed").digests + two.expect("closed").digests, 30);
     // Tuesdays at ten.
     let settings = json!({"digest_time": "10:00", "digest_weekday": 2});

@@ -4,6 +4,7 @@ use super::{HOUR, MINUTE, ask, begin, calls, finish, other_runner, put, runs, sh
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::endpoint::{LocalEndpoints, SigningSecret, print_signatures};
+use flow::progress::Progress;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -270,7 +271,8 @@ async fn two_runners_at_the_same_instant_call_once(pool: PgPool) {
     other.endpoints = server.client(server.local());
     stage.pass(MINUTE * 5).await;
     let deadline = Instant::now() + Duration::from_secs(300);
-    let (one, two) = tokio::join!(stage.domain_jobs.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.domain_jobs.run(deadline, &untold), other.run(deadline, &untold));
     let (one, two) = (one.expect("run"), two.expect("run"));
     assert_eq!((one.succeeded + two.succeeded, one.failed + two.failed), (5, 0));
     assert_eq!(server.requests().len(), 5);

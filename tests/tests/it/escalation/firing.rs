@@ -3,6 +3,7 @@
 use super::{addressees, begin, pass_minutes, put_policy, show, start, steps, told};
 use domain::outcome::{ProviderError, SendOutcome};
 use flow::escalation::{Escalation, EscalationCounts};
+use flow::progress::Progress;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ async fn two_functions_at_the_same_instant_fire_each_step_once(pool: PgPool) {
     pass_minutes(&stage, 30).await;
     let other = Escalation { database: tests::database_of(&stage.admin), queue: stage.queue.clone() };
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (one, two) = tokio::join!(stage.escalation.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.escalation.run(deadline, &untold), other.run(deadline, &untold));
     assert_eq!(one.expect("run").fired + two.expect("run").fired, 20);
     let twice = "SELECT count(*) FROM (SELECT FROM harkara.notifications WHERE recipient_id = 'bob'
                  GROUP BY metadata HAVING count(*) > 1) twice";

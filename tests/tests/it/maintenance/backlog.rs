@@ -1,6 +1,7 @@
 //! A backlog goes in one run, a batch at a time.
 
 use super::{DAY, HISTORY, keep_for};
+use flow::progress::Progress;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -65,7 +66,9 @@ async fn two_runs_at_once_delete_each_once_and_all_of_a_backlog(pool: PgPool) {
     stage.pass(3 * DAY).await;
     stage.dispatch().await;
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (first, second) = tokio::join!(stage.maintenance.run(deadline), stage.maintenance.run(deadline));
+    let untold = Progress::untold();
+    let (first, second) =
+        tokio::join!(stage.maintenance.run(deadline, &untold), stage.maintenance.run(deadline, &untold));
     let (first, second) = (first.expect("maintained"), second.expect("maintained"));
     let rest = stage.maintain().await;
     assert_eq!(first.notifications + second.notifications + rest.notifications, 451, "{first:?} {second:?} {rest:?}");

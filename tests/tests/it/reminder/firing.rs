@@ -1,6 +1,7 @@
 //! Each rung fires once, when it is due, as one notification.
 
 use super::{DUE, complete, count_notifications, deadline, finish, get, move_to, plan, put_well, seven_three_one};
+use flow::progress::Progress;
 use flow::reminder::{Reminder, ReminderCounts};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -178,7 +179,8 @@ async fn two_reminders_at_the_same_instant_fire_each_rung_once(pool: PgPool) {
     move_to(&stage, "2027-06-14T12:00:00Z").await;
     let other = Reminder { database: tests::database_of(&stage.admin), queue: stage.queue.clone() };
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (one, two) = tokio::join!(stage.reminder.run(deadline), other.run(deadline));
+    let untold = Progress::untold();
+    let (one, two) = tokio::join!(stage.reminder.run(deadline, &untold), other.run(deadline, &untold));
     let (one, two) = (one.expect("run"), two.expect("run"));
     assert_eq!(one.fired + two.fired + stage.remind().await.fired, 1200);
     assert!(one.fired > 0 && two.fired > 0, "both had a part: {one:?} {two:?}");

@@ -3,6 +3,7 @@
 use super::overdue::{begin, escalating, escalation_of};
 use super::{DUE, complete, deadline, finish, get, move_to, plan, put_well};
 use crate::escalation::show;
+use flow::progress::Progress;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -204,7 +205,9 @@ async fn two_runs_at_once_take_each_once_and_all_of_a_backlog(pool: PgPool) {
     send_all(&stage).await;
     move_to(&stage, "2027-07-15T12:00:00Z").await;
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (first, second) = tokio::join!(stage.maintenance.run(deadline), stage.maintenance.run(deadline));
+    let untold = Progress::untold();
+    let (first, second) =
+        tokio::join!(stage.maintenance.run(deadline, &untold), stage.maintenance.run(deadline, &untold));
     let (first, second) = (first.expect("maintained"), second.expect("maintained"));
     let rest = stage.maintain().await;
     assert_eq!(first.deadlines + second.deadlines + rest.deadlines, 50, "{first:?} {second:?} {rest:?}");

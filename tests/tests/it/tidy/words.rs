@@ -69,6 +69,8 @@ const RULES: &[Rule] = &[
             "shared/flow/src/maintenance.rs",
             "shared/flow/src/processor.rs",
             "shared/flow/src/time_left.rs",
+            // How long ago a run has said how far it is.
+            "shared/flow/src/progress.rs",
             // Measure, wait for servers, and sign tokens for the local stack.
             "infra/local/",
             "tests/",

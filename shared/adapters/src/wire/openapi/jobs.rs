@@ -146,8 +146,12 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("error", Schema::text().or_null().describe("What it failed with, as a code.")),
         required(
             "counts",
-            Schema::opaque().or_null().describe("What it did, by the job's own names; null unless it succeeded."),
+            Schema::opaque().or_null().describe(
+                "What it did, by the job's own names. While it is at work, what it has done so far; where it failed or \
+                 died, what it had done when it last said so. Null where it has said nothing.",
+            ),
         ),
+        required("counted_at", Schema::named("Time").or_null().describe("When it said so.")),
         required(
             "leaves_work",
             Schema::flag().or_null().describe("Whether it stopped at its deadline with work left."),
