@@ -85,11 +85,15 @@ async fn a_list_is_paged_without_gaps_and_filtered(pool: PgPool) {
     };
     assert_eq!(count("recipient=ada").await, 1);
     assert_eq!(count("category=greeting&state=sent").await, 26);
+    assert_eq!(count("channel=email&recipient=ada").await, 1);
     assert_eq!(count("state=queued").await, 0);
     assert_eq!(count("to=2020-01-01T00:00:00Z").await, 0);
     assert_eq!(count("from=2020-01-01T00:00:00Z").await, 26);
-    let bad = stage.call(TENANT, "GET /v1/notifications", None, "state=nonsense&after=x&limit=3", "").await;
-    assert_eq!((bad.status, bad.pointers()), (422, vec!["?state", "?after", "?limit"]));
+    let bad = stage
+        .call(TENANT, "GET /v1/notifications", None, "channel=sms&state=nonsense&escalation=7&after=x&limit=3", "")
+        .await;
+    let pointers = vec!["?channel", "?state", "?escalation", "?after", "?limit"];
+    assert_eq!((bad.status, bad.pointers()), (422, pointers));
     assert_eq!(stage.show(&known.id()).await["recipient"]["id"], "ada");
     stage.finish().await;
 }

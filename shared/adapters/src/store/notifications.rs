@@ -7,7 +7,7 @@ use crate::wire::pages::Page;
 use domain::decision::Finding;
 use domain::delivery::{AttemptOutcome, Channel, DeliveryState, Reason};
 use domain::feedback::Feedback;
-use domain::id::{AttemptId, DeliveryId, NotificationId};
+use domain::id::{AttemptId, DeliveryId, EscalationId, NotificationId};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -159,10 +159,14 @@ pub struct NotificationFilter {
     pub recipient: Option<String>,
     /// Of this category.
     pub category: Option<String>,
+    /// With a delivery on this channel.
+    pub channel: Option<Channel>,
     /// With a delivery in this state.
     pub state: Option<DeliveryState>,
     /// That left in this message.
     pub message: Option<NotificationId>,
+    /// That this escalation has asked for.
+    pub escalation: Option<EscalationId>,
     /// Accepted at this time or later.
     pub from: Option<Timestamp>,
     /// Accepted before this time.
@@ -215,6 +219,13 @@ pub async fn list_notifications(
                       JOIN harkara.collection_members m ON m.tenant_id = $1 AND m.collection_id = c.collection_id
                       JOIN harkara.deliveries d ON d.tenant_id = $1 AND d.notification_id = m.notification_id
                       WHERE c.tenant_id = $1 AND c.notification_id = $11 AND d.state = 'absorbed'))
+             AND ($12::uuid IS NULL OR n.notification_id IN (
+                      SELECT x.notification_id FROM harkara.escalation_notifications x
+                      WHERE x.tenant_id = $1 AND x.escalation_id = $12))
+             -- Nearly everything is on the one channel that there is, so each is looked at by itself.
+             AND ($13::text IS NULL OR (
+                      SELECT count(*) FROM harkara.deliveries d
+                      WHERE d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id AND d.channel = $13) > 0)
            ORDER BY n.created_at DESC, n.notification_id DESC
            LIMIT $10"#,
         transaction.tenant.as_uuid(),
@@ -228,6 +239,8 @@ pub async fn list_notifications(
         page.after.map(|cursor| cursor.id),
         i64::from(page.size) + 1,
         filter.message.map(|id| id.as_uuid()),
+        filter.escalation.map(|id| id.as_uuid()),
+        filter.channel.map(|channel| channel.as_str()),
     )
     .fetch_all(&mut *transaction.connection)
     .await?;

@@ -81,7 +81,8 @@ route_table! {
     CreateNotifications = POST "/v1/notifications", Enqueue, WRITE;
     /// Lists notifications.
     ListNotifications = GET "/v1/notifications"
-        ["recipient", "category", "state", "message", "from", "to", "after", "page_size"], Api, READ_OR_SELF;
+        ["recipient", "category", "channel", "state", "message", "escalation", "from", "to", "after", "page_size"], Api,
+        READ_OR_SELF;
     /// Shows a notification.
     GetNotification = GET "/v1/notifications/{id}", Api, READ_OR_SELF;
     /// Says why a notification was sent or was not.

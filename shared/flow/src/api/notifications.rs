@@ -9,9 +9,9 @@ use adapters::wire::pages::{Cursor, Page, Query};
 use adapters::wire::problem::Problem;
 use adapters::wire::routes::Route;
 use adapters::wire::views::{self, Addresses};
-use domain::delivery::DeliveryState;
+use domain::delivery::{Channel, DeliveryState};
 use domain::event::EventBus;
-use domain::id::{CategoryKey, NotificationId, RecipientKey};
+use domain::id::{CategoryKey, EscalationId, NotificationId, RecipientKey};
 use domain::moment::parse_timestamp;
 use domain::queue::Queue;
 use domain::secret::KeyService;
@@ -24,8 +24,11 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
             id: None,
             recipient: query.parsed("recipient", |text| RecipientKey::parse(text).map(|key| key.as_str().to_owned())),
             category: query.parsed("category", |text| CategoryKey::parse(text).map(|key| key.as_str().to_owned())),
+            channel: query
+                .parsed("channel", |text| Channel::parse_sendable(text).ok_or("is not a channel that can be sent")),
             state: query.parsed("state", |text| DeliveryState::parse(text).ok_or("is not a state of a delivery")),
             message: query.parsed("message", NotificationId::parse),
+            escalation: query.parsed("escalation", EscalationId::parse),
             from: query.parsed("from", parse_timestamp),
             to: query.parsed("to", parse_timestamp),
         };

@@ -7,7 +7,7 @@ use flow::progress::Progress;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
-use tests::{Stage, TENANT};
+use tests::{OTHER_TENANT, Stage, TENANT};
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn it_goes_up_level_by_level_until_nobody_is_left(pool: PgPool) {
@@ -208,4 +208,36 @@ async fn whoever_has_a_role_is_told_with_those_who_are_named_each_once(pool: PgP
     sent.sort();
     assert_eq!(sent, ["ada@example.org", "cleo@example.org", "dan@example.org"]);
     Stage::finish(stage).await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_one_escalation_has_asked_for_is_listed_by_itself(pool: PgPool) {
+    let stage = begin(pool).await;
+    let (one, other) = (start(&stage).await, start(&stage).await);
+    stage.drain().await;
+    pass_minutes(&stage, 30).await;
+    stage.escalate().await;
+    stage.drain().await;
+    stage.post(Stage::greeting("lin@example.org")).await;
+    stage.drain().await;
+    let list = async |tenant: &str, query: &str| {
+        let page = stage.call(tenant, "GET /v1/notifications", None, query, "").await;
+        assert_eq!(page.status, 200, "{query}: {page:?}");
+        let rows = page.body["notifications"].as_array().expect("a list").clone();
+        let mut ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    for id in [&one, &other] {
+        let shown = show(&stage, id).await;
+        let asked = |step: usize| shown["steps"][step]["notifications"][0]["id"].as_str().expect("an id").to_owned();
+        let mut expected = [asked(0), asked(1)];
+        expected.sort();
+        assert_eq!(list(TENANT, &format!("escalation={id}")).await, expected);
+        let to_bob = list(TENANT, &format!("escalation={id}&recipient=bob&channel=email&state=sent")).await;
+        assert_eq!(to_bob, [asked(1)], "together with others");
+        assert!(list(OTHER_TENANT, &format!("escalation={id}")).await.is_empty());
+    }
+    assert_eq!(list(TENANT, "").await.len(), 5);
+    stage.finish().await;
 }

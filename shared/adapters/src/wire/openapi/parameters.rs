@@ -4,7 +4,7 @@ use super::schema::Schema;
 use crate::wire::access::Access;
 use crate::wire::pages::MAX_PAGE_SIZE;
 use crate::wire::routes::Route;
-use domain::delivery::DeliveryState;
+use domain::delivery::{Channel, DeliveryState};
 use domain::escalation::EscalationState;
 use serde_json::{Value, json};
 
@@ -77,6 +77,11 @@ fn of_query(route: Route, name: &str) -> (Schema, &'static str) {
         "state" => {
             (Schema::one_of(DeliveryState::ALL.iter().map(|state| state.as_str())), "With a delivery in this state.")
         }
+        "channel" => (
+            Schema::one_of(Channel::SENDABLE.iter().map(|channel| channel.as_str())),
+            "With a delivery on this channel.",
+        ),
+        "escalation" => (Schema::named("EscalationId"), "That this escalation has asked for."),
         "status" => (super::door_requests::listed_status(), "Of this status."),
         "message" => {
             (Schema::named("NotificationId"), "That left in this message, as members of its batch or debounce.")
