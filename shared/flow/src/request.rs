@@ -48,6 +48,10 @@ fn store_problem(error: &StoreError, key: Option<&IdempotencyKey>) -> Problem {
             tracing::error!(error = chain(error), "the store is unavailable");
             Problem::unavailable()
         }
+        StoreError::TimedOut(_) => {
+            tracing::error!(error = chain(error), "the store took too long");
+            Problem::unavailable()
+        }
         StoreError::Busy(_) => {
             tracing::warn!(error = chain(error), "the store is busy");
             if key.is_some() { Problem::still_running() } else { Problem::unavailable() }

@@ -11,6 +11,8 @@ use std::fmt;
 pub enum StoreError {
     /// The database cannot be reached, or has no room; trying later may help.
     Unavailable(sqlx::Error),
+    /// The server ended what took too long. It is there all the same: fewer rows may go through, and so may those of others.
+    TimedOut(sqlx::Error),
     /// Another transaction holds what this one needs.
     Busy(sqlx::Error),
     /// A unique key is taken, what a row refers to is gone, or two transactions waited for each other; the same again
@@ -37,6 +39,7 @@ impl StoreError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "database_unavailable",
+            Self::TimedOut(_) => "statement_timed_out",
             Self::Busy(_) => "database_busy",
             Self::Conflict(_) => "database_conflict",
             Self::TenantInactive => "tenant_inactive",
@@ -48,12 +51,23 @@ impl StoreError {
             Self::Failed(_) => "statement_refused",
         }
     }
+
+    /// Whether every tenant would meet it, so that nothing more can be done now. Any other is one tenant's, or one batch's.
+    pub fn stops_all(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Secret(_) | Self::Url)
+    }
+
+    /// Whether the rows themselves may be why: fewer of them may go through, and one that does not stands alone.
+    pub fn is_of_rows(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Corrupt(_) | Self::Failed(_))
+    }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(error) => write!(f, "the database cannot be reached: {}", Refused(error)),
+            Self::TimedOut(error) => write!(f, "the database took too long: {}", Refused(error)),
             Self::Busy(error) => write!(f, "the rows are locked by another transaction: {}", Refused(error)),
             Self::Conflict(error) => write!(f, "the rows conflict with others: {}", Refused(error)),
             Self::TenantInactive => f.write_str("the tenant is unknown or suspended"),
@@ -86,6 +100,7 @@ impl std::error::Error for StoreError {
             Self::Secret(error) => Some(error),
             Self::Migration(error) => Some(error),
             Self::Unavailable(_)
+            | Self::TimedOut(_)
             | Self::Busy(_)
             | Self::Conflict(_)
             | Self::Failed(_)
@@ -153,8 +168,10 @@ impl From<sqlx::Error> for StoreError {
             // Of harkara.count_accepted.
             (_, Some("HKQ01")) => Self::QuotaUsedUp,
             (_, Some("55P03")) => Self::Busy(error),
+            // A statement that was canceled, a transaction in which nothing was asked for long, and one that was long itself.
+            (_, Some("57014" | "25P03" | "25P04")) => Self::TimedOut(error),
             (_, Some("23505" | "23503" | "40001" | "40P01")) => Self::Conflict(error),
-            // Connections, resources, an ending server, a statement that took too long, a demoted writer, a refused login.
+            // Connections, resources, an ending server, a demoted writer, a refused login.
             (_, Some(code))
                 if ["08", "53", "57", "28"].iter().any(|class| code.starts_with(class)) || code == "25006" =>
             {
