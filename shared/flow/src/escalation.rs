@@ -12,6 +12,7 @@
 //! that reaches nobody is noted with its reason and told, and the next one fires at once.
 //! Each run ends with a proof of its work: every open escalation has a next step or an end; see `stranded`.
 //! What cannot be read is given up with a reason, and what cannot be stored is put off; neither stops the others.
+//! Of what takes the database too long, fewer are taken at a time, once the other tenants have had their turns.
 
 mod answering;
 mod firing;
@@ -33,8 +34,9 @@ use adapters::store::escalation_steps::{
 use adapters::telemetry::chain;
 use domain::id::{EscalationId, TenantId};
 use domain::queue::{Publication, Queue};
-use firing::fire;
+use firing::{MOST_RECIPIENTS, fire};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Instant;
 
 /// Escalations of one transaction; of those whose steps mean very many, `firing` takes fewer.
@@ -120,6 +122,32 @@ impl EscalationCounts {
     }
 }
 
+/// How much of a tenant's one transaction takes.
+#[derive(Clone, Copy)]
+struct Share {
+    escalations: u32,
+    recipients: usize,
+}
+
+impl Share {
+    const WHOLE: Self = Self { escalations: BATCH, recipients: MOST_RECIPIENTS };
+
+    /// `None` where it is one already.
+    fn fewer(self) -> Option<Self> {
+        let Self { escalations, recipients } = self;
+        let fewer = Self { escalations: escalations.div_ceil(8), recipients: recipients.div_ceil(8) };
+        (escalations > 1).then_some(fewer)
+    }
+}
+
+/// What a tenant's turn came to.
+enum Turn {
+    /// Nothing more can be done for it in this run.
+    Over,
+    /// There may be more, of which so much is to be taken.
+    Again(Share),
+}
+
 /// What was done within a transaction: to be counted and published once it is committed.
 #[derive(Default)]
 pub(crate) struct FiredBatch {
@@ -132,9 +160,12 @@ impl<Q: Queue + Sync> Escalation<Q> {
     pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<EscalationCounts, StoreError> {
         adapters::failpoint!("X1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = EscalationCounts::default();
-        hasten_failed_across_tenants(&self.database, HASTENED).await?;
+        // Where it fails, so does the run, with the rest of its work done.
+        let hastened = hasten_failed_across_tenants(&self.database, HASTENED).await;
         // Of which nothing more can be done in this run.
         let mut done: Vec<TenantId> = Vec::new();
+        // Of which less is taken than of others.
+        let mut shares: HashMap<TenantId, Share> = HashMap::new();
         loop {
             let tenants = list_due_tenants_across_tenants(&self.database, &done, TENANTS).await?;
             if tenants.is_empty() {
@@ -148,12 +179,15 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 if !has_time(deadline) {
                     break;
                 }
-                if !self.fire_tenant(tenant, deadline, &mut counts).await? {
-                    done.push(tenant);
+                let share = shares.get(&tenant).copied().unwrap_or(Share::WHOLE);
+                match self.fire_tenant(tenant, share, deadline, &mut counts).await? {
+                    Turn::Over => done.push(tenant),
+                    Turn::Again(share) => drop(shares.insert(tenant, share)),
                 }
                 progress.note(counts).await;
             }
         }
+        hastened?;
         counts.stranded = audit_escalations(&self.database).await?;
         let EscalationCounts {
             fired,
@@ -181,51 +215,70 @@ impl<Q: Queue + Sync> Escalation<Q> {
         Ok(counts)
     }
 
-    /// Fires a batch of a tenant. False where nothing of it could be taken, so that it would be the same again.
+    /// Fires a batch of a tenant.
     async fn fire_tenant(
         &self,
         tenant: TenantId,
+        share: Share,
         deadline: Instant,
         counts: &mut EscalationCounts,
-    ) -> Result<bool, StoreError> {
-        match self.fire_batch(tenant).await {
-            Ok(None) | Err(StoreError::TenantInactive) => Ok(false),
-            Ok(Some(batch)) => {
-                counts.add(batch.counts);
-                self.queue.publish(&batch.publications).await;
-                adapters::failpoint!("X6_published", Err(StoreError::Corrupt("failpoint")));
-                Ok(true)
-            }
-            Err(error @ StoreError::Unavailable(_)) => Err(error),
-            // One of them, or one of their recipients, is in the way of all.
-            Err(error) => {
-                tracing::warn!(tenant_id = %tenant, error = chain(&error), "escalations are dealt with one by one");
-                match self.fire_one_by_one(tenant, deadline, counts).await {
-                    // It was suspended meanwhile.
-                    Err(StoreError::TenantInactive) => Ok(false),
-                    // Nothing of these is due any more, but perhaps more is behind them.
-                    taken => taken,
+    ) -> Result<Turn, StoreError> {
+        if let Some(fewer) = share.fewer() {
+            match self.fire_batch(tenant, share).await {
+                Ok(None) | Err(StoreError::TenantInactive) => return Ok(Turn::Over),
+                Ok(Some(batch)) => {
+                    counts.add(batch.counts);
+                    self.queue.publish(&batch.publications).await;
+                    adapters::failpoint!("X6_published", Err(StoreError::Corrupt("failpoint")));
+                    return Ok(Turn::Again(share));
                 }
+                Err(error) if error.stops_all() => return Err(error),
+                Err(error @ StoreError::TimedOut(_)) => {
+                    tracing::warn!(tenant_id = %tenant, error = chain(&error), "fewer escalations are taken at a time");
+                    return Ok(Turn::Again(fewer));
+                }
+                // One of them, or one of their recipients, is in the way of all.
+                Err(error) => {
+                    tracing::warn!(tenant_id = %tenant, error = chain(&error), "escalations are dealt with one by one");
+                }
+            }
+        }
+        match self.fire_one_by_one(tenant, deadline, counts).await {
+            // Nothing of these is due any more, but perhaps more is behind them.
+            Ok(true) => Ok(Turn::Again(share)),
+            // It was suspended meanwhile.
+            Ok(false) | Err(StoreError::TenantInactive) => Ok(Turn::Over),
+            Err(error) if error.stops_all() => Err(error),
+            Err(error) => {
+                tracing::error!(
+                    metric = "escalation_put_off",
+                    tenant_id = %tenant,
+                    error = chain(&error),
+                    "escalations of tenant {tenant} are left for the next run"
+                );
+                Ok(Turn::Over)
             }
         }
     }
 
-    async fn fire_batch(&self, tenant: TenantId) -> Result<Option<FiredBatch>, StoreError> {
+    async fn fire_batch(&self, tenant: TenantId, share: Share) -> Result<Option<FiredBatch>, StoreError> {
         let mut transaction = self.database.begin(tenant, ACTOR).await?;
-        let ids = lock_due(&mut transaction, BATCH).await?;
+        let ids = lock_due(&mut transaction, share.escalations).await?;
         if ids.is_empty() {
             transaction.commit().await?;
             return Ok(None);
         }
         adapters::failpoint!("X2_locked", Err(StoreError::Corrupt("failpoint")));
-        let batch = fire_within(&mut transaction, ACTOR, &ids).await?;
+        let due = read_due(&mut transaction, &ids).await?;
+        let batch = fire(&mut transaction, ACTOR, &due, share.recipients).await?;
         adapters::failpoint!("X4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
         adapters::failpoint!("X5_committed", Err(StoreError::Corrupt("failpoint")));
         Ok(Some(batch))
     }
 
-    /// Fires a batch of a tenant, each in a transaction of its own. False where nothing could be taken.
+    /// Fires a batch of a tenant, each in a transaction of its own, up to one that takes too long. False where nothing could
+    /// be taken.
     async fn fire_one_by_one(
         &self,
         tenant: TenantId,
@@ -246,7 +299,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
                     counts.add(batch.counts);
                     self.queue.publish(&batch.publications).await;
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::TenantInactive)) => return Err(error),
+                Err(error) if error.stops_all() || matches!(error, StoreError::TenantInactive) => return Err(error),
                 Err(error) => {
                     tracing::error!(
                         tenant_id = %tenant,
@@ -257,9 +310,13 @@ impl<Q: Queue + Sync> Escalation<Q> {
                     );
                     let mut transaction = self.database.begin(tenant, ACTOR).await?;
                     put_off(&mut transaction, id, PUT_OFF_SECONDS).await?;
-                    telling::tell_put_off(&mut transaction, id).await?;
+                    telling::tell_put_off(&mut transaction, id, &error).await?;
                     transaction.commit().await?;
                     counts.put_off += 1;
+                    // The others have waited for it.
+                    if matches!(error, StoreError::TimedOut(_)) {
+                        break;
+                    }
                 }
             }
         }
@@ -284,5 +341,5 @@ pub(crate) async fn fire_within(
     ids: &[EscalationId],
 ) -> Result<FiredBatch, StoreError> {
     let due = read_due(transaction, ids).await?;
-    fire(transaction, actor, &due).await
+    fire(transaction, actor, &due, MOST_RECIPIENTS).await
 }

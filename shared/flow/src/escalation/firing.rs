@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Recipients of one transaction's steps: it takes escalations until it has so many, and at least one.
-const MOST_RECIPIENTS: usize = 5000;
+pub(super) const MOST_RECIPIENTS: usize = 5000;
 /// How an acknowledgement came that waited only for somebody who was erased, as events tell it.
 const VIA: &str = "erasure";
 /// Why an escalation is given up whose own policy cannot be read any more.
@@ -48,13 +48,14 @@ pub(super) async fn fire(
     transaction: &mut TenantTransaction,
     actor: &str,
     due: &[DueEscalation],
+    most_recipients: usize,
 ) -> Result<FiredBatch, StoreError> {
     if due.is_empty() {
         return Ok(FiredBatch::default());
     }
     let decided: Vec<Decided> = due.iter().map(decide).collect();
     let meant = find_recipients(transaction, due, &decided).await?;
-    let taken = count_taken((0..due.len()).map(|at| meant.get(&at).map_or(0, Vec::len)));
+    let taken = count_taken((0..due.len()).map(|at| meant.get(&at).map_or(0, Vec::len)), most_recipients);
     let (due, decided) = (&due[..taken], &decided[..taken]);
 
     let mut firings = Vec::new();
@@ -128,13 +129,13 @@ pub(super) async fn fire(
 }
 
 /// How many steps one transaction takes, given how many recipients each has.
-fn count_taken(recipients: impl Iterator<Item = usize>) -> usize {
+fn count_taken(recipients: impl Iterator<Item = usize>, most: usize) -> usize {
     let before = recipients.scan(0, |sum: &mut usize, count| {
         let before = *sum;
         *sum += count;
         Some(before)
     });
-    before.take_while(|before| *before < MOST_RECIPIENTS).count()
+    before.take_while(|before| *before < most).count()
 }
 
 fn decide(due: &DueEscalation) -> Decided {
@@ -283,11 +284,13 @@ mod tests {
 
     #[test]
     fn a_transaction_takes_steps_until_it_has_recipients_enough_and_at_least_one() {
-        assert_eq!(count_taken([1; 200].into_iter()), 200);
-        assert_eq!(count_taken([0, 0, 3].into_iter()), 3);
-        assert_eq!(count_taken([1000; 50].into_iter()), 5);
-        assert_eq!(count_taken([4999, 1000, 1].into_iter()), 2);
-        assert_eq!(count_taken([100_000, 1].into_iter()), 1);
-        assert_eq!(count_taken([].into_iter()), 0);
+        let taken = |recipients: &[usize], most| count_taken(recipients.iter().copied(), most);
+        assert_eq!(taken(&[1; 200], MOST_RECIPIENTS), 200);
+        assert_eq!(taken(&[0, 0, 3], MOST_RECIPIENTS), 3);
+        assert_eq!(taken(&[1000; 50], MOST_RECIPIENTS), 5);
+        assert_eq!(taken(&[4999, 1000, 1], MOST_RECIPIENTS), 2);
+        assert_eq!(taken(&[100_000, 1], MOST_RECIPIENTS), 1);
+        assert_eq!(taken(&[1000; 5], 625), 1, "fewer, where more took too long");
+        assert_eq!(taken(&[], MOST_RECIPIENTS), 0);
     }
 }

@@ -21,8 +21,16 @@ pub(super) fn event(tenant: TenantId, id: EscalationId, detail_type: &str, more:
     Event { id: event_id, tenant, detail_type: detail_type.to_owned(), detail: Value::Object(detail) }
 }
 
-/// Tells that an escalation could not be dealt with, and waits.
-pub(super) async fn tell_put_off(transaction: &mut TenantTransaction, id: EscalationId) -> Result<(), StoreError> {
-    let event = event(transaction.tenant(), id, "escalation.put_off", json!({"reason": "not_stored"}));
+/// Tells that an escalation could not be dealt with, by what the database said of it, and waits.
+pub(super) async fn tell_put_off(
+    transaction: &mut TenantTransaction,
+    id: EscalationId,
+    error: &StoreError,
+) -> Result<(), StoreError> {
+    let reason = match error {
+        StoreError::TimedOut(_) => "timed_out",
+        _ => "not_stored",
+    };
+    let event = event(transaction.tenant(), id, "escalation.put_off", json!({"reason": reason}));
     tell(transaction, &[event]).await
 }
