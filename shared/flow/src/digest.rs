@@ -34,8 +34,8 @@ use std::time::Instant;
 const BATCH: u32 = 500;
 /// Rounds that one transaction plans; more than there are zones.
 const PLANNED: u32 = 1000;
-/// Deliveries that one transaction has decided about anew.
-const REVIEWED: u32 = 1000;
+/// Deliveries that one transaction has decided about anew, for each recipient whose digests it may close.
+const REVIEWED: u32 = 2;
 /// Digests of a tenant that one run sets aside because the database does not store them: more are no accident.
 const MOST_SET_ASIDE: usize = 10;
 /// Who the audit log names.
@@ -158,13 +158,12 @@ impl<Q: Queue + Sync> Digest<Q> {
             Err(StoreError::TenantInactive) => return None,
             Err(error) => error,
         };
-        let is_ours = matches!(failed, StoreError::Failed(_) | StoreError::Corrupt(_));
         // Whatever the database cannot store is found by taking fewer at a time, and then stands alone.
-        if is_ours && size > 1 {
+        if failed.is_of_rows() && size > 1 {
             tracing::warn!(tenant_id = %tenant, size, error = chain(&failed), "a batch of digests failed; fewer are tried");
             return Some(Turn { size: size.div_ceil(8), ..turn });
         }
-        if is_ours && set_aside < MOST_SET_ASIDE {
+        if failed.is_of_rows() && set_aside < MOST_SET_ASIDE {
             tracing::error!(tenant_id = %tenant, error = chain(&failed), "a digest cannot be closed, and is set aside");
             match self.set_first_aside(tenant, counts).await {
                 Ok(()) => return Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }),
@@ -184,7 +183,8 @@ impl<Q: Queue + Sync> Digest<Q> {
             transaction.roll_back().await?;
             return Ok(false);
         };
-        let reviewed = store::review_waiting(&mut transaction, REVIEWED).await?;
+        let to_review = turn.size * REVIEWED;
+        let reviewed = store::review_waiting(&mut transaction, to_review).await?;
         plan_rounds(&mut transaction, &context).await?;
         let (open, may_have_more) = open_next(&mut transaction, &context, turn.size).await?;
         adapters::failpoint!("G2_locked", Err(StoreError::Corrupt("failpoint")));
@@ -200,7 +200,7 @@ impl<Q: Queue + Sync> Digest<Q> {
         // What the queue does not take, the dispatcher publishes later.
         self.queue.publish(&publications).await;
         adapters::failpoint!("G6_published", Err(StoreError::Corrupt("failpoint")));
-        Ok(may_have_more || reviewed == REVIEWED)
+        Ok(may_have_more || reviewed == to_review)
     }
 
     /// Lets what waits for the digest that comes first go by itself, so that it does not stand before the others.

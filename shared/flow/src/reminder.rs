@@ -177,28 +177,26 @@ impl<Q: Queue + Sync> Reminder<Q> {
                 Ok(None)
             }
             // Whatever the database cannot store is found by taking fewer at a time, and then stands alone.
-            Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if size > 1 => {
+            Err(error) if error.is_of_rows() && size > 1 => {
                 tracing::warn!(%tenant, size, error = chain(&error), "a batch failed; fewer are tried");
                 Ok(Some(Turn { size: size.div_ceil(8), ..turn }))
             }
-            Err(error @ (StoreError::Failed(_) | StoreError::Corrupt(_))) if set_aside < MOST_SET_ASIDE => {
+            Err(error) if error.is_of_rows() && set_aside < MOST_SET_ASIDE => {
                 tracing::error!(%tenant, error = chain(&error), "what is due cannot be stored, and is set aside");
-                counts.set_aside += match work {
-                    Work::Rungs => self.set_first_aside(tenant).await?,
-                    Work::Overdue => self.set_first_overdue_aside(tenant).await?,
+                let done = match work {
+                    Work::Rungs => self.set_first_aside(tenant).await,
+                    Work::Overdue => self.set_first_overdue_aside(tenant).await,
                 };
-                Ok(Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }))
+                match done {
+                    Ok(done) => {
+                        counts.set_aside += done;
+                        Ok(Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }))
+                    }
+                    Err(error) => pass_over(tenant, error, counts),
+                }
             }
             // Somebody is at the same rows, or none can be stored; the next run finds them.
-            Err(
-                error
-                @ (StoreError::Conflict(_) | StoreError::Busy(_) | StoreError::Failed(_) | StoreError::Corrupt(_)),
-            ) => {
-                tracing::warn!(%tenant, error = chain(&error), "what a tenant has due is left for the next run");
-                counts.tenants_passed_over += 1;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+            Err(error) => pass_over(tenant, error, counts),
         }
     }
 
@@ -263,6 +261,16 @@ impl<Q: Queue + Sync> Reminder<Q> {
         transaction.commit().await?;
         Ok(taken.len())
     }
+}
+
+/// Leaves what a tenant has due for the next run, unless nobody could be served.
+fn pass_over(tenant: TenantId, error: StoreError, counts: &mut ReminderCounts) -> Result<Option<Turn>, StoreError> {
+    if error.stops_all() {
+        return Err(error);
+    }
+    tracing::warn!(%tenant, error = chain(&error), "what a tenant has due is left for the next run");
+    counts.tenants_passed_over += 1;
+    Ok(None)
 }
 
 /// What is decided about a rung.
