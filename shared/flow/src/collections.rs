@@ -8,6 +8,7 @@
 
 use crate::creation::{Wanted, create_notifications};
 use crate::message::make_link;
+use crate::time_left::has_time;
 use adapters::ids::new_uuid;
 use adapters::store::collections::{
     Closed, Contents, DueCollection, find_due_across_tenants, lock_collection, lock_due_collections, lock_members,
@@ -20,6 +21,7 @@ use domain::id::{NotificationId, TenantId};
 use domain::link::PublicUrl;
 use domain::queue::{Publication, Queue};
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 use uuid::Uuid;
 
 /// Whom the audit log names.
@@ -44,25 +46,40 @@ pub(crate) struct CloseCounts {
     pub(crate) leaves_more: bool,
 }
 
-/// Closes due collections, a share of each tenant's. What fails for one tenant is said in the log, and stops no other.
+/// Closes due collections, a share of each tenant's. What fails for one tenant is said in the log, and stops no other; it is
+/// tried one by one behind all of them.
 pub(crate) async fn close_collections(
     database: &Database,
     queue: &impl Queue,
     public_url: &PublicUrl,
+    deadline: Instant,
 ) -> Result<CloseCounts, StoreError> {
     let closer = Closer { database, queue, public_url };
     let mut counts = CloseCounts::default();
     let tenants = find_due_across_tenants(database, TENANTS).await?;
     let may_be_more_tenants = tenants.len() == TENANTS as usize;
+    let mut failed = Vec::new();
     for tenant in tenants {
+        if !has_time(deadline) {
+            counts.leaves_more = true;
+            break;
+        }
         match closer.close_share(tenant, &mut counts).await {
-            Ok(()) => {}
-            // It was suspended meanwhile, and its collections wait with it.
-            Err(StoreError::TenantInactive) => {}
-            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            // It may have been suspended meanwhile, and its collections wait with it.
+            Ok(()) | Err(StoreError::TenantInactive) => {}
+            Err(error) if error.stops_all() => return Err(error),
             Err(error) => {
                 tracing::warn!(tenant_id = %tenant, error = chain(&error), "collections of a tenant are closed one by one");
-                closer.close_one_by_one(tenant, &mut counts).await?;
+                failed.push(tenant);
+            }
+        }
+    }
+    for tenant in failed {
+        match closer.close_one_by_one(tenant, deadline, &mut counts).await {
+            Ok(()) | Err(StoreError::TenantInactive) => {}
+            Err(error) if error.stops_all() => return Err(error),
+            Err(error) => {
+                tracing::error!(tenant_id = %tenant, error = chain(&error), "collections of {tenant} were not closed");
             }
         }
     }
@@ -89,13 +106,22 @@ impl<Q: Queue> Closer<'_, Q> {
     }
 
     /// Finds out which of a share cannot be closed, and puts that one off.
-    async fn close_one_by_one(&self, tenant: TenantId, counts: &mut CloseCounts) -> Result<(), StoreError> {
+    async fn close_one_by_one(
+        &self,
+        tenant: TenantId,
+        deadline: Instant,
+        counts: &mut CloseCounts,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin(tenant, ACTOR).await?;
         let due = lock_due_collections(&mut transaction, COLLECTIONS).await?;
         transaction.roll_back().await?;
         let is_full = due.len() == COLLECTIONS as usize;
         let mut is_moving = false;
         for (id, _) in due {
+            if !has_time(deadline) {
+                counts.leaves_more = true;
+                break;
+            }
             let mut transaction = self.database.begin(tenant, ACTOR).await?;
             let locked = lock_collection(&mut transaction, id).await?;
             match self.close_locked(transaction, &locked, counts).await {
@@ -104,13 +130,18 @@ impl<Q: Queue> Closer<'_, Q> {
                 Err(error @ (StoreError::Busy(_) | StoreError::Conflict(_))) => {
                     tracing::warn!(tenant_id = %tenant, collection_id = %id, error = chain(&error), "collection {id} stays open");
                 }
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error) if error.stops_all() => return Err(error),
                 Err(error) => {
                     tracing::error!(tenant_id = %tenant, collection_id = %id, error = chain(&error), "collection {id} cannot be closed");
                     let mut transaction = self.database.begin(tenant, ACTOR).await?;
                     put_off_collection(&mut transaction, id, PUT_OFF_SECONDS).await?;
                     transaction.commit().await?;
                     is_moving = true;
+                    // Everybody has waited for it, and has another turn before the rest of these.
+                    if matches!(error, StoreError::TimedOut(_)) {
+                        counts.leaves_more = true;
+                        break;
+                    }
                 }
             }
         }

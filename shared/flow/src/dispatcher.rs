@@ -126,10 +126,10 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         let (mut more_deliveries, mut more_events) = (true, true);
         while (more_requests || more_collections || more_deliveries || more_events) && has_time(deadline) {
             if more_requests {
-                more_requests = self.dispatch_requests(&mut counts).await?;
+                more_requests = self.dispatch_requests(deadline, &mut counts).await?;
             }
             if more_collections {
-                let closed = close_collections(&self.database, &self.queue, &self.public_url).await?;
+                let closed = close_collections(&self.database, &self.queue, &self.public_url, deadline).await?;
                 counts.closed += closed.closed;
                 counts.published += closed.published;
                 counts.not_taken += closed.not_taken;
@@ -178,8 +178,8 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
         Ok(counts)
     }
 
-    async fn dispatch_requests(&self, counts: &mut DispatchCounts) -> Result<bool, StoreError> {
-        let turn = accept_requests(&self.database, &self.queue).await?;
+    async fn dispatch_requests(&self, deadline: Instant, counts: &mut DispatchCounts) -> Result<bool, StoreError> {
+        let turn = accept_requests(&self.database, &self.queue, deadline).await?;
         counts.requests += turn.accepted;
         counts.requests_refused += turn.refused;
         counts.requests_longest_wait_ms = counts.requests_longest_wait_ms.max(turn.longest_wait_ms);

@@ -3,10 +3,12 @@
 //! The cast: `harkara.enqueue` stored requests in their domains' own transactions, `store::door` takes a bounded batch of
 //! one tenant and locks it, `enqueue::decide` decides each, and the notifications are stored in the transaction that takes
 //! the requests out of the door: both or neither, so that two dispatchers make each once, and a crash makes it later.
-//! One that cannot be read is refused alone. One that cannot be stored is found by halving the batch, and waits alone.
+//! One that cannot be read is refused alone. One that cannot be stored is found by halving the batch, and waits alone; where
+//! the database takes too long, the other tenants have their turns in between.
 
 use crate::creation::list_publications;
 use crate::enqueue::{Asked, decide, mask_pointer};
+use crate::time_left::has_time;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::door::{
@@ -22,6 +24,8 @@ use domain::queue::{Publication, Queue};
 use domain::quota::seconds_to_next_day;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Requests taken at a time: each has up to 256 KiB, and all of them are in memory at once.
 const BATCH: u32 = 50;
@@ -46,32 +50,76 @@ pub(crate) struct DoorTurn {
 }
 
 /// Makes notifications of a batch of requests, the same share of each tenant's.
-pub(crate) async fn accept_requests(database: &Database, queue: &impl Queue) -> Result<DoorTurn, StoreError> {
+pub(crate) async fn accept_requests(
+    database: &Database,
+    queue: &impl Queue,
+    deadline: Instant,
+) -> Result<DoorTurn, StoreError> {
     let (tenants, share) = list_doors_across_tenants(database, BATCH).await?;
-    let mut turn = DoorTurn::default();
-    for tenant in tenants {
-        match accept_share(database, queue, tenant, share).await {
-            Ok(done) => {
-                turn.accepted += done.accepted;
-                turn.refused += done.refused;
-                turn.longest_wait_ms = turn.longest_wait_ms.max(done.longest_wait_ms);
-                turn.leaves_more |= done.leaves_more;
+    let begin = |tenant| Turn { tenant, limit: share, left: share as usize };
+    let mut line: VecDeque<Turn> = tenants.into_iter().map(begin).collect();
+    let mut counted = DoorTurn::default();
+    while let Some(turn) = line.pop_front() {
+        if !has_time(deadline) {
+            counted.leaves_more = true;
+            break;
+        }
+        let tenant = turn.tenant;
+        match accept_share(database, queue, tenant, turn.limit).await {
+            Ok(Share::Done(done)) => {
+                let left = turn.left.saturating_sub(done.accepted + done.refused);
+                counted.accepted += done.accepted;
+                counted.refused += done.refused;
+                counted.longest_wait_ms = counted.longest_wait_ms.max(done.longest_wait_ms);
+                if done.leaves_more && turn.limit < share && left > 0 {
+                    line.push_back(Turn { left, ..turn });
+                } else {
+                    counted.leaves_more |= done.leaves_more;
+                }
             }
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => return Err(error),
+            Ok(Share::Fewer(limit)) => line.push_back(Turn { limit, ..turn }),
+            Err(error) if error.stops_all() => return Err(error),
             // The requests are where they were, and the next minute asks again.
             Err(error) => {
                 tracing::warn!(tenant_id = %tenant, error = chain(&error), "a tenant's requests were left in the door");
             }
         }
     }
-    Ok(turn)
+    Ok(counted)
+}
+
+/// A tenant in line.
+struct Turn {
+    tenant: TenantId,
+    /// How many of its requests are taken at a time: fewer than its share, where the database takes too long over that.
+    limit: u32,
+    /// How many of its share are left.
+    left: usize,
+}
+
+/// What came of a tenant's share.
+enum Share {
+    Done(DoorTurn),
+    /// The database took too long: so many are to be tried, behind the other tenants.
+    Fewer(u32),
 }
 
 /// Why a batch was not stored; nothing of it was.
 struct NotStored {
     taken: usize,
-    now: Timestamp,
+    /// How many requests wait where it was one, and for how many seconds.
+    postponed: (u32, u32),
     error: StoreError,
+}
+
+impl NotStored {
+    fn of(taken: usize, now: Timestamp, error: StoreError) -> Self {
+        let postponed = match error {
+            StoreError::QuotaUsedUp => (POSTPONED, seconds_to_next_day(now)),
+            _ => (1, SET_ASIDE_SECONDS),
+        };
+        Self { taken, postponed, error }
+    }
 }
 
 async fn accept_share(
@@ -79,22 +127,27 @@ async fn accept_share(
     queue: &impl Queue,
     tenant: TenantId,
     share: u32,
-) -> Result<DoorTurn, StoreError> {
+) -> Result<Share, StoreError> {
     let mut limit = share;
     loop {
-        let failed = match accept_batch(database, queue, tenant, limit).await? {
-            Ok(turn) => return Ok(turn),
-            Err(failed) => failed,
+        let failed = match accept_batch(database, queue, tenant, limit).await {
+            Ok(Ok(turn)) => return Ok(Share::Done(turn)),
+            Ok(Err(failed)) => failed,
+            Err(error @ StoreError::TimedOut(_)) => {
+                NotStored { taken: limit as usize, postponed: (1, SET_ASIDE_SECONDS), error }
+            }
+            Err(error) => return Err(error),
         };
+        if matches!(failed.error, StoreError::TimedOut(_)) && failed.taken > 1 {
+            tracing::warn!(tenant_id = %tenant, error = chain(&failed.error), "fewer requests are taken at a time");
+            return Ok(Share::Fewer(u32::try_from(failed.taken.div_ceil(8)).unwrap_or(1)));
+        }
         // Half of it may do: the quota may have room for that many, and what is wrong may be in the other half.
         limit = u32::try_from(failed.taken / 2).unwrap_or(1);
         if limit > 0 {
             continue;
         }
-        let (count, seconds) = match failed.error {
-            StoreError::QuotaUsedUp => (POSTPONED, seconds_to_next_day(failed.now)),
-            _ => (1, SET_ASIDE_SECONDS),
-        };
+        let (count, seconds) = failed.postponed;
         let error = chain(&failed.error).to_string();
         let mut transaction = database.begin(tenant, ACTOR).await?;
         let postponed = postpone_requests(&mut transaction, count, seconds).await?;
@@ -107,7 +160,7 @@ async fn accept_share(
             error,
             "requests of tenant {tenant} wait in the door"
         );
-        return Ok(DoorTurn { leaves_more: postponed > 0, ..DoorTurn::default() });
+        return Ok(Share::Done(DoorTurn { leaves_more: postponed > 0, ..DoorTurn::default() }));
     }
 }
 
@@ -143,12 +196,13 @@ async fn accept_batch(
     };
     let duplicates = match stored {
         Ok(duplicates) => duplicates,
-        Err(error @ (StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::TenantInactive)) => {
+        Err(error) if error.stops_all() || matches!(error, StoreError::Busy(_) | StoreError::TenantInactive) => {
             return Err(error);
         }
         Err(error) => {
-            transaction.roll_back().await?;
-            return Ok(Err(NotStored { taken: requests.len(), now: context.now, error }));
+            // The server may have ended it with its connection.
+            drop(transaction.roll_back().await);
+            return Ok(Err(NotStored::of(requests.len(), context.now, error)));
         }
     };
     adapters::failpoint!("O2_stored", Err(StoreError::Corrupt("failpoint")));
