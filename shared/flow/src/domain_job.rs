@@ -199,7 +199,7 @@ impl<Q: Queue + Sync, K: KeyService> DomainJobs<Q, K> {
     async fn look_at(&self, tenant: TenantId, lane: Lane, deadline: Instant) -> Result<Turn, StoreError> {
         let Some(most) = find_time(deadline) else { return Ok(Turn::Idle) };
         match self.look_within(tenant, most.min(lane.most()), deadline).await {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => Err(error),
+            Err(error) if error.stops_all() => Err(error),
             // A run that has begun is found dead after its lease, and is made up for.
             Err(error) => {
                 tracing::error!(

@@ -212,7 +212,7 @@ impl<A: MailAccount + Sync, Q: Queue + Sync, B: EventBus + Sync> Feedback<A, Q, 
         let mut busy = BTreeSet::new();
         match self.apply(records, &heard, events).await {
             Ok(places) => busy = places,
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => {
+            Err(error) if error.stops_all() => {
                 tracing::error!(error = chain(&error), event_count = heard.len(), "events could not be applied");
                 failing.extend(heard.iter().map(|heard| heard.place));
             }
