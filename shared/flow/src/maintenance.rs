@@ -5,20 +5,21 @@
 //! The cast: `store::retention` calls the owner's functions, which alone may delete history and decide what that is, a
 //! bounded part of one tenant's at a time, in one transaction each. Tenants have their turns, so that nobody's backlog
 //! stands before another's. What is left when the time is over is there tomorrow, and a second run at the same time passes
-//! over what the first holds.
+//! over what the first holds. Of what takes the database too long, less is taken at a time.
 
 use crate::job::Done;
 use crate::progress::Progress;
 use crate::stranded::audit_all;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::retention::{
-    Deleted, DroppedMonths, keep_audit_months_across_tenants, keep_months_across_tenants, keep_retention,
+    Deleted, DroppedMonths, Place, keep_audit_months_across_tenants, keep_months_across_tenants, keep_retention,
     list_tenants_across_tenants,
 };
 use adapters::telemetry::chain;
 use adapters::wire::audit::print_hash;
 use domain::id::TenantId;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Notifications deleted in one transaction, with all that belongs to them and a row of the audit log for each row.
@@ -75,7 +76,7 @@ impl From<MaintenanceCounts> for Done {
 
 impl MaintenanceCounts {
     fn add(&mut self, deleted: &Deleted) {
-        let Deleted { notifications, deadlines, escalations, expired, kept, leaves_more: _ } = deleted;
+        let Deleted { notifications, deadlines, escalations, expired, kept, leaves_more: _, place: _ } = deleted;
         self.notifications += notifications;
         self.deadlines += deadlines;
         self.escalations += escalations;
@@ -84,16 +85,39 @@ impl MaintenanceCounts {
     }
 }
 
+/// A tenant in line.
+struct Turn {
+    tenant: TenantId,
+    /// How much of it is deleted at a time.
+    limit: i32,
+    /// How far it was looked through.
+    place: Place,
+}
+
 impl Maintenance {
     /// Works until nothing is left to delete or the deadline is near.
     pub async fn run(&self, deadline: Instant, progress: &Progress<'_>) -> Result<MaintenanceCounts, StoreError> {
         adapters::failpoint!("M1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = MaintenanceCounts::default();
-        let mut waiting = list_tenants_across_tenants(&self.database).await?;
+        let tenants = list_tenants_across_tenants(&self.database).await?;
         // First, so that no backlog stands before it; where it fails, so does the run, with the rest of its work done.
-        let audited = audit_all(&self.database, &waiting).await;
-        while !waiting.is_empty() && !counts.is_cut_short {
-            waiting = self.take_turns(waiting, deadline, progress, &mut counts).await?;
+        let audited = audit_all(&self.database, &tenants).await;
+        let turn = |tenant| Turn { tenant, limit: BATCH, place: Place::default() };
+        let mut line: VecDeque<Turn> = tenants.into_iter().map(turn).collect();
+        while deadline.saturating_duration_since(Instant::now()) > RESERVE
+            && let Some(turn) = line.pop_front()
+        {
+            line.extend(self.take_turn(turn, &mut counts).await?);
+            progress.note(counts).await;
+        }
+        counts.is_cut_short = !line.is_empty();
+        if counts.is_cut_short {
+            tracing::warn!(
+                metric = "retention_cut_short",
+                tenant_count = line.len(),
+                "of {} tenants more is left than a run has time for",
+                line.len()
+            );
         }
         // After the rows, whose months they have emptied. Others at work in the histories are not made to wait for it.
         match self.keep_months().await {
@@ -148,43 +172,30 @@ impl Maintenance {
         Ok(of_attempts + count)
     }
 
-    /// A batch of each tenant's; answers with those that have more.
-    async fn take_turns(
-        &self,
-        tenants: Vec<TenantId>,
-        deadline: Instant,
-        progress: &Progress<'_>,
-        counts: &mut MaintenanceCounts,
-    ) -> Result<Vec<TenantId>, StoreError> {
-        let mut again = Vec::new();
-        for tenant in tenants {
-            if deadline.saturating_duration_since(Instant::now()) <= RESERVE {
-                counts.is_cut_short = true;
-                break;
+    /// Deletes a batch of a tenant's, and says whether and how its turn comes again.
+    async fn take_turn(&self, turn: Turn, counts: &mut MaintenanceCounts) -> Result<Option<Turn>, StoreError> {
+        let Turn { tenant, limit, place } = turn;
+        match keep_retention(&self.database, tenant, limit, &place).await {
+            Ok(deleted) => {
+                adapters::failpoint!("M2_deleted", Err(StoreError::Corrupt("failpoint")));
+                counts.add(&deleted);
+                Ok(deleted.leaves_more.then_some(Turn { tenant, limit, place: deleted.place }))
             }
-            match keep_retention(&self.database, tenant, BATCH).await {
-                Ok(deleted) => {
-                    adapters::failpoint!("M2_deleted", Err(StoreError::Corrupt("failpoint")));
-                    counts.add(&deleted);
-                    if deleted.leaves_more {
-                        again.push(tenant);
-                    }
-                }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Secret(_) | StoreError::Url)) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    counts.failed += 1;
-                    tracing::error!(
-                        metric = "retention_failed",
-                        tenant_id = %tenant,
-                        error = chain(&error),
-                        "nothing was deleted of tenant {tenant}"
-                    );
-                }
+            Err(error) if error.stops_all() => Err(error),
+            Err(error @ StoreError::TimedOut(_)) if limit > 1 => {
+                tracing::warn!(tenant_id = %tenant, limit, error = chain(&error), "less is deleted at a time");
+                Ok(Some(Turn { tenant, limit: (limit / 8).max(1), place }))
             }
-            progress.note(*counts).await;
+            Err(error) => {
+                counts.failed += 1;
+                tracing::error!(
+                    metric = "retention_failed",
+                    tenant_id = %tenant,
+                    error = chain(&error),
+                    "nothing more was deleted of tenant {tenant}"
+                );
+                Ok(None)
+            }
         }
-        Ok(again)
     }
 }

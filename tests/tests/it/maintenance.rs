@@ -1,6 +1,7 @@
 //! What has ended is kept for as long as its tenant says, and no longer.
 
 mod backlog;
+mod place;
 
 use flow::progress::Progress;
 use serde_json::json;

@@ -3,10 +3,20 @@
 
 use super::database::{Database, StoreError};
 use domain::id::TenantId;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// How far a run has looked through a tenant's notifications. The database's own; a run begins with the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(Value);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(json!({}))
+    }
+}
 
 /// What one call deleted of a tenant's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// Notifications that had ended, with all that belongs to them.
     pub notifications: u64,
@@ -20,6 +30,8 @@ pub struct Deleted {
     pub kept: u64,
     /// Whether there is more.
     pub leaves_more: bool,
+    /// Where the next call of the run goes on.
+    pub place: Place,
 }
 
 /// All tenants, suspended ones too, in any order.
@@ -32,13 +44,23 @@ pub async fn list_tenants_across_tenants(database: &Database) -> Result<Vec<Tena
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
-/// Deletes up to `limit` of each kind of what the tenant need not keep any more, in two transactions.
-pub async fn keep_retention(database: &Database, tenant: TenantId, limit: i32) -> Result<Deleted, StoreError> {
+/// Deletes up to `limit` of each kind of what the tenant need not keep any more, in two transactions. Of notifications it
+/// looks at those behind `place`, and at a bounded number, so that those that cannot go yet are looked at once in a run.
+pub async fn keep_retention(
+    database: &Database,
+    tenant: TenantId,
+    limit: i32,
+    place: &Place,
+) -> Result<Deleted, StoreError> {
     let mut connection = database.connection().await?;
-    let deleted =
-        sqlx::query_scalar!(r#"SELECT harkara.keep_retention($1, $2) AS "deleted!""#, tenant.as_uuid(), limit)
-            .fetch_one(&mut *connection)
-            .await?;
+    let deleted = sqlx::query_scalar!(
+        r#"SELECT harkara.keep_retention($1, $2, $3) AS "deleted!""#,
+        tenant.as_uuid(),
+        limit,
+        &place.0,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let ended = sqlx::query!(
         r#"SELECT deadline_count AS "deadline_count!", escalation_count AS "escalation_count!",
                   leaves_more AS "leaves_more!"
@@ -66,6 +88,7 @@ fn read_deleted(answer: &Value) -> Option<Deleted> {
         expired: answer["expired"].as_u64()?,
         kept: answer["kept"].as_u64()?,
         leaves_more: answer["leaves_more"].as_bool()?,
+        place: Place(answer.get("after")?.clone()),
     })
 }
 
