@@ -26,6 +26,6 @@ pub use doubles::{RecordingBus, RecordingQueue, ScriptedAccount, ScriptedMailSen
 pub use exchange::Exchange;
 pub use key_service::ScriptedKeyService;
 pub use page::{Page, ask_page};
-pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of};
+pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of, database_within};
 pub use stored::{read_call, read_stored};
 pub use wait::{see_count, see_wait};

@@ -443,6 +443,15 @@ pub(crate) async fn lift_limits(admin: &PgPool) {
     }
 }
 
+/// The test's database as one of the login roles, whose statements may take no longer than `time`.
+pub fn database_within(admin: &PgPool, role: &str, time: Duration) -> Database {
+    let mut url = admin.connect_options().to_url_lossy();
+    url.query_pairs_mut()
+        .append_pair("options[role]", role)
+        .append_pair("options[statement_timeout]", &time.as_millis().to_string());
+    Database::with_connections(DatabaseConfig::Url(url.to_string().into()), 4)
+}
+
 pub(crate) fn database_as(admin: &PgPool, role: &str) -> Database {
     let mut url = admin.connect_options().to_url_lossy();
     url.query_pairs_mut().append_pair("options[role]", role);

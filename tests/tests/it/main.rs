@@ -36,6 +36,7 @@ mod sql_door;
 mod stranded;
 mod suppressions;
 mod templates;
+mod timeouts;
 
 mod fixtures;
 mod stack;
