@@ -151,7 +151,17 @@ impl DeliveryState {
             ),
             Sending => matches!(
                 next,
-                Sent | Delivered | Bounced | Complained | Queued | Held | Unknown | Skipped | Expired | Failed | Dead
+                Sent | Delivered
+                    | Bounced
+                    | Complained
+                    | Queued
+                    | Held
+                    | Unknown
+                    | Skipped
+                    | Canceled
+                    | Expired
+                    | Failed
+                    | Dead
             ),
             Unknown => matches!(next, Sent | Delivered | Bounced | Complained | Queued | Failed | Dead),
             Sent => matches!(next, Delivered | Bounced | Complained | Failed),

@@ -55,6 +55,8 @@ pub struct DueDelivery {
     pub spent: u32,
     /// How often it was published without being claimed.
     pub publish_count: u32,
+    /// Whether it was withdrawn, too late to cancel what had begun.
+    pub is_withdrawn: bool,
     /// The rules that it began with.
     pub rules: DeliveryRules,
 }
@@ -84,11 +86,14 @@ pub enum DueStep {
 pub fn decide_due(due: &DueDelivery) -> DueStep {
     let expired = due.expires_at.is_some_and(|at| at <= due.now);
     match due.state {
+        DueState::Publishing if due.is_withdrawn => DueStep::End(DeliveryState::Canceled, Reason::CanceledByCaller),
         DueState::Publishing if expired => DueStep::End(DeliveryState::Expired, Reason::ExpiryPassed),
         DueState::Publishing => publish(due),
         DueState::Recording => {
             DueStep::AwaitFeedback { window: Duration::from_secs(due.rules.reconcile_window_seconds.into()) }
         }
+        // It may have been sent, and nobody wants it sent again.
+        DueState::Settling if due.is_withdrawn => DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown),
         DueState::Settling => match due.rules.unknown_policy {
             UnknownPolicy::AtMostOnce => DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown),
             UnknownPolicy::AtLeastOnce if due.spent >= due.rules.max_attempts => {
@@ -126,6 +131,7 @@ mod tests {
             expires_at: None,
             spent: 1,
             publish_count: 0,
+            is_withdrawn: false,
             rules: DeliveryRules {
                 max_attempts: 3,
                 unknown_policy: UnknownPolicy::AtLeastOnce,
@@ -168,15 +174,36 @@ mod tests {
     }
 
     #[test]
+    fn what_was_withdrawn_is_never_published_again() {
+        for &state in DeliveryState::ALL.iter().filter(|state| DueState::of(**state).is_some()) {
+            let delivery = DueDelivery { is_withdrawn: true, ..due(state) };
+            assert!(!matches!(decide_due(&delivery), DueStep::Publish { .. }), "{state}");
+        }
+        let unknown = DueDelivery { is_withdrawn: true, spent: 3, ..due(DeliveryState::Unknown) };
+        assert_eq!(
+            decide_due(&unknown),
+            DueStep::End(DeliveryState::Failed, Reason::OutcomeUnknown),
+            "nor is it redriven"
+        );
+        let sending = DueDelivery { is_withdrawn: true, ..due(DeliveryState::Sending) };
+        assert!(
+            matches!(decide_due(&sending), DueStep::AwaitFeedback { .. }),
+            "whether it was sent, feedback may tell"
+        );
+    }
+
+    #[test]
     fn every_step_is_a_move_that_the_state_machine_allows() {
         for &state in DeliveryState::ALL.iter().filter(|state| DueState::of(**state).is_some()) {
-            let next = match decide_due(&due(state)) {
-                DueStep::Publish { .. } => DeliveryState::Queued,
-                DueStep::AwaitFeedback { .. } => DeliveryState::Unknown,
-                DueStep::DeadLetter(_) => DeliveryState::Dead,
-                DueStep::End(end, _) => end,
-            };
-            assert!(next == state || state.may_become(next), "{state} to {next}");
+            for is_withdrawn in [false, true] {
+                let next = match decide_due(&DueDelivery { is_withdrawn, ..due(state) }) {
+                    DueStep::Publish { .. } => DeliveryState::Queued,
+                    DueStep::AwaitFeedback { .. } => DeliveryState::Unknown,
+                    DueStep::DeadLetter(_) => DeliveryState::Dead,
+                    DueStep::End(end, _) => end,
+                };
+                assert!(next == state || state.may_become(next), "{state} to {next}");
+            }
         }
     }
 

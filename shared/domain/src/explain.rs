@@ -19,6 +19,8 @@ pub struct DeliveryStory<'a> {
     pub detail: Option<&'a str>,
     /// Before when no attempt begins.
     pub not_before: Timestamp,
+    /// When it was withdrawn, where an attempt had begun by then.
+    pub withdrawn_at: Option<Timestamp>,
     /// What was found when it was last decided about; empty before that.
     pub findings: &'a [Finding],
     /// Its attempts, in order.
@@ -64,6 +66,9 @@ pub fn explain_delivery(story: &DeliveryStory<'_>) -> Vec<String> {
     let mut lines = vec![summarize(story)];
     if let Some(detail) = story.detail {
         lines.push(format!("It was said: {detail}."));
+    }
+    if let Some(at) = story.withdrawn_at {
+        lines.push(format!("It was withdrawn at {at}, too late for what had left by then; it is not sent again."));
     }
     for finding in story.findings {
         lines.push(format!("Found: {finding}."));
@@ -200,6 +205,7 @@ mod tests {
             reason: Some(Reason::PreferenceOff),
             detail: None,
             not_before: Timestamp::UNIX_EPOCH,
+            withdrawn_at: None,
             findings: &findings,
             attempts: Vec::new(),
             digest: None,
@@ -214,6 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn a_withdrawn_delivery_says_that_what_had_left_may_come() {
+        let story = DeliveryStory {
+            channel: Channel::Email,
+            state: DeliveryState::Unknown,
+            reason: Some(Reason::OutcomeUnknown),
+            detail: None,
+            not_before: Timestamp::UNIX_EPOCH,
+            withdrawn_at: Some(Timestamp::UNIX_EPOCH),
+            findings: &[],
+            attempts: Vec::new(),
+            digest: None,
+        };
+        assert_eq!(
+            explain_delivery(&story)[1],
+            "It was withdrawn at 1970-01-01T00:00:00Z, too late for what had left by then; it is not sent again."
+        );
+    }
+
+    #[test]
     fn every_state_and_reason_has_a_sentence_of_its_own() {
         let story = |state, reason| DeliveryStory {
             channel: Channel::Email,
@@ -221,6 +246,7 @@ mod tests {
             reason,
             detail: None,
             not_before: Timestamp::UNIX_EPOCH,
+            withdrawn_at: None,
             findings: &[],
             attempts: Vec::new(),
             digest: None,

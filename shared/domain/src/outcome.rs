@@ -189,6 +189,19 @@ pub fn settle_attempt(
     }
 }
 
+/// Where an attempt leaves a delivery that was withdrawn while it was being made, and would be left in `state` otherwise: what
+/// surely was not sent is not tried again, and of what may have been, feedback is waited for.
+/// The database holds the same in `harkara.state_after`, and a test compares the two.
+pub const fn state_when_withdrawn(state: DeliveryState, outcome: AttemptOutcome) -> DeliveryState {
+    match (state, outcome) {
+        (DeliveryState::Queued | DeliveryState::Held | DeliveryState::Dead, AttemptOutcome::Unknown) => {
+            DeliveryState::Unknown
+        }
+        (DeliveryState::Queued | DeliveryState::Held | DeliveryState::Dead, _) => DeliveryState::Canceled,
+        _ => state,
+    }
+}
+
 /// What becomes of a delivery with which nothing was done; `made` is how many attempts there were in all.
 /// It is tried again at once, unless something is missing for longer.
 pub fn hand_back(error: ProviderError, made: u32, jitter: Jitter) -> Settlement {
@@ -300,6 +313,24 @@ mod tests {
                 (state, counted),
                 "{outcome:?} after {spent} under {policy}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_withdrawn_meanwhile_is_never_tried_again() {
+        for &state in DeliveryState::ALL {
+            for &outcome in AttemptOutcome::ALL {
+                let next = state_when_withdrawn(state, outcome);
+                assert!(
+                    !matches!(next, Scheduled | Queued | Held | Dead) || state == Scheduled,
+                    "{state} after {outcome}"
+                );
+                assert!(next == state || Sending.may_become(next), "{state} after {outcome}");
+                assert!(
+                    next != Canceled || state == Canceled || outcome != AttemptOutcome::Unknown,
+                    "it may have been sent"
+                );
+            }
         }
     }
 

@@ -239,11 +239,11 @@ impl Model for ProofModel {
                 if !lane.row.dead_letters.is_empty() {
                     actions.push(Action::RepeatDeadLetter(place));
                 }
-                if self.scope.has_people && matches!(lane.row.state, DeliveryState::Queued | DeliveryState::Held) {
+                if self.scope.has_people && lane.may_be_withdrawn() {
                     actions.push(Action::Cancel(place));
                 }
             }
-            if has_refusals && lane.row.state == DeliveryState::Dead {
+            if has_refusals && lane.row.state == DeliveryState::Dead && !lane.row.is_withdrawn {
                 actions.push(Action::Redrive(place));
             }
         }
@@ -431,7 +431,8 @@ fn claim(lane: &mut Lane, verdict: Verdict) -> Vec<Effect> {
         if before.is_suppressed {
             lane.break_rule(Invariant::I7);
         }
-        if !before.may_be_sent_again() {
+        // Nothing is sent again that was withdrawn.
+        if before.row.is_withdrawn || !before.may_be_sent_again() {
             lane.break_rule(Invariant::I3);
         }
     }

@@ -12,7 +12,7 @@ use domain::due::{DueDelivery, DueState, DueStep, decide_due};
 use domain::event::event_type;
 use domain::feedback::{AddressStep, AttemptStanding, DeliveryStanding, Feedback, MailEvent, decide_feedback};
 use domain::notification::start_delivery;
-use domain::outcome::{AttemptBudget, Next, Settlement};
+use domain::outcome::{AttemptBudget, Next, Settlement, state_when_withdrawn};
 use domain::retry::{self, LONGEST_EARLY, Wake};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct Row {
     pub sent_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// Whether it was withdrawn when it was too late to cancel it.
+    pub is_withdrawn: bool,
     /// When it is too late to send it: the notification's.
     pub expires_at: Option<Timestamp>,
     /// Whether the provider must not be called: the notification's.
@@ -232,6 +234,7 @@ pub fn accept(asked: &Asked, now: Timestamp) -> (Row, Option<Duration>) {
         publish_count: u32::from(start.state == DeliveryState::Queued),
         sent_at: None,
         finished_at: None,
+        is_withdrawn: false,
         expires_at: asked.expires_at,
         is_sandbox: asked.is_sandbox,
         attempts: Vec::new(),
@@ -372,8 +375,11 @@ fn hand_back(row: &mut Row, id: u64, now: Timestamp) -> Vec<Effect> {
     if row.state != DeliveryState::Sending || row.attempt_count != attempt.number {
         return vec![Effect::Fenced];
     }
-    row.state = DeliveryState::Queued;
     row.uncounted_attempt_count += 1;
+    if row.is_withdrawn {
+        return give_up(row, now);
+    }
+    row.state = DeliveryState::Queued;
     row.due_at = Some(now);
     vec![Effect::Recorded]
 }
@@ -400,10 +406,19 @@ fn record(row: &mut Row, number: u32, settlement: &Settlement, now: Timestamp) -
         Next::Feedback { window } => (None, Some(window)),
         Next::DeadLetter => (None, Some(retry::rebury_after(0))),
     };
-    row.state = *state;
-    row.reason = *reason;
     row.uncounted_attempt_count += u32::from(!counted);
     row.not_before = wait.map_or(row.not_before, |wait| after(now, wait));
+    if row.is_withdrawn && state_when_withdrawn(*state, *outcome) != *state {
+        if state_when_withdrawn(*state, *outcome) == DeliveryState::Canceled {
+            return give_up(row, now);
+        }
+        row.state = DeliveryState::Unknown;
+        row.reason = Some(Reason::OutcomeUnknown);
+        row.due_at = Some(after(now, Duration::from_secs(row.reconcile_window_seconds.into())));
+        return told(vec![Effect::Fenced], row.state);
+    }
+    row.state = *state;
+    row.reason = *reason;
     row.due_at = due.map(|due| after(now, due));
     row.sent_at = (*state == DeliveryState::Sent).then_some(now);
     let is_end =
@@ -423,6 +438,7 @@ fn see_to(row: &mut Row, now: Timestamp) -> Vec<Effect> {
         expires_at: row.expires_at,
         spent: row.spent(),
         publish_count: row.publish_count,
+        is_withdrawn: row.is_withdrawn,
         rules: row.rules(),
     };
     let mut effects = Vec::new();
@@ -512,8 +528,20 @@ fn hear(row: &mut Row, number: u32, event: MailEvent, now: Timestamp) -> Vec<Eff
     effects
 }
 
+/// What was withdrawn while its attempt was made, which surely sent nothing.
+fn give_up(row: &mut Row, now: Timestamp) -> Vec<Effect> {
+    row.state = DeliveryState::Canceled;
+    row.reason = Some(Reason::CanceledByCaller);
+    row.due_at = None;
+    row.finished_at = Some(now);
+    told(vec![Effect::Fenced], row.state)
+}
+
 fn cancel(row: &mut Row, now: Timestamp) -> Vec<Effect> {
-    if !matches!(row.state, DeliveryState::Scheduled | DeliveryState::Queued | DeliveryState::Held) {
+    use DeliveryState::{Absorbed, Dead, Held, Queued, Scheduled, Sending, Unknown};
+    if !matches!(row.state, Scheduled | Queued | Held) {
+        // Too late; it is not sent again.
+        row.is_withdrawn |= matches!(row.state, Sending | Unknown | Dead | Absorbed);
         return vec![Effect::NotOpen];
     }
     row.state = DeliveryState::Canceled;
@@ -524,9 +552,10 @@ fn cancel(row: &mut Row, now: Timestamp) -> Vec<Effect> {
 }
 
 fn redrive(row: &mut Row, now: Timestamp) -> Vec<Effect> {
-    // What the provider has told of an attempt's mail says that it went out: it would be sent twice.
+    // What the provider has told of an attempt's mail says that it went out: it would be sent twice. What was withdrawn is to
+    // be sent by nobody.
     let was_heard_of = row.attempts.iter().any(|attempt| attempt.feedback.is_some());
-    if row.state != DeliveryState::Dead || row.dead_letters.is_empty() || was_heard_of {
+    if row.state != DeliveryState::Dead || row.dead_letters.is_empty() || was_heard_of || row.is_withdrawn {
         return vec![Effect::NotOpen];
     }
     row.state = DeliveryState::Queued;

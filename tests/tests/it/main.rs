@@ -37,6 +37,7 @@ mod stranded;
 mod suppressions;
 mod templates;
 mod timeouts;
+mod withdrawals;
 
 mod fixtures;
 mod stack;

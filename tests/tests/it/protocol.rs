@@ -102,6 +102,7 @@ type DeliveryColumns = (
     Option<jiff_sqlx::Timestamp>,
     Option<jiff_sqlx::Timestamp>,
     Option<jiff_sqlx::Timestamp>,
+    bool,
 );
 
 /// Number, outcome, feedback, and when it was heard of and ended.
@@ -180,12 +181,12 @@ impl<'a> Pair<'a> {
                 "release".to_owned()
             }
             87..93 => self.store_dead_letter().await,
-            93..97 => self.redrive().await,
-            97 => {
+            93..95 => self.redrive().await,
+            95 => {
                 self.suppress().await;
                 "suppress".to_owned()
             }
-            98 => {
+            96..99 => {
                 let id = self.notification.to_string();
                 let answer = self.stage.call(TENANT, "POST /v1/notifications/{id}/cancel", Some(&id), "", "").await;
                 assert_eq!(answer.status, 200, "{answer:?}");
@@ -379,7 +380,8 @@ impl<'a> Pair<'a> {
                 .map(|it| (it.number, it.outcome, it.feedback, it.finished_at.is_some(), it.feedback_at.is_some()))
                 .collect();
             let counts = (row.attempt_count, row.uncounted_attempt_count, row.publish_count);
-            (row.state, row.reason, counts, row.sent_at.is_some(), row.finished_at.is_some(), attempts, letters)
+            let ends = (row.sent_at.is_some(), row.finished_at.is_some(), row.is_withdrawn);
+            (row.state, row.reason, counts, ends, attempts, letters)
         };
         assert_eq!(shown(&stored), shown(&self.row), "{context}");
         let is_near = |one: Option<Timestamp>, other: Option<Timestamp>| match (one, other) {
@@ -394,16 +396,27 @@ impl<'a> Pair<'a> {
 
     /// The delivery as Postgres has it.
     async fn read_delivery(&self) -> Row {
-        let (state, reason, attempt_count, uncounted, publish_count, not_before, due_at, slot_at, sent_at, finished_at): DeliveryColumns =
-            sqlx::query_as(
-                "SELECT state, reason, attempt_count, uncounted_attempt_count, publish_count, not_before, due_at,
-                        slot_at, sent_at, finished_at
+        let (
+            state,
+            reason,
+            attempt_count,
+            uncounted,
+            publish_count,
+            not_before,
+            due_at,
+            slot_at,
+            sent_at,
+            finished_at,
+            is_withdrawn,
+        ): DeliveryColumns = sqlx::query_as(
+            "SELECT state, reason, attempt_count, uncounted_attempt_count, publish_count, not_before, due_at,
+                        slot_at, sent_at, finished_at, withdrawn_at IS NOT NULL
                  FROM harkara.deliveries WHERE delivery_id = $1",
-            )
-            .bind(self.key.delivery.as_uuid())
-            .fetch_one(&self.stage.admin)
-            .await
-            .expect("read");
+        )
+        .bind(self.key.delivery.as_uuid())
+        .fetch_one(&self.stage.admin)
+        .await
+        .expect("read");
         let at = |at: Option<jiff_sqlx::Timestamp>| at.map(|at| at.to_jiff());
         let count = |count: i32| u32::try_from(count).expect("a count");
         let attempts: Vec<AttemptRow> = sqlx::query_as(
@@ -431,6 +444,7 @@ impl<'a> Pair<'a> {
         row.not_before = not_before.to_jiff();
         (row.due_at, row.slot_at, row.sent_at, row.finished_at) =
             (at(due_at), at(slot_at), at(sent_at), at(finished_at));
+        row.is_withdrawn = is_withdrawn;
         row.attempts = attempts
             .into_iter()
             .map(|(number, outcome, feedback, feedback_at, finished_at)| proof::protocol::AttemptRow {

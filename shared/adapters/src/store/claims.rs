@@ -196,8 +196,9 @@ pub async fn hand_back_across_tenants(
     let tenants: Vec<_> = asked.iter().map(|(key, _)| key.tenant.as_uuid()).collect();
     let attempts: Vec<_> = asked.iter().map(|(_, attempt)| attempt.as_uuid()).collect();
     let mut connection = database.connection().await?;
-    let done =
-        sqlx::query_file!("src/store/hand_back_claims.sql", &tenants, &attempts).execute(&mut *connection).await?;
+    let count = sqlx::query_file_scalar!("src/store/hand_back_claims.sql", &tenants, &attempts)
+        .fetch_one(&mut *connection)
+        .await?;
     connection.give_back();
-    Ok(done.rows_affected())
+    Ok(count.unsigned_abs())
 }

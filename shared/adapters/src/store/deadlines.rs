@@ -264,7 +264,7 @@ async fn withdraw_stale(
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    cancel_notifications(transaction, &stale).await?;
+    cancel_notifications(transaction, &stale, None).await?;
     // A statement of its own: what was being sent while the one above waited was not withdrawn.
     sqlx::query!(
         "DELETE FROM harkara.rungs r
@@ -350,7 +350,7 @@ pub async fn complete_deadline(
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    let withdrawn = cancel_notifications(transaction, &fired).await?;
+    let withdrawn = cancel_notifications(transaction, &fired, None).await?;
     let rung_count = u32::try_from(canceled.rows_affected()).unwrap_or(u32::MAX);
     let escalation = escalation.map(EscalationId::from_uuid);
     Ok(Some(Withdrawn { rung_count, delivery_count: withdrawn.canceled_count, escalation }))

@@ -65,7 +65,7 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
            )
            SELECT d.tenant_id, d.delivery_id, d.state, d.not_before AS "not_before: jiff_sqlx::Timestamp",
                   d.attempt_count, d.uncounted_attempt_count, d.max_attempts, d.publish_count, d.reason_detail,
-                  d.unknown_policy, d.reconcile_window_seconds,
+                  d.unknown_policy, d.reconcile_window_seconds, d.withdrawn_at IS NOT NULL AS "is_withdrawn!",
                   n.expires_at AS "expires_at: jiff_sqlx::Timestamp", n.traceparent,
                   harkara.now() AS "now!: jiff_sqlx::Timestamp", s.size AS "share!"
            FROM share s
@@ -103,6 +103,7 @@ pub async fn take_due_across_tenants(database: &Database, limit: u32) -> Result<
                 expires_at: row.expires_at.map(|at| at.to_jiff()),
                 spent: count(row.attempt_count - row.uncounted_attempt_count)?,
                 publish_count: count(row.publish_count)?,
+                is_withdrawn: row.is_withdrawn,
                 rules: DeliveryRules {
                     max_attempts: count(row.max_attempts)?,
                     unknown_policy: UnknownPolicy::parse(&row.unknown_policy)

@@ -4,6 +4,7 @@
 //! of them comes before the other, and the other sees what the one did.
 
 use super::database::{StoreError, TenantTransaction};
+use super::notifications::cancel_notifications;
 use crate::wire::pages::Page;
 use domain::escalation::EscalationState;
 use domain::event::Event;
@@ -305,37 +306,24 @@ pub async fn mark_resolved(transaction: &mut TenantTransaction, id: EscalationId
     Ok(())
 }
 
-/// Withdraws what of an escalation's notifications has not been claimed: of all of them, or of one recipient's.
+/// Withdraws what was sent of an escalation, or one recipient's part of it: what has not been claimed is canceled, and nothing is
+/// sent again. Answers with how many deliveries were canceled.
 pub async fn cancel_unsent(
     transaction: &mut TenantTransaction,
     id: EscalationId,
     recipient: Option<&RecipientKey>,
 ) -> Result<u32, StoreError> {
-    let count = sqlx::query_scalar!(
-        r#"WITH canceled AS (
-               UPDATE harkara.deliveries
-               SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = 'the escalation was answered',
-                   due_at = NULL, finished_at = harkara.now(), updated_at = harkara.now()
-               WHERE tenant_id = $1 AND state IN ('scheduled', 'queued', 'held')
-                 AND notification_id = ANY (ARRAY(
-                     SELECT n.notification_id FROM harkara.escalation_notifications n
-                     WHERE n.tenant_id = $1 AND n.escalation_id = $2 AND ($3::text IS NULL OR n.recipient_id = $3)))
-               RETURNING deliveries AS whole, notification_id, state, reason, gen_random_uuid() AS event_id
-           ),
-           told AS (
-               INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
-               SELECT $1, c.event_id, c.notification_id, 'delivery.canceled',
-                      harkara.describe_delivery(c.event_id, c.whole, c.state, c.reason)
-               FROM canceled c
-           )
-           SELECT count(*)::integer AS "count!" FROM canceled"#,
+    let notifications = sqlx::query_scalar!(
+        "SELECT n.notification_id FROM harkara.escalation_notifications n
+         WHERE n.tenant_id = $1 AND n.escalation_id = $2 AND ($3::text IS NULL OR n.recipient_id = $3)",
         transaction.tenant.as_uuid(),
         id.as_uuid(),
         recipient.map(|recipient| recipient.as_str()),
     )
-    .fetch_one(&mut *transaction.connection)
+    .fetch_all(&mut *transaction.connection)
     .await?;
-    Ok(count.unsigned_abs())
+    let canceled = cancel_notifications(transaction, &notifications, Some("the escalation was answered")).await?;
+    Ok(canceled.canceled_count)
 }
 
 /// Which escalations; what is `None` does not matter.

@@ -14,9 +14,26 @@ given_back AS (
     DELETE FROM harkara.send_slots s
     USING unanswered u
     WHERE s.tenant_id = u.tenant_id AND s.delivery_id = u.delivery_id AND NOT s.is_confirmed
+),
+-- What was withdrawn meanwhile is not tried again.
+updated AS (
+    UPDATE harkara.deliveries d
+    SET state = harkara.state_after(d.withdrawn_at, 'queued', 'not_sent'),
+        reason = CASE WHEN d.withdrawn_at IS NOT NULL THEN 'canceled_by_caller' END,
+        uncounted_attempt_count = d.uncounted_attempt_count + 1,
+        due_at = CASE WHEN d.withdrawn_at IS NULL THEN harkara.now() END,
+        finished_at = CASE WHEN d.withdrawn_at IS NOT NULL THEN harkara.now() END,
+        updated_at = harkara.now()
+    FROM unanswered u
+    WHERE d.tenant_id = u.tenant_id AND d.delivery_id = u.delivery_id AND d.attempt_count = u.attempt_number
+      AND d.state = 'sending'
+    RETURNING d AS whole, d.tenant_id, d.notification_id, d.state, d.reason, gen_random_uuid() AS event_id
+),
+told AS (
+    INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
+    SELECT u.tenant_id, u.event_id, u.notification_id, 'delivery.canceled',
+           harkara.describe_delivery(u.event_id, u.whole, u.state, u.reason)
+    FROM updated u
+    WHERE u.state = 'canceled'
 )
-UPDATE harkara.deliveries d
-SET state = 'queued', uncounted_attempt_count = d.uncounted_attempt_count + 1, due_at = harkara.now(), updated_at = harkara.now()
-FROM unanswered u
-WHERE d.tenant_id = u.tenant_id AND d.delivery_id = u.delivery_id AND d.attempt_count = u.attempt_number
-  AND d.state = 'sending'
+SELECT count(*) AS "count!" FROM updated

@@ -96,6 +96,8 @@ pub struct DeliveryView {
     pub sent_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// When it was withdrawn, where an attempt had begun by then.
+    pub withdrawn_at: Option<Timestamp>,
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// What it was last decided on; empty before that.
@@ -266,38 +268,27 @@ pub async fn list_notifications(
     Ok(view.collect())
 }
 
-/// Withdraws the deliveries of a notification that have not been claimed.
+/// Withdraws the deliveries of a notification: those that have not been claimed are canceled, the others not sent again.
 pub async fn cancel_notification(
     transaction: &mut TenantTransaction,
     id: NotificationId,
 ) -> Result<Canceled, StoreError> {
-    cancel_notifications(transaction, &[id.as_uuid()]).await
+    cancel_notifications(transaction, &[id.as_uuid()], None).await
 }
 
-/// Like [`cancel_notification`], for many.
+/// Like [`cancel_notification`], for many, and with a word about why.
 pub(super) async fn cancel_notifications(
     transaction: &mut TenantTransaction,
     ids: &[uuid::Uuid],
+    detail: Option<&str>,
 ) -> Result<Canceled, StoreError> {
     let row = sqlx::query!(
-        r#"WITH canceled AS (
-               UPDATE harkara.deliveries
-               SET state = 'canceled', reason = 'canceled_by_caller', reason_detail = NULL, due_at = NULL,
-                   finished_at = harkara.now(), updated_at = harkara.now()
-               WHERE tenant_id = $1 AND notification_id = ANY ($2) AND state IN ('scheduled', 'queued', 'held')
-               RETURNING deliveries AS whole, notification_id, state, reason, gen_random_uuid() AS event_id
-           ),
-           told AS (
-               INSERT INTO harkara.events (tenant_id, event_id, notification_id, detail_type, detail)
-               SELECT $1, c.event_id, c.notification_id, 'delivery.canceled',
-                      harkara.describe_delivery(c.event_id, c.whole, c.state, c.reason)
-               FROM canceled c
-           )
-           SELECT (SELECT count(*) FROM canceled)::integer AS "canceled_count!",
+        r#"SELECT harkara.withdraw_deliveries($1, $2, $3) AS "canceled_count!",
                   (SELECT count(*) FROM harkara.deliveries WHERE tenant_id = $1 AND notification_id = ANY ($2))::integer
                       AS "delivery_count!""#,
         transaction.tenant.as_uuid(),
         ids,
+        detail,
     )
     .fetch_one(&mut *transaction.connection)
     .await?;
@@ -317,6 +308,7 @@ async fn read_deliveries(
                   -- What waits for a digest leaves with it, and by itself only if none comes.
                   coalesce(CASE WHEN e.is_waiting THEN e.due_at END, d.not_before) AS "not_before!: jiff_sqlx::Timestamp",
                   d.sent_at AS "sent_at: jiff_sqlx::Timestamp", d.finished_at AS "finished_at: jiff_sqlx::Timestamp",
+                  d.withdrawn_at AS "withdrawn_at: jiff_sqlx::Timestamp",
                   d.updated_at AS "updated_at: jiff_sqlx::Timestamp",
                   e.category_key AS "digest_category?", e.due_at AS "digest_due?: jiff_sqlx::Timestamp",
                   e.digest_notification_id, x.state AS "digest_state?", x.reason AS digest_reason
@@ -367,6 +359,7 @@ async fn read_deliveries(
             provider_message_id: row.provider_message_id,
             sent_at: row.sent_at.map(|at| at.to_jiff()),
             finished_at: row.finished_at.map(|at| at.to_jiff()),
+            withdrawn_at: row.withdrawn_at.map(|at| at.to_jiff()),
             updated_at: row.updated_at.to_jiff(),
         });
     }

@@ -28,28 +28,39 @@ collected AS (
 ),
 -- Fenced by the attempt's number: a worker that lost its lease changes nothing.
 -- That a mail was sent is news even to a delivery whose lease ended meanwhile, as long as nobody has claimed it since.
+-- What was withdrawn meanwhile is not tried again; only the row as it is now says that.
 updated AS (
     UPDATE harkara.deliveries d
-    SET state = g.state, reason = g.reason, reason_detail = g.detail,
+    SET state = harkara.state_after(d.withdrawn_at, g.state, g.outcome),
+        reason = CASE harkara.state_after(d.withdrawn_at, g.state, g.outcome)
+            WHEN g.state THEN g.reason WHEN 'canceled' THEN 'canceled_by_caller' ELSE 'outcome_unknown' END,
+        reason_detail = CASE harkara.state_after(d.withdrawn_at, g.state, g.outcome) WHEN g.state THEN g.detail ELSE d.reason_detail END,
         uncounted_attempt_count = d.uncounted_attempt_count + CASE WHEN g.counted THEN 0 ELSE 1 END,
         not_before = coalesce(w.not_before, harkara.now() + make_interval(secs => g.wait_seconds), d.not_before),
-        due_at = coalesce(w.due_at, harkara.now() + make_interval(secs => g.due_seconds)),
+        due_at = CASE harkara.state_after(d.withdrawn_at, g.state, g.outcome)
+            WHEN g.state THEN coalesce(w.due_at, harkara.now() + make_interval(secs => g.due_seconds))
+            WHEN 'unknown' THEN harkara.now() + make_interval(secs => d.reconcile_window_seconds)
+        END,
         provider_message_id = g.provider_message_id,
         decision = g.decision,
         sent_at = CASE WHEN g.state = 'sent' THEN harkara.now() END,
-        finished_at = CASE WHEN g.state IN ('failed', 'expired', 'dead', 'skipped') THEN harkara.now() END,
+        finished_at = CASE
+            WHEN harkara.state_after(d.withdrawn_at, g.state, g.outcome) IN ('failed', 'expired', 'dead', 'skipped', 'canceled')
+            THEN harkara.now()
+        END,
         updated_at = harkara.now()
     FROM given g
     LEFT JOIN collected w USING (tenant_id, delivery_id)
     WHERE d.tenant_id = g.tenant_id AND d.delivery_id = g.delivery_id AND d.attempt_count = g.attempt_number
       AND (d.state = 'sending' OR (d.state = 'unknown' AND g.state = 'sent'))
-    RETURNING d.tenant_id, d.delivery_id, d.notification_id
+    RETURNING d AS whole, d.tenant_id, d.delivery_id, d.notification_id, d.state, d.reason, d.state <> g.state AS was_withdrawn
 ),
 entered AS (
     INSERT INTO harkara.digest_entries AS e (tenant_id, delivery_id, recipient_id, channel, category_key, cadence, due_at)
     SELECT w.tenant_id, w.delivery_id, w.recipient_id, w.channel, w.category_key, w.cadence, w.period_end
     FROM collected w
     JOIN updated u USING (tenant_id, delivery_id)
+    WHERE NOT u.was_withdrawn
     -- It was decided about anew, or the digest that it was in did not leave.
     ON CONFLICT (tenant_id, delivery_id) DO UPDATE
         SET category_key = excluded.category_key, cadence = excluded.cadence, due_at = excluded.due_at,
@@ -121,7 +132,11 @@ told AS (
     SELECT u.tenant_id, g.event_id, u.notification_id, g.event_type, g.event_detail
     FROM updated u
     JOIN given g USING (tenant_id, delivery_id)
-    WHERE g.event_type IS NOT NULL
+    WHERE g.event_type IS NOT NULL AND NOT u.was_withdrawn
+    UNION ALL
+    SELECT w.tenant_id, w.event_id, w.notification_id, 'delivery.' || w.state,
+           harkara.describe_delivery(w.event_id, w.whole, w.state, w.reason)
+    FROM (SELECT gen_random_uuid() AS event_id, u.* FROM updated u WHERE u.was_withdrawn) w
     UNION ALL
     SELECT b.tenant_id, b.event_id, '00000000-0000-0000-0000-000000000000', b.detail_type,
            jsonb_build_object(
@@ -134,10 +149,11 @@ told AS (
     ) b
     RETURNING tenant_id, event_id, detail_type, detail, created_at
 )
--- What was recorded, and every event of these notifications that is not on the bus yet.
+-- What was recorded as it was given, and every event of these notifications that is not on the bus yet.
 SELECT u.delivery_id AS "delivery_id?", NULL::uuid AS "tenant_id?", NULL::uuid AS "event_id?",
        NULL::text AS "detail_type?", NULL::jsonb AS "detail?", NULL::timestamptz AS "created_at?: jiff_sqlx::Timestamp"
 FROM updated u
+WHERE NOT u.was_withdrawn
 UNION ALL
 SELECT NULL, t.tenant_id, t.event_id, t.detail_type, t.detail, t.created_at FROM told t
 UNION ALL

@@ -1,13 +1,13 @@
 WITH
 -- The dead letters that are meant and whose delivery is still dead; the newest of each delivery. Where the provider told
--- of a mail after all, there is nothing to send again.
+-- of a mail after all, or somebody has withdrawn it, there is nothing to send again.
 meant AS (
     SELECT DISTINCT ON (l.delivery_id) l.tenant_id, l.dead_letter_id, l.delivery_id, n.traceparent
     FROM harkara.dead_letters l
     JOIN harkara.deliveries d ON d.tenant_id = l.tenant_id AND d.delivery_id = l.delivery_id
     JOIN harkara.notifications n ON n.tenant_id = d.tenant_id AND n.notification_id = d.notification_id
     WHERE l.tenant_id = $1
-      AND d.state = 'dead'
+      AND d.state = 'dead' AND d.withdrawn_at IS NULL
       AND NOT EXISTS (SELECT FROM harkara.attempts a
                       WHERE a.tenant_id = l.tenant_id AND a.delivery_id = l.delivery_id AND a.feedback IS NOT NULL
                         -- Attempts are kept by month: this spares a look into those before the delivery.
@@ -27,7 +27,7 @@ queued AS (
         uncounted_attempt_count = d.attempt_count, not_before = harkara.now(), due_at = harkara.now() + make_interval(secs => $8::integer),
         publish_count = 1, updated_at = harkara.now()
     FROM meant m
-    WHERE d.tenant_id = m.tenant_id AND d.delivery_id = m.delivery_id AND d.state = 'dead'
+    WHERE d.tenant_id = m.tenant_id AND d.delivery_id = m.delivery_id AND d.state = 'dead' AND d.withdrawn_at IS NULL
     RETURNING d.tenant_id, d.delivery_id
 ),
 marked AS (

@@ -13,7 +13,7 @@ updated AS (
         due_at = harkara.now() + make_interval(secs => g.due_seconds),
         publish_count = CASE WHEN g.published THEN d.publish_count + 1 ELSE d.publish_count END,
         finished_at = CASE
-            WHEN g.state IN ('expired', 'failed', 'dead') THEN coalesce(d.finished_at, harkara.now())
+            WHEN g.state IN ('canceled', 'expired', 'failed', 'dead') THEN coalesce(d.finished_at, harkara.now())
             WHEN g.state IN ('queued', 'unknown') THEN NULL
             ELSE d.finished_at
         END,

@@ -115,6 +115,7 @@ fn explain(view: &DeliveryView, notification: &NotificationView) -> Value {
         reason: view.reason,
         detail: view.reason_detail.as_deref(),
         not_before: view.not_before,
+        withdrawn_at: view.withdrawn_at,
         findings: &view.findings,
         attempts: view.attempts.iter().map(attempt).collect(),
         digest: view.digest.as_ref().map(|digest| DigestStory {
@@ -154,6 +155,7 @@ fn print_delivery(view: &DeliveryView, addresses: Addresses) -> Value {
         provider_message_id,
         sent_at,
         finished_at,
+        withdrawn_at,
         updated_at,
         findings: _,
         attempts,
@@ -171,6 +173,7 @@ fn print_delivery(view: &DeliveryView, addresses: Addresses) -> Value {
         "provider_message_id": provider_message_id,
         "sent_at": sent_at,
         "finished_at": finished_at,
+        "withdrawn_at": withdrawn_at,
         "updated_at": updated_at,
         "resent_after_unknown": view.resent_after_unknown(),
         "attempts": attempts.iter().map(|attempt| print_attempt(attempt, addresses)).collect::<Value>(),

@@ -137,6 +137,13 @@ impl Lane {
         })
     }
 
+    /// Whether a cancel changes anything.
+    pub(super) fn may_be_withdrawn(&self) -> bool {
+        use DeliveryState::{Dead, Held, Queued, Sending, Unknown};
+        matches!(self.row.state, Queued | Held)
+            || (!self.row.is_withdrawn && matches!(self.row.state, Sending | Unknown | Dead))
+    }
+
     /// The dispatcher sees to it, and publishes, or dies before.
     pub(super) fn see_to(&mut self, publishes: bool) {
         let effects = self.apply(&Input::Due);
@@ -206,7 +213,9 @@ impl Lane {
             row.reason = Some(Reason::OutcomeUnknown);
         }
         let has_ended = !row.state.is_open();
-        let may_be_redriven = row.state == DeliveryState::Dead;
+        let may_be_redriven = row.state == DeliveryState::Dead && !row.is_withdrawn;
+        // Nothing more follows of what has ended; whether it was withdrawn tells only what is dead from what may be redriven.
+        row.is_withdrawn &= !has_ended || row.state == DeliveryState::Dead;
         // A redrive asks whether anything was heard of any attempt, and nothing else does once it has ended.
         let was_heard_of = may_be_redriven && row.attempts.iter().any(|attempt| attempt.feedback.is_some());
         let awaited = if row.state == DeliveryState::Sending { row.attempt_count } else { 0 };

@@ -74,7 +74,7 @@ async fn the_login_roles_hold_exactly_these_grants(pool: PgPool) {
         "harkara_api deadlines: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api dedupe_keys: DELETE, INSERT, SELECT, UPDATE",
         "harkara_api deliveries: INSERT, SELECT, UPDATE (due_at, finished_at, not_before, publish_count, reason, \
-         reason_detail, state, uncounted_attempt_count, updated_at)",
+         reason_detail, state, uncounted_attempt_count, updated_at, withdrawn_at)",
         "harkara_api digest_entries: SELECT, UPDATE (decided_at)",
         "harkara_api digests: SELECT",
         "harkara_api domain_job_clocks: DELETE, INSERT, SELECT, UPDATE",

@@ -29,7 +29,7 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
              collect_members count_accepted current_actor \
              current_tenant describe_delivery enter_recipient enter_tenant erase_recipient find_ungranted hash_audit_block \
              hash_audit_row is_to_be_forgotten keep_attachments listed_since may_become now read_enqueue_context read_job_runs sees_all_recipients set_tenant take_request \
-             verify_audit visible_recipients waits_for_nobody",
+             verify_audit visible_recipients waits_for_nobody withdraw_deliveries",
         ),
         ("harkara_domain", "cancel cancel enqueue"),
         // Another role's, which the owner may call so that it may take them from everybody.
@@ -40,7 +40,7 @@ async fn the_login_roles_may_call_exactly_these_routines(pool: PgPool) {
              count_accepted current_actor current_tenant describe_delivery end_job_run enter_tenant is_to_be_forgotten \
              keep_attachments keep_audit_months keep_ended keep_months keep_retention limit_statements lock_job \
              may_become new_id note_job_alert now print_id read_candidates read_enqueue_context seal_audit \
-             sees_all_recipients set_tenant take_send_slots try_digest_lock visible_recipients waits_for_nobody",
+             sees_all_recipients set_tenant state_after take_send_slots try_digest_lock visible_recipients waits_for_nobody withdraw_deliveries",
         ),
     ];
     assert_eq!(found, expected.map(|(role, routines)| (role.to_owned(), routines.to_owned())));

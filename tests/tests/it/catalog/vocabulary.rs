@@ -14,6 +14,7 @@ use domain::escalation::EscalationState;
 use domain::feedback::{Feedback, SuppressionReason};
 use domain::job::{RunOutcome, Trigger};
 use domain::link::LinkAction;
+use domain::outcome::state_when_withdrawn;
 use domain::preference::Cadence;
 use domain::template::Kind;
 use sqlx::PgPool;
@@ -122,6 +123,23 @@ async fn the_database_allows_exactly_the_transitions_of_domain(pool: PgPool) {
         .map(|(old, new)| (old.as_str().to_owned(), new.as_str().to_owned()))
         .collect();
     assert_eq!(allowed, expected);
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn the_database_gives_up_what_was_withdrawn_as_domain_does(pool: PgPool) {
+    let statement = "SELECT harkara.state_after(harkara.now(), $1, $2), harkara.state_after(NULL, $1, $2)";
+    for &state in DeliveryState::ALL {
+        for &outcome in AttemptOutcome::ALL {
+            let found: (String, String) = sqlx::query_as(statement)
+                .bind(state.as_str())
+                .bind(outcome.as_str())
+                .fetch_one(&pool)
+                .await
+                .expect("every state is a text");
+            let expected = (state_when_withdrawn(state, outcome).to_string(), state.to_string());
+            assert_eq!(found, expected, "{state} after {outcome}");
+        }
+    }
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]

@@ -44,6 +44,20 @@ async fn what_a_digest_held_that_does_not_render_goes_by_itself(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn what_was_canceled_since_it_left_in_a_digest_does_not_go_by_itself(pool: PgPool) {
+    let stage = begin(pool).await;
+    break_template(&stage).await;
+    let asked = [ask(&stage, "ASSIGNED", "ada", "one").await, ask(&stage, "COMMENTED", "ada", "two").await];
+    move_to(&stage, WEDNESDAY).await;
+    assert_eq!(stage.close_digests().await.digests, 1);
+    let answer = stage.call(TENANT, "POST /v1/notifications/{id}/cancel", Some(&asked[0]), "", "").await;
+    assert_eq!((answer.status, &answer.body["canceled_count"]), (200, &json!(0)), "{answer:?}");
+    assert_eq!(subjects(&stage, 0).await, ["Hello two"]);
+    assert!(explain(&stage, &asked[0]).await.contains("It was withdrawn at"));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn a_digest_that_is_switched_off_takes_nothing_along_that_is_wanted(pool: PgPool) {
     let stage = begin(pool).await;
     let mandatory = json!({

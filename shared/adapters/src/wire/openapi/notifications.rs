@@ -98,6 +98,10 @@ pub(super) fn cancel() -> Operation {
         required("notification", Schema::named("Notification")),
     ]);
     Operation::new("Cancel what of a notification is not sent yet", Answer::ok("What came of it.", answer))
+        .describe(
+            "What no attempt has begun for is canceled at once, and counted. For what is being sent, or may have been sent, it \
+             is too late: that has `withdrawn_at` from now on, may come still, and is not sent again.",
+        )
         .with_optional_body(Schema::object([]), json!({}))
 }
 
@@ -295,6 +299,12 @@ fn delivery() -> Schema {
         required("provider_message_id", Schema::text().or_null()),
         required("sent_at", Schema::named("Time").or_null()),
         required("finished_at", Schema::named("Time").or_null()),
+        required(
+            "withdrawn_at",
+            Schema::named("Time")
+                .or_null()
+                .describe("When it was withdrawn, where an attempt had begun by then. It is not sent again."),
+        ),
         required("updated_at", Schema::named("Time")),
         required("resent_after_unknown", Schema::count().describe("Attempts after one whose outcome nobody knows.")),
         required("attempts", Schema::list(Schema::named("Attempt"))),

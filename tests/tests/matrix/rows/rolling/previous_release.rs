@@ -329,6 +329,7 @@ fn read_due(row: &PgRow) -> DueDelivery {
         expires_at: expires_at.map(|at| at.to_jiff()),
         spent: count("attempt_count") - count("uncounted_attempt_count"),
         publish_count: count("publish_count"),
+        is_withdrawn: false,
         rules: domain::category::DeliveryRules {
             max_attempts: count("max_attempts"),
             unknown_policy: domain::category::UnknownPolicy::parse(row.get("unknown_policy")).expect("a policy"),
