@@ -12,7 +12,7 @@ use crate::time_left::has_time;
 use adapters::ids::new_uuid;
 use adapters::store::database::{Database, StoreError};
 use adapters::store::door::{
-    DoorRequest, RefusedRequest, end_requests, list_doors_across_tenants, postpone_requests, take_requests,
+    DoorRequest, RefusedRequest, Wait, end_requests, list_doors_across_tenants, postpone_requests, take_requests,
 };
 use adapters::store::enqueue::{RequestKey, accept_counted_within, read_context_within};
 use adapters::telemetry::chain;
@@ -107,16 +107,16 @@ enum Share {
 /// Why a batch was not stored; nothing of it was.
 struct NotStored {
     taken: usize,
-    /// How many requests wait where it was one, and for how many seconds.
-    postponed: (u32, u32),
+    /// How many requests wait where it was one, for how many seconds, and for what.
+    postponed: (u32, u32, Wait),
     error: StoreError,
 }
 
 impl NotStored {
     fn of(taken: usize, now: Timestamp, error: StoreError) -> Self {
         let postponed = match error {
-            StoreError::QuotaUsedUp => (POSTPONED, seconds_to_next_day(now)),
-            _ => (1, SET_ASIDE_SECONDS),
+            StoreError::QuotaUsedUp => (POSTPONED, seconds_to_next_day(now), Wait::Quota),
+            _ => (1, SET_ASIDE_SECONDS, Wait::Failure),
         };
         Self { taken, postponed, error }
     }
@@ -134,7 +134,7 @@ async fn accept_share(
             Ok(Ok(turn)) => return Ok(Share::Done(turn)),
             Ok(Err(failed)) => failed,
             Err(error @ StoreError::TimedOut(_)) => {
-                NotStored { taken: limit as usize, postponed: (1, SET_ASIDE_SECONDS), error }
+                NotStored { taken: limit as usize, postponed: (1, SET_ASIDE_SECONDS, Wait::Failure), error }
             }
             Err(error) => return Err(error),
         };
@@ -147,19 +147,24 @@ async fn accept_share(
         if limit > 0 {
             continue;
         }
-        let (count, seconds) = failed.postponed;
+        let (count, seconds, wait) = failed.postponed;
         let error = chain(&failed.error).to_string();
         let mut transaction = database.begin(tenant, ACTOR).await?;
-        let postponed = postpone_requests(&mut transaction, count, seconds).await?;
+        let postponed = postpone_requests(&mut transaction, count, seconds, wait).await?;
         transaction.commit().await?;
-        tracing::warn!(
-            metric = "door_requests_postponed",
-            tenant_id = %tenant,
-            postponed,
-            seconds,
-            error,
-            "requests of tenant {tenant} wait in the door"
-        );
+        match wait {
+            Wait::Quota => {
+                tracing::warn!(tenant_id = %tenant, postponed, seconds, error, "requests of tenant {tenant} wait for its quota");
+            }
+            Wait::Failure => tracing::error!(
+                metric = "door_requests_postponed",
+                tenant_id = %tenant,
+                postponed,
+                seconds,
+                error,
+                "a request of tenant {tenant} cannot be stored, and waits in the door"
+            ),
+        }
         return Ok(Share::Done(DoorTurn { leaves_more: postponed > 0, ..DoorTurn::default() }));
     }
 }

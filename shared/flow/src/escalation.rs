@@ -10,7 +10,7 @@
 //!
 //! After hours without a run, an escalation fires the one step that is due, and the others at their distances from it. A step
 //! that reaches nobody is noted with its reason and told, and the next one fires at once.
-//! Each run ends with a proof of its work: every open escalation has a next step or an end; see `stranded`.
+//! Each run ends with a proof of its work: every open escalation has an end, or a next step that is not long past; see `stranded`.
 //! What cannot be read is given up with a reason, and what cannot be stored is put off; neither stops the others.
 //! Of what takes the database too long, fewer are taken at a time, once the other tenants have had their turns.
 
@@ -75,7 +75,7 @@ pub struct EscalationCounts {
     pub canceled: usize,
     /// Escalations that could not be dealt with, and are due again later.
     pub put_off: usize,
-    /// Open escalations that have no next step.
+    /// Open escalations that have no next step, or one that is long past.
     pub stranded: usize,
     /// Whether more was due when the deadline was near.
     pub leaves_work: bool,

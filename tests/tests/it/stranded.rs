@@ -1,7 +1,9 @@
 //! Everything open has a next step or an end; where something has neither, the auditor finds it, and mends nothing.
 
 use crate::escalation::{begin, start};
-use adapters::store::stranded::{Stranded, find_stranded_across_tenants, find_undelivered};
+use adapters::store::stranded::{
+    Stranded, find_stranded_across_tenants, find_stranded_escalations_across_tenants, find_undelivered,
+};
 use domain::id::TenantId;
 use domain::stranded::{StrandedKind, StrandedReason};
 use serde_json::{Value, json};
@@ -201,6 +203,93 @@ async fn what_is_set_aside_again_and_again_is_late_all_the_same(pool: PgPool) {
     for kind in [StrandedKind::Rung, StrandedKind::Deadline, StrandedKind::DomainJob] {
         assert!(late.contains(&kind), "{kind}: {late:?}");
     }
+    stage.leave_work();
+}
+
+/// Asks through the SQL door, as its own transaction does.
+async fn ask_at_the_door(stage: &Stage) {
+    let statement = "
+        INSERT INTO harkara.door_requests (tenant_id, request_id, request)
+        VALUES ($1::uuid, gen_random_uuid(), $2)";
+    let request = Stage::greeting("door@example.org");
+    sqlx::query(statement).bind(TENANT).bind(request).execute(&stage.admin).await.expect("asked");
+}
+
+/// Nothing can be stored: a mistake of ours, or of the schema.
+const REFUSE_NOTIFICATIONS: &str = "
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON harkara.notifications FOR EACH ROW EXECUTE FUNCTION public.refuse();";
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn whatever_cannot_be_stored_and_is_put_off_again_and_again_is_late(pool: PgPool) {
+    let stage = begin(pool).await;
+    let mut batch = Stage::greeting("lin@example.org");
+    batch["batch"] = json!({"key": "k", "window": "PT30M"});
+    assert_eq!(stage.post(batch).await.status, 202);
+    start(&stage).await;
+    stage.drain().await;
+    stage.pass(Duration::from_secs(1800)).await;
+    ask_at_the_door(&stage).await;
+    change(&stage, REFUSE_NOTIFICATIONS).await;
+    let five_minutes = Duration::from_secs(301);
+    for _ in 0..11 {
+        assert_eq!((stage.dispatch().await.requests, stage.escalate().await.put_off), (0, 1));
+        assert_eq!(late(&stage).await, BTreeSet::new(), "none of it for an hour");
+        stage.pass(five_minutes).await;
+    }
+    stage.pass(five_minutes).await;
+    stage.dispatch().await;
+    let counts = stage.escalate().await;
+    assert_eq!((counts.put_off, counts.stranded), (1, 1), "each run says so from now on");
+    let ahead = "SELECT (SELECT count(*) FROM harkara.door_requests WHERE due_at > harkara.now())
+                      + (SELECT count(*) FROM harkara.collections WHERE due_at > harkara.now())
+                      + (SELECT count(*) FROM harkara.escalations WHERE next_step_at > harkara.now())";
+    assert_eq!(stage.count(ahead).await, 3, "each of them has its next step ahead");
+    let put_off = BTreeSet::from([StrandedKind::Collection, StrandedKind::DoorRequest, StrandedKind::Escalation]);
+    assert_eq!(late(&stage).await.intersection(&put_off).copied().collect::<BTreeSet<_>>(), put_off);
+    change(&stage, "UPDATE harkara.tenants SET state = 'suspended'").await;
+    assert_eq!(stage.escalate().await.stranded, 0, "what is suspended stands still by somebody's will");
+    change(&stage, "UPDATE harkara.tenants SET state = 'active'; DROP TRIGGER refuse ON harkara.notifications").await;
+    stage.pass(2 * HOUR).await;
+    stage.dispatch().await;
+    let counts = stage.escalate().await;
+    assert_eq!((counts.fired, counts.stranded), (1, 0));
+    assert!(late(&stage).await.is_disjoint(&put_off), "it was dealt with");
+    stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_request_at_the_door_that_waits_for_the_quota_is_not_late(pool: PgPool) {
+    let stage = begin(pool).await;
+    crate::digest::move_to(&stage, crate::digest::WEDNESDAY).await;
+    let quota = "INSERT INTO harkara.tenant_limits (tenant_id, notifications_per_day) VALUES ($1::uuid, 1)";
+    sqlx::query(quota).bind(TENANT).execute(&stage.admin).await.expect("limited");
+    for _ in 0..2 {
+        ask_at_the_door(&stage).await;
+    }
+    stage.dispatch().await;
+    stage.drain().await;
+    stage.pass(2 * HOUR).await;
+    stage.dispatch().await;
+    let waiting = "SELECT count(*) FROM harkara.door_requests WHERE due_at > harkara.now()";
+    assert_eq!(stage.count(waiting).await, 1, "until tomorrow");
+    assert!(!late(&stage).await.contains(&StrandedKind::DoorRequest));
+    stage.leave_work();
+}
+
+/// The minute's audit, for a step that nobody has fired.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn each_run_of_escalation_finds_a_step_that_is_an_hour_late(pool: PgPool) {
+    let stage = begin(pool).await;
+    start(&stage).await;
+    let database = &stage.escalation.database;
+    stage.pass(Duration::from_secs(1800) + HOUR - Duration::from_secs(60)).await;
+    assert_eq!(find_stranded_escalations_across_tenants(database, 20).await.expect("found"), []);
+    stage.pass(Duration::from_secs(120)).await;
+    let found = find_stranded_escalations_across_tenants(database, 20).await.expect("found");
+    let found: Vec<_> = found.iter().map(|one| (one.kind, one.reason, one.tenant)).collect();
+    assert_eq!(found, [(StrandedKind::Escalation, StrandedReason::Late, tenant())]);
+    assert_eq!(stage.escalate().await.stranded, 0, "the run has fired it");
     stage.leave_work();
 }
 

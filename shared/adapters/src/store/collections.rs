@@ -226,10 +226,11 @@ pub async fn write_closed(transaction: &mut TenantTransaction, closed: &[Closed]
     Ok(())
 }
 
-/// Puts a collection off that cannot be closed now.
+/// Puts a collection off that cannot be closed now. It stays as late as it is.
 pub async fn put_off_collection(transaction: &mut TenantTransaction, id: Uuid, seconds: i32) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE harkara.collections SET due_at = harkara.now() + make_interval(secs => $3::integer)
+        "UPDATE harkara.collections
+         SET due_at = harkara.now() + make_interval(secs => $3::integer), was_due_at = coalesce(was_due_at, due_at)
          WHERE tenant_id = $1 AND collection_id = $2 AND closed_at IS NULL",
         transaction.tenant.as_uuid(),
         id,

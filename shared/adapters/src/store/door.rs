@@ -104,17 +104,28 @@ pub async fn end_requests(
     Ok(())
 }
 
+/// Why requests wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// For their tenant's quota: they are due again when it has room.
+    Quota,
+    /// They could not be stored: they stay as late as they are.
+    Failure,
+}
+
 /// Lets up to `limit` of the tenant's due requests wait. They keep their order.
 pub async fn postpone_requests(
     transaction: &mut TenantTransaction,
     limit: u32,
     seconds: u32,
+    wait: Wait,
 ) -> Result<u64, StoreError> {
     let done = sqlx::query!(
         "UPDATE harkara.door_requests d
-         SET due_at = harkara.now() + make_interval(secs => $3::integer) + due.place * interval '1 microsecond'
+         SET due_at = harkara.now() + make_interval(secs => $3::integer) + due.place * interval '1 microsecond',
+             was_due_at = CASE WHEN $4 THEN coalesce(d.was_due_at, due.due_at) END
          FROM (
-             SELECT taken.request_id, row_number() OVER (ORDER BY taken.due_at, taken.request_id) AS place
+             SELECT taken.request_id, taken.due_at, row_number() OVER (ORDER BY taken.due_at, taken.request_id) AS place
              FROM (
                  SELECT o.request_id, o.due_at FROM harkara.door_requests o
                  WHERE o.tenant_id = $1 AND o.due_at <= harkara.now()
@@ -127,6 +138,7 @@ pub async fn postpone_requests(
         transaction.tenant.as_uuid(),
         i64::from(limit),
         i32::try_from(seconds).unwrap_or(i32::MAX),
+        wait == Wait::Failure,
     )
     .execute(&mut *transaction.connection)
     .await?;

@@ -307,11 +307,12 @@ fn print_written(written: &Written) -> Value {
     row
 }
 
-/// Puts off an escalation that cannot be dealt with now, so that it does not stand before the others.
+/// Puts off an escalation that cannot be dealt with now, so that it does not stand before the others. It stays as late as it is.
 pub async fn put_off(transaction: &mut TenantTransaction, id: EscalationId, seconds: u32) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE harkara.escalations
-         SET next_step_at = harkara.now() + make_interval(secs => $3), updated_at = harkara.now()
+         SET next_step_at = harkara.now() + make_interval(secs => $3), was_due_at = coalesce(was_due_at, next_step_at),
+             updated_at = harkara.now()
          WHERE tenant_id = $1 AND escalation_id = $2 AND next_step_at <= harkara.now()",
         transaction.tenant.as_uuid(),
         id.as_uuid(),

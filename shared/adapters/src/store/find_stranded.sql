@@ -1,6 +1,6 @@
 -- Whatever is open and has no next step and no end, up to $1 of each kind, reason and tenant. $2 seconds late is late.
--- A suspended tenant's work stands still, so that none of it is late. What is set aside again and again is late by when it was
--- to be, and is found among what is looked at next.
+-- A suspended tenant's work stands still, so that none of it is late. What is put off again and again is late by when it was to
+-- be: rungs, deadlines and jobs have that beside when they are looked at next, and what is put off otherwise keeps it.
 SELECT t.tenant_id AS "tenant_id!", s.kind AS "kind!", s.reason AS "reason!", s.key AS "key!"
 FROM harkara.tenants t
 CROSS JOIN LATERAL (
@@ -36,6 +36,11 @@ CROSS JOIN LATERAL (
     (SELECT 'collection', 'late', harkara.print_id('ntf', c.collection_id) FROM harkara.collections c
      WHERE c.tenant_id = t.tenant_id AND t.state = 'active' AND c.due_at < harkara.now() - make_interval(secs => $2)
      ORDER BY c.due_at LIMIT $1)
+    UNION ALL
+    (SELECT 'collection', 'late', harkara.print_id('ntf', c.collection_id) FROM harkara.collections c
+     WHERE c.tenant_id = t.tenant_id AND t.state = 'active' AND c.due_at >= harkara.now() - make_interval(secs => $2)
+       AND c.was_due_at < harkara.now() - make_interval(secs => $2)
+     ORDER BY c.was_due_at LIMIT $1)
     UNION ALL
     (SELECT 'deadline', 'late', d.deadline_key FROM harkara.deadlines d
      WHERE d.tenant_id = t.tenant_id AND t.state = 'active' AND d.escalates_at < harkara.now() + interval '15 minutes'
@@ -75,9 +80,19 @@ CROSS JOIN LATERAL (
      WHERE d.tenant_id = t.tenant_id AND t.state = 'active' AND d.due_at < harkara.now() - make_interval(secs => $2)
      ORDER BY d.due_at LIMIT $1)
     UNION ALL
+    (SELECT 'door_request', 'late', harkara.print_id('ntf', d.request_id) FROM harkara.door_requests d
+     WHERE d.tenant_id = t.tenant_id AND t.state = 'active' AND d.due_at >= harkara.now() - make_interval(secs => $2)
+       AND d.was_due_at < harkara.now() - make_interval(secs => $2)
+     ORDER BY d.was_due_at LIMIT $1)
+    UNION ALL
     (SELECT 'escalation', 'late', harkara.print_id('esc', e.escalation_id) FROM harkara.escalations e
      WHERE e.tenant_id = t.tenant_id AND t.state = 'active' AND e.next_step_at < harkara.now() - make_interval(secs => $2)
      ORDER BY e.next_step_at LIMIT $1)
+    UNION ALL
+    (SELECT 'escalation', 'late', harkara.print_id('esc', e.escalation_id) FROM harkara.escalations e
+     WHERE e.tenant_id = t.tenant_id AND t.state = 'active' AND e.next_step_at >= harkara.now() - make_interval(secs => $2)
+       AND e.was_due_at < harkara.now() - make_interval(secs => $2)
+     ORDER BY e.was_due_at LIMIT $1)
     UNION ALL
     (SELECT 'rung', 'late', r.deadline_key || ' ' || r.rung_key FROM harkara.rungs r
      WHERE r.tenant_id = t.tenant_id AND t.state = 'active' AND r.look_at < harkara.now() + interval '15 minutes'

@@ -67,27 +67,20 @@ pub async fn find_undelivered(
     Ok(keys.into_iter().map(stranded).collect())
 }
 
-/// Finds open escalations that have no next step, up to `limit`: one look into an index that is empty where all is well.
+/// Finds open escalations that have no next step, or whose next step is late, up to `limit` of either, through indexes of what
+/// is open.
 pub async fn find_stranded_escalations_across_tenants(
     database: &Database,
     limit: u32,
 ) -> Result<Vec<Stranded>, StoreError> {
     let mut connection = database.connection().await?;
-    let rows = sqlx::query!(
-        r#"SELECT e.tenant_id, harkara.print_id('esc', e.escalation_id) AS "key!"
-           FROM harkara.escalations e WHERE e.state = 'open' AND e.next_step_at IS NULL LIMIT $1"#,
-        i64::from(limit),
-    )
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows = sqlx::query_file!("src/store/find_stranded_escalations.sql", i64::from(limit), LATE_AFTER.as_secs_f64())
+        .fetch_all(&mut *connection)
+        .await?;
     connection.give_back();
-    let found = rows.into_iter().map(|row| Stranded {
-        tenant: TenantId::from_uuid(row.tenant_id),
-        kind: StrandedKind::Escalation,
-        reason: StrandedReason::NoNextStep,
-        key: row.key,
-    });
-    Ok(found.collect())
+    rows.into_iter()
+        .map(|row| read_row(row.tenant_id, StrandedKind::Escalation.as_str(), &row.reason, row.key))
+        .collect()
 }
 
 /// Puts an event for each into the outbox, some at a time: after a day without any work they are very many.

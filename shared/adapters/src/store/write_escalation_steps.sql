@@ -24,7 +24,7 @@ notified AS (
     CROSS JOIN LATERAL jsonb_to_recordset(f.notifications) AS n (notification_id uuid, recipient_id text)
 )
 UPDATE harkara.escalations e
-SET state = w.state, reason = w.reason, next_step_at = w.next_step_at, has_fallback = w.has_fallback,
+SET state = w.state, reason = w.reason, next_step_at = w.next_step_at, was_due_at = NULL, has_fallback = w.has_fallback,
     acknowledged_by = w.acknowledged_by,
     acknowledged_at = CASE WHEN w.state = 'acknowledged' THEN harkara.now() END,
     finished_at = CASE WHEN w.state IN ('exhausted', 'canceled') THEN harkara.now() END,
