@@ -211,5 +211,6 @@ async fn each_scheduled_function_says_what_it_has_done_and_nothing_where_nothing
     stage.pass(Duration::from_secs(400 * 24 * 3600)).await;
     run_all().await;
     assert!(said(Job::Maintenance, "notifications").await > 0);
+    stage.drain().await;
     stage.finish().await;
 }
