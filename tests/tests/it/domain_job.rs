@@ -5,6 +5,7 @@ mod calls;
 mod candidates;
 mod endpoints;
 mod half_way;
+mod pauses;
 mod runs;
 mod secrets;
 

@@ -97,7 +97,8 @@ pub async fn take_due_job(transaction: &mut TenantTransaction, most: Duration) -
     }))
 }
 
-/// Writes that a run of a taken job is at work, until `lease` is over, and when its schedule is due next. Answers with what an
+/// Writes that a run of a taken job is at work, until `lease` is over, and when its schedule is due next, unless the job is
+/// paused by now. Answers with what an
 /// endpoint is told: what a run that died may have told is told again, and a run that was asked for tells something new.
 pub async fn start_clock(
     transaction: &mut TenantTransaction,
@@ -108,7 +109,10 @@ pub async fn start_clock(
 ) -> Result<JobMessage, StoreError> {
     let row = sqlx::query!(
         r#"UPDATE harkara.domain_job_clocks c
-           SET run_id = $3, next_due_at = $4, look_at = harkara.now() + make_interval(secs => $5),
+           SET run_id = $3,
+               next_due_at = (SELECT $4::timestamptz FROM harkara.domain_jobs j
+                              WHERE j.tenant_id = $1 AND j.job_key = $2 AND j.is_enabled),
+               look_at = harkara.now() + make_interval(secs => $5),
                message_id = CASE WHEN c.requested_run_id IS NULL THEN coalesce(c.message_id, $3) ELSE $3 END,
                message_due_at = CASE WHEN c.requested_run_id IS NOT NULL THEN NULL
                                      WHEN c.message_id IS NOT NULL THEN c.message_due_at ELSE c.next_due_at END,

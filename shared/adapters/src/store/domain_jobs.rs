@@ -22,13 +22,15 @@ pub struct DomainJobRow {
     pub timeout_seconds: i32,
     /// What it does.
     pub definition: Value,
-    /// When a run is due, or was; `None` where none is due any more.
+    /// Whether its schedule leads to runs; a paused one's does not.
+    pub is_enabled: bool,
+    /// When a run is due, or was; `None` where none is due any more, or the job is paused.
     pub next_due_at: Option<Timestamp>,
     /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
-domain::masked_debug!(DomainJobRow, "DomainJobRow", key, schedule, time_zone, next_due_at);
+domain::masked_debug!(DomainJobRow, "DomainJobRow", key, schedule, time_zone, is_enabled, next_due_at);
 
 /// What there is of what a job names.
 pub struct JobLookup {
@@ -42,10 +44,31 @@ pub struct JobLookup {
     pub has_template: bool,
     /// What is amiss with its view or function, which its domain may still mend.
     pub ungranted: Option<String>,
-    /// Its schedule and zone as they are kept, where there is such a job.
-    pub kept: Option<(String, Option<String>)>,
+    /// Its schedule as it is kept, where there is such a job.
+    pub kept: Option<KeptSchedule>,
     /// How many jobs the tenant has.
     pub job_count: usize,
+}
+
+/// When a job is due, as it was put last.
+pub struct KeptSchedule {
+    /// As it was written.
+    pub schedule: String,
+    /// Whose clocks it follows; `None` is the tenant's zone.
+    pub time_zone: Option<String>,
+    /// Whether it leads to runs.
+    pub is_enabled: bool,
+}
+
+/// What becomes of a job's next time when the job is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextDue {
+    /// It stays, so that putting the same again skips nothing.
+    AsBefore,
+    /// The first time of another schedule, or of one that goes on.
+    At(Timestamp),
+    /// There is none while the job is paused.
+    Never,
 }
 
 impl JobLookup {
@@ -55,12 +78,19 @@ impl JobLookup {
     }
 }
 
-/// Looks up what a job names.
+/// Looks up what a job names, and locks the job: what is decided by how it is kept holds until the transaction ends.
 pub async fn look_up_job(
     transaction: &mut TenantTransaction,
     key: &JobKey,
     work: &Work,
 ) -> Result<JobLookup, StoreError> {
+    sqlx::query!(
+        "SELECT FROM harkara.domain_jobs WHERE tenant_id = $1 AND job_key = $2 FOR UPDATE",
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
     let (name, category, template): (Option<&SqlName>, Option<&str>, Option<&str>) = match work {
         Work::Candidates(candidates) => (
             Some(&candidates.view),
@@ -79,7 +109,7 @@ pub async fn look_up_job(
                       WHERE m.tenant_id = $1 AND m.template_key = $4 AND m.kind = 'message'
                         AND (m.published_version IS NOT NULL OR m.draft IS NULL)) AS "has_template!",
                   CASE WHEN $5::text IS NOT NULL THEN harkara.find_ungranted($5, $6, $7) END AS ungranted,
-                  j.schedule AS "schedule?", j.time_zone AS job_zone,
+                  j.schedule AS "schedule?", j.time_zone AS job_zone, j.is_enabled AS "is_enabled?",
                   (SELECT count(*) FROM harkara.domain_jobs o WHERE o.tenant_id = $1) AS "job_count!"
            FROM harkara.tenants t
            LEFT JOIN harkara.domain_jobs j ON j.tenant_id = t.tenant_id AND j.job_key = $2
@@ -100,50 +130,57 @@ pub async fn look_up_job(
         has_category: row.has_category,
         has_template: row.has_template,
         ungranted: row.ungranted,
-        kept: row.schedule.map(|schedule| (schedule, row.job_zone)),
+        kept: row.schedule.zip(row.is_enabled).map(|(schedule, is_enabled)| KeptSchedule {
+            schedule,
+            time_zone: row.job_zone,
+            is_enabled,
+        }),
         job_count: usize::try_from(row.job_count).unwrap_or(usize::MAX),
     })
 }
 
-/// Registers a job, or changes it. `first_due_at` is the first time of its schedule where that is another than before; else
-/// it stays due when it was, so that putting the same again skips nothing.
+/// Registers a job, or changes it, with its next time.
 pub async fn put_domain_job(
     transaction: &mut TenantTransaction,
     key: &JobKey,
     body: &DomainJobBody,
-    first_due_at: Option<Timestamp>,
+    next_due: NextDue,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO harkara.domain_jobs (tenant_id, job_key, schedule, time_zone, timeout_seconds, definition)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO harkara.domain_jobs (tenant_id, job_key, schedule, time_zone, timeout_seconds, definition, is_enabled)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (tenant_id, job_key) DO UPDATE
          SET schedule = excluded.schedule, time_zone = excluded.time_zone, timeout_seconds = excluded.timeout_seconds,
-             definition = excluded.definition, updated_at = harkara.now()",
+             definition = excluded.definition, is_enabled = excluded.is_enabled, updated_at = harkara.now()",
         transaction.tenant.as_uuid(),
         key.as_str(),
         body.schedule.as_str(),
         body.time_zone.as_ref().map(|zone| zone.as_str()),
         i32::try_from(body.timeout_seconds).unwrap_or(i32::MAX),
         print_work(&body.work),
+        body.is_enabled,
     )
     .execute(&mut *transaction.connection)
     .await?;
-    if let Some(first_due_at) = first_due_at {
-        sqlx::query!(
-            "INSERT INTO harkara.domain_job_clocks AS c (tenant_id, job_key, next_due_at, look_at)
+    let next_due_at = match next_due {
+        NextDue::AsBefore => return Ok(()),
+        NextDue::At(at) => Some(at.to_sqlx()),
+        NextDue::Never => None,
+    };
+    sqlx::query!(
+        "INSERT INTO harkara.domain_job_clocks AS c (tenant_id, job_key, next_due_at, look_at)
              VALUES ($1, $2, $3, $3)
              ON CONFLICT (tenant_id, job_key) DO UPDATE
              SET anchored_at = harkara.now(), next_due_at = excluded.next_due_at,
                  -- A run that is at work or asked for is looked at as before.
                  look_at = CASE WHEN c.run_id IS NULL AND c.requested_run_id IS NULL THEN excluded.look_at
                            ELSE c.look_at END",
-            transaction.tenant.as_uuid(),
-            key.as_str(),
-            first_due_at.to_sqlx() as jiff_sqlx::Timestamp,
-        )
-        .execute(&mut *transaction.connection)
-        .await?;
-    }
+        transaction.tenant.as_uuid(),
+        key.as_str(),
+        next_due_at as Option<jiff_sqlx::Timestamp>,
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
     Ok(())
 }
 
@@ -191,8 +228,8 @@ pub async fn list_domain_jobs(transaction: &mut TenantTransaction) -> Result<Vec
     select_jobs(transaction, None).await
 }
 
-/// Asks for a run, once whatever is at work has ended. False where there is no such job. One that was asked for and has not
-/// begun is asked for once.
+/// Asks for a run, once whatever is at work has ended, also of a job that is paused. `None` where there is no such job. One that
+/// was asked for and has not begun is asked for once.
 pub async fn request_domain_run(
     transaction: &mut TenantTransaction,
     key: &JobKey,
@@ -218,7 +255,7 @@ pub async fn request_domain_run(
 
 async fn select_jobs(transaction: &mut TenantTransaction, key: Option<&str>) -> Result<Vec<DomainJobRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT j.job_key, j.schedule, j.time_zone, j.timeout_seconds, j.definition,
+        r#"SELECT j.job_key, j.schedule, j.time_zone, j.timeout_seconds, j.definition, j.is_enabled,
                   c.next_due_at AS "next_due_at: jiff_sqlx::Timestamp", j.updated_at AS "updated_at: jiff_sqlx::Timestamp"
            FROM harkara.domain_jobs j
            JOIN harkara.domain_job_clocks c ON c.tenant_id = j.tenant_id AND c.job_key = j.job_key
@@ -235,6 +272,7 @@ async fn select_jobs(transaction: &mut TenantTransaction, key: Option<&str>) -> 
         time_zone: row.time_zone,
         timeout_seconds: row.timeout_seconds,
         definition: row.definition,
+        is_enabled: row.is_enabled,
         next_due_at: row.next_due_at.map(|at| at.to_jiff()),
         updated_at: row.updated_at.to_jiff(),
     });

@@ -24,6 +24,8 @@ pub struct DomainJobBody {
     pub timeout_seconds: u32,
     /// What it does.
     pub work: Work,
+    /// Whether its schedule leads to runs; a job that is not is paused.
+    pub is_enabled: bool,
     /// Whether the secret that signs its calls is to be replaced.
     pub replaces_secret: bool,
 }
@@ -36,10 +38,11 @@ pub fn read_domain_job(body: &Value) -> Result<DomainJobBody, Problem> {
     let time_zone = fields.parsed("time_zone", TimeZoneName::parse);
     let timeout = fields.number("timeout_seconds", 1, MAX_TIMEOUT_SECONDS);
     let work = read_work(&mut fields);
+    let is_enabled = fields.flag("enabled") || fields.value("enabled").is_none();
     fields.finish().map_err(Problem::invalid)?;
     let (schedule, (work, replaces_secret)) = schedule.zip(work).ok_or_else(|| Problem::invalid(Vec::new()))?;
     let timeout_seconds = timeout.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
-    Ok(DomainJobBody { schedule, time_zone, timeout_seconds, work, replaces_secret })
+    Ok(DomainJobBody { schedule, time_zone, timeout_seconds, work, is_enabled, replaces_secret })
 }
 
 /// What it does, and whether its secret is to be replaced.
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!(pointers(&both), [""]);
         let wrong = json!({
             "schedule": "cron(0 1 * * * *)", "time_zone": "Mars/Base", "timeout_seconds": 0,
-            "candidates": {"view": "pg_catalog.pg_class", "priority": "loud", "data": 5}, "colour": "red",
+            "candidates": {"view": "pg_catalog.pg_class", "priority": "loud", "data": 5}, "enabled": "no", "colour": "red",
         });
         assert_eq!(
             pointers(&wrong),
@@ -177,6 +180,7 @@ mod tests {
                 "/candidates/category",
                 "/candidates/priority",
                 "/candidates/data",
+                "/enabled",
                 "/colour"
             ]
         );

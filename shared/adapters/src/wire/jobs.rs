@@ -20,6 +20,7 @@ pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
         "time_zone": null,
         "timeout_seconds": null,
         "definition": null,
+        "enabled": true,
         "catch_up": job.catch_up(),
         "status": last.map_or("never_run", print_status),
         "last_run": last.map(print_job_run),
@@ -33,7 +34,8 @@ pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
 
 /// A job of the tenant's domain and how it stands.
 pub fn print_domain_job(row: &DomainJobRow, last: Option<&JobRunView>, now: Timestamp) -> Value {
-    let DomainJobRow { key, schedule, time_zone, timeout_seconds, definition, next_due_at, updated_at } = row;
+    let DomainJobRow { key, schedule, time_zone, timeout_seconds, definition, is_enabled, next_due_at, updated_at } =
+        row;
     let stands = next_due_at.map(|at| judge_lag(at, now));
     json!({
         "name": key,
@@ -43,8 +45,12 @@ pub fn print_domain_job(row: &DomainJobRow, last: Option<&JobRunView>, now: Time
         "time_zone": time_zone,
         "timeout_seconds": timeout_seconds,
         "definition": definition,
+        "enabled": is_enabled,
         "catch_up": CATCH_UP,
-        "status": last.map_or("never_run", print_status),
+        "status": match last.map_or("never_run", print_status) {
+            status if *is_enabled || status == "running" => status,
+            _ => "paused",
+        },
         "last_run": last.map(print_job_run),
         "failure_count": last.map_or(0, |run| run.failure_count),
         "next_due_at": next_due_at,

@@ -1,7 +1,7 @@
 //! Domain jobs: registered and removed. How they stand is shown beside the service's own; see `jobs`.
 
 use super::{Answer, Api, Refused, parameter, show};
-use adapters::store::domain_jobs::{self as store, DomainJobRow, JobLookup};
+use adapters::store::domain_jobs::{self as store, DomainJobRow, JobLookup, NextDue};
 use adapters::store::job_runs::read_last_job_runs;
 use adapters::store::job_secrets::{JobSecretError, NewJobSecret, delete_job_secrets, make_job_secret, put_job_secret};
 use adapters::telemetry::chain;
@@ -17,7 +17,6 @@ use domain::job::Job;
 use domain::moment::TimeZoneName;
 use domain::queue::Queue;
 use domain::secret::KeyService;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
@@ -31,16 +30,16 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let made = self.make_secret(request, &key, &body).await?;
         let mut transaction = self.begin(request).await?;
         let lookup = store::look_up_job(&mut transaction, &key, &body.work).await?;
-        let (mut errors, first_due_at) = match find_first_due(&body, &lookup) {
-            Ok(first_due_at) => (Vec::new(), first_due_at),
-            Err(error) => (vec![error], None),
+        let (mut errors, next_due) = match find_next_due(&body, &lookup) {
+            Ok(next_due) => (Vec::new(), next_due),
+            Err(error) => (vec![error], NextDue::AsBefore),
         };
         errors.extend(find_errors(&lookup));
         if !errors.is_empty() {
             transaction.roll_back().await?;
             return Err(Problem::invalid(errors).into());
         }
-        store::put_domain_job(&mut transaction, &key, &body, first_due_at).await?;
+        store::put_domain_job(&mut transaction, &key, &body, next_due).await?;
         let shown = match made {
             Some(made) => {
                 let is_new = put_job_secret(&mut transaction, &key, &made, body.replaces_secret).await?;
@@ -111,20 +110,20 @@ fn refuse_service_name(key: &JobKey) -> Result<(), Problem> {
     }
 }
 
-/// When the job is due first; `None` where its schedule is the one that is kept, and goes on.
-fn find_first_due(body: &DomainJobBody, lookup: &JobLookup) -> Result<Option<Timestamp>, FieldError> {
+/// When the job is due next. Its schedule goes on where it is the one that is kept; after a pause it counts from now.
+fn find_next_due(body: &DomainJobBody, lookup: &JobLookup) -> Result<NextDue, FieldError> {
     let zone = body.time_zone.as_ref().map(|zone| zone.as_str());
-    let is_kept = lookup
-        .kept
-        .as_ref()
-        .is_some_and(|(schedule, kept)| schedule == body.schedule.as_str() && kept.as_deref() == zone);
-    if is_kept {
-        return Ok(None);
+    let goes_on = lookup.kept.as_ref().is_some_and(|kept| {
+        kept.schedule == body.schedule.as_str() && kept.time_zone.as_deref() == zone && kept.is_enabled
+    });
+    if goes_on && body.is_enabled {
+        return Ok(NextDue::AsBefore);
     }
     let zone = TimeZoneName::parse(zone.unwrap_or(&lookup.tenant_zone))
         .map_err(|error| FieldError::new("/time_zone", error))?;
     match body.schedule.next_after(lookup.now, lookup.now, &zone.zone()) {
-        Some(at) => Ok(Some(at)),
+        Some(at) if body.is_enabled => Ok(NextDue::At(at)),
+        Some(_) => Ok(NextDue::Never),
         None => Err(FieldError::new("/schedule", "is never due again")),
     }
 }

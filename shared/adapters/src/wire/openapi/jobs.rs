@@ -60,6 +60,13 @@ pub(super) fn put() -> Operation {
                 .default(TIMEOUT_DEFAULT_SECONDS)
                 .describe("How long the view, the function or the endpoint may take."),
         ),
+        optional(
+            "enabled",
+            Schema::flag().default(true).describe(
+                "False pauses the job: its schedule leads to no run, and there is none to be made up for when it goes on. A \
+                 run that is asked for happens all the same.",
+            ),
+        ),
         optional("candidates", candidates.describe("Notifications of a view's rows.")),
         optional(
             "call",
@@ -79,7 +86,7 @@ pub(super) fn put() -> Operation {
         .describe(
             "Names of the service's own jobs are taken. A job that calls an endpoint is answered once with the secret that \
              signs its calls, which is shown never again. Putting it again with the same schedule leaves it due when it \
-             was; another schedule counts from now.",
+             was; another schedule counts from now, and so does one that goes on after a pause.",
         )
         .with_body(body, example)
 }
@@ -183,15 +190,20 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required("time_zone", Schema::named("TimeZone").or_null().describe("Null is the tenant's.")),
             required("timeout_seconds", Schema::count().or_null().describe("Null for the service's own.")),
             required("definition", definition().or_null().describe("What it does; null for the service's own.")),
+            required("enabled", Schema::flag().describe("Whether its schedule leads to runs.")),
             required("catch_up", Schema::text().describe("What becomes of a run that was missed.")),
-            required("status", Schema::one_of(status().chain(["never_run"])).describe("Of the last run.")),
+            required(
+                "status",
+                Schema::one_of(status().chain(["never_run", "paused"]))
+                    .describe("Of the last run; or `paused`, while none of a paused job is at work."),
+            ),
             required("last_run", Schema::named("JobRun").or_null()),
             required("failure_count", Schema::count().describe("Failures in a row.")),
             required(
                 "next_due_at",
-                Schema::named("Time")
-                    .or_null()
-                    .describe("Null where one of the service's own has never run, and where none is due any more."),
+                Schema::named("Time").or_null().describe(
+                    "Null where one of the service's own has never run, where none is due any more, and in a pause.",
+                ),
             ),
             required("lag_seconds", Schema::count().or_null().describe("How long a run has been due.")),
             required("is_late", Schema::flag().describe("Whether that is longer than a schedule's ticks vary.")),
