@@ -257,7 +257,10 @@ async fn a_tenant_that_takes_too_long_to_audit_hides_nothing_of_the_others(pool:
         USING (tenant_id <> '018f0000-0000-7000-8000-000000000001' OR pg_catalog.pg_sleep(600) IS NULL)";
     sqlx::raw_sql(spoil).execute(&stage.admin).await.expect("spoilt");
     stage.post(Stage::greeting("lin@example.org")).await;
-    let failed = stage.maintenance.run(std::time::Instant::now() + Duration::from_secs(60)).await;
+    let failed = stage
+        .maintenance
+        .run(std::time::Instant::now() + Duration::from_secs(60), &flow::progress::Progress::untold())
+        .await;
     assert!(matches!(failed, Err(StoreError::TimedOut(_))), "{failed:?}");
     let told = "SELECT detail ->> 'key' FROM harkara.events WHERE detail_type = 'stranded.found'";
     let told: Vec<String> = sqlx::query_scalar(told).fetch_all(&stage.admin).await.expect("events");
