@@ -14,11 +14,22 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
+/// The most errors of a refusal that are said in words.
+const SAID_ERRORS: usize = 5;
+
 /// A notification that is to be created.
 pub(crate) struct Wanted {
     /// The id that it gets.
     pub(crate) id: NotificationId,
     /// What it is; for one recipient.
+    pub(crate) request: NotificationRequest,
+}
+
+/// Notifications that are to be created: one for each recipient of a request, which all of them share.
+pub(crate) struct WantedForEach {
+    /// The ids that they get, in the order of the recipients.
+    pub(crate) ids: Vec<NotificationId>,
+    /// What they are.
     pub(crate) request: NotificationRequest,
 }
 
@@ -31,42 +42,77 @@ pub(crate) struct Created {
     pub(crate) refused: Vec<(usize, Refusal)>,
 }
 
-/// Creates notifications of the transaction's tenant: two statements for any number. `actor` is who the audit log names.
+/// Creates notifications of the transaction's tenant: two statements for any number that is not very large. `actor` is who
+/// the audit log names.
 pub(crate) async fn create_notifications(
     transaction: &mut TenantTransaction,
     actor: &str,
     wanted: &[Wanted],
 ) -> Result<Created, StoreError> {
+    debug_assert!(wanted.iter().all(|wanted| wanted.request.recipients.len() == 1), "a notification has one recipient");
+    let asked: Vec<_> = wanted.iter().map(|Wanted { id, request }| (std::slice::from_ref(id), request)).collect();
+    create(transaction, actor, &asked).await
+}
+
+/// Like [`create_notifications`], for each recipient of requests. What is refused is told by its place among all of them.
+pub(crate) async fn create_for_each(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    wanted: &[WantedForEach],
+) -> Result<Created, StoreError> {
+    let asked: Vec<_> = wanted.iter().map(|WantedForEach { ids, request }| (&ids[..], request)).collect();
+    create(transaction, actor, &asked).await
+}
+
+async fn create(
+    transaction: &mut TenantTransaction,
+    actor: &str,
+    asked: &[(&[NotificationId], &NotificationRequest)],
+) -> Result<Created, StoreError> {
     let mut created = Created::default();
-    if wanted.is_empty() {
+    if asked.is_empty() {
         return Ok(created);
     }
-    let context = read_context_within(transaction, wanted.iter().map(|wanted| &wanted.request)).await?;
+    let context = read_context_within(transaction, asked.iter().map(|(_, request)| *request)).await?;
     let tenant = transaction.tenant();
     let mut accepted = Vec::new();
-    for (place, Wanted { id, request }) in wanted.iter().enumerate() {
-        debug_assert_eq!(request.recipients.len(), 1, "a notification has one recipient");
-        let plans = plan_notifications(request, &context.tenant, context.now);
-        let plan = plans.and_then(|mut plans| plans.pop().unwrap_or(Err(Refusal::UnknownRecipient(0))));
-        match (plan, request.recipients.first()) {
-            (Ok(plan), Some(recipient)) => {
-                let variables = plan.template.as_ref().and_then(|key| context.tenant.templates.get(key));
-                accepted.push(Accepted {
-                    id: *id,
-                    event_id: EventId::from_uuid(new_uuid()),
-                    request,
-                    recipient,
-                    data: variables.and_then(|variables| fill_data(request, variables)),
-                    deliveries: plan.channels.iter().map(|_| DeliveryId::from_uuid(new_uuid())).collect(),
-                    plan,
-                    attachments: Vec::new(),
-                    dedupe_key: None,
-                    collection_key: scope_collection(tenant, request, recipient),
-                    traceparent: None,
-                });
+    let mut first = 0;
+    for (ids, request) in asked {
+        debug_assert_eq!(ids.len(), request.recipients.len(), "each recipient's notification has an id");
+        let places = first..;
+        first += ids.len();
+        let plans = match plan_notifications(request, &context.tenant, context.now) {
+            Ok(plans) => plans,
+            Err(refusal) => {
+                created.refused.extend(places.zip(*ids).map(|(place, _)| (place, refusal.clone())));
+                continue;
             }
-            (Ok(_), None) => created.refused.push((place, Refusal::UnknownRecipient(0))),
-            (Err(refusal), _) => created.refused.push((place, refusal)),
+        };
+        let mut data = None;
+        for (place, ((id, recipient), plan)) in places.zip(ids.iter().zip(&request.recipients).zip(plans)) {
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(refusal) => {
+                    created.refused.push((place, refusal));
+                    continue;
+                }
+            };
+            if data.is_none() {
+                data = plan.template.as_ref().and_then(|key| fill_data(request, context.tenant.templates.get(key)?));
+            }
+            accepted.push(Accepted {
+                id: *id,
+                event_id: EventId::from_uuid(new_uuid()),
+                request,
+                recipient,
+                data: data.clone(),
+                deliveries: plan.channels.iter().map(|_| DeliveryId::from_uuid(new_uuid())).collect(),
+                plan,
+                attachments: Vec::new(),
+                dedupe_key: None,
+                collection_key: scope_collection(tenant, request, recipient),
+                traceparent: None,
+            });
         }
     }
     if !accepted.is_empty() {
@@ -86,11 +132,17 @@ pub(crate) async fn find_refusals(
     Ok(requests.iter().map(refusal).collect())
 }
 
-/// A refusal in words, without any value.
+/// A refusal in words, without any value. Of very many errors it names the first: the words are kept with each of whatever
+/// was refused for them.
 pub(crate) fn say(refusal: &Refusal) -> String {
     match refusal {
         Refusal::WrongData(errors) => {
-            errors.iter().map(|(pointer, detail)| format!("{pointer} {detail}")).collect::<Vec<_>>().join("; ")
+            let mut said: Vec<_> =
+                errors.iter().take(SAID_ERRORS).map(|(pointer, detail)| format!("{pointer} {detail}")).collect();
+            if errors.len() > SAID_ERRORS {
+                said.push(format!("and {} more", errors.len() - SAID_ERRORS));
+            }
+            said.join("; ")
         }
         other => other.to_string(),
     }

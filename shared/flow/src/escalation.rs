@@ -39,7 +39,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// Escalations of one transaction; of those whose steps mean very many, `firing` takes fewer.
+/// Escalations of one transaction; of those that are large, or whose steps mean very many, fewer are taken.
 const BATCH: u32 = 200;
 /// Tenants that are asked for at a time.
 const TENANTS: u32 = 100;
@@ -270,7 +270,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
         }
         adapters::failpoint!("X2_locked", Err(StoreError::Corrupt("failpoint")));
         let due = read_due(&mut transaction, &ids).await?;
-        let batch = fire(&mut transaction, ACTOR, &due, share.recipients).await?;
+        let batch = fire(&mut transaction, ACTOR, due, share.recipients).await?;
         adapters::failpoint!("X4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
         adapters::failpoint!("X5_committed", Err(StoreError::Corrupt("failpoint")));
@@ -334,12 +334,13 @@ impl<Q: Queue + Sync> Escalation<Q> {
     }
 }
 
-/// Fires what is due of these escalations, which the transaction has locked or made. The caller commits, and then publishes.
+/// Fires what is due of these escalations, which the transaction has locked or made, or as much of it as one transaction
+/// takes. The caller commits, and then publishes.
 pub(crate) async fn fire_within(
     transaction: &mut TenantTransaction,
     actor: &str,
     ids: &[EscalationId],
 ) -> Result<FiredBatch, StoreError> {
     let due = read_due(transaction, ids).await?;
-    fire(transaction, actor, &due, MOST_RECIPIENTS).await
+    fire(transaction, actor, due, MOST_RECIPIENTS).await
 }

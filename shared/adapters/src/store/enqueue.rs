@@ -12,11 +12,16 @@ use crate::wire::http::Caller;
 use domain::attachment::Attachment;
 use domain::id::{AttachmentId, DeliveryId, EventId, IdempotencyKey, NotificationId};
 use domain::notification::{NotificationRequest, Plan, Recipient};
-use rows::{Files, print_accepted, print_members};
+use rows::{Files, Row, count_bytes, print_accepted, print_members};
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::types::Json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// The most that one statement of [`accept_within`] stores, in bytes of JSON, or one notification where that alone is more:
+/// the statement is in memory more than once until it is sent.
+const MAX_STATEMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// The key of a request, with what tells it from another request with the same key.
 #[derive(Clone, Debug)]
@@ -86,26 +91,41 @@ pub enum AcceptResult {
     AlreadyAnswered(StoredAnswer),
 }
 
-/// Stores notifications with their deliveries and events within the transaction of what led to them. They count against no
-/// quota: what led to them was let in before.
+/// Stores notifications with their deliveries and events within the transaction of what led to them, in one statement, or
+/// as many as their bytes need. They count against no quota: what led to them was let in before.
 pub async fn accept_within(
     transaction: &mut TenantTransaction,
     actor: &str,
     accepted: &[Accepted<'_>],
 ) -> Result<(), StoreError> {
     let tenant = transaction.tenant;
-    let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
-    sqlx::query_scalar!(
-        r#"SELECT harkara.collect_members($1,
+    let rows: Vec<Row<'_>> = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
+    let (mut rows, mut accepted) = (&rows[..], accepted);
+    while !rows.is_empty() {
+        let count = count_fitting(rows.iter().map(count_bytes), MAX_STATEMENT_BYTES);
+        let ((stored_rows, other_rows), (stored, others)) = (rows.split_at(count), accepted.split_at(count));
+        (rows, accepted) = (other_rows, others);
+        sqlx::query_scalar!(
+            r#"SELECT harkara.collect_members($1,
                       harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, '[]'), $4) AS "outcome!""#,
-        tenant.as_uuid(),
-        actor,
-        rows,
-        print_members(accepted),
-    )
-    .fetch_one(&mut *transaction.connection)
-    .await?;
+            tenant.as_uuid(),
+            actor,
+            Json(stored_rows) as _,
+            print_members(stored),
+        )
+        .fetch_one(&mut *transaction.connection)
+        .await?;
+    }
     Ok(())
+}
+
+/// How many of these fit into so many bytes; at least the first.
+fn count_fitting(sizes: impl Iterator<Item = usize>, most: usize) -> usize {
+    let ends = sizes.scan(0_usize, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    ends.take_while(|end| *end <= most).count().max(1)
 }
 
 /// Like [`accept_within`], for what was asked for and is only let in now: with its files, and counted against the tenant's
@@ -118,14 +138,14 @@ pub async fn accept_counted_within(
     results: &Value,
 ) -> Result<BTreeSet<NotificationId>, StoreError> {
     let tenant = transaction.tenant;
-    let rows: Value = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
+    let rows: Vec<Row<'_>> = accepted.iter().map(|accepted| print_accepted(tenant, accepted)).collect();
     let Files { ids, file_names, content_types, contents } = Files::of(attachments);
     let outcome = sqlx::query_scalar!(
         r#"SELECT harkara.count_accepted($1, harkara.collect_members($1, harkara.keep_attachments($1,
                       harkara.accept_notifications($1, $2, '', NULL, NULL, '', $3, $4), $5, $6, $7, $8), $9)) AS "outcome!""#,
         tenant.as_uuid(),
         actor,
-        rows,
+        Json(&rows) as _,
         results,
         &ids,
         &file_names,
@@ -148,7 +168,7 @@ pub async fn accept_notifications(
     attachments: &[(AttachmentId, &Attachment)],
     results: &Value,
 ) -> Result<AcceptResult, StoreError> {
-    let rows: Value = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
+    let rows: Vec<Row<'_>> = accepted.iter().map(|accepted| print_accepted(caller.tenant, accepted)).collect();
     let Files { ids, file_names, content_types, contents } = Files::of(attachments);
     crate::failpoint!("E2_begin", Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)));
     let mut connection = database.connection().await?;
@@ -161,7 +181,7 @@ pub async fn accept_notifications(
         key.key.as_ref().map(|key| key.as_str()),
         key.request_hash,
         key.request_id,
-        rows,
+        Json(&rows) as _,
         results,
         &ids,
         &file_names,
@@ -219,5 +239,18 @@ fn known_key(recipient: &Recipient) -> Option<&str> {
     match recipient {
         Recipient::Known(key) => Some(key.as_str()),
         Recipient::Inline(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_has_as_many_as_fit_and_at_least_one() {
+        let table: [(&[usize], usize); 5] = [(&[10], 1), (&[11], 1), (&[5, 5, 1], 2), (&[5, 6, 1], 1), (&[11, 1], 1)];
+        for (sizes, expected) in table {
+            assert_eq!(count_fitting(sizes.iter().copied(), 10), expected, "{sizes:?}");
+        }
     }
 }

@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+/// How much of locked escalations is read at a time, in bytes of text: a value in memory is many times as large as its text.
+const MOST_READ_BYTES: i64 = 512 * 1024;
+
 /// A locked escalation whose next step is due.
 #[derive(Clone)]
 pub struct DueEscalation {
@@ -20,6 +23,8 @@ pub struct DueEscalation {
     pub definition: Value,
     /// For its notifications.
     pub data: Value,
+    /// How many bytes of JSON that is.
+    pub data_bytes: usize,
     /// What was fired last.
     pub fired: Option<Place>,
     /// When the first tier of that step was.
@@ -98,7 +103,8 @@ pub async fn list_due_tenants_across_tenants(
         limit: i64::from(limit)))
 }
 
-/// Makes escalations due at once of which the last tier has failed with everybody and another one is left; a bounded number.
+/// Makes escalations due at once of which the last tier has failed with everybody who has not acknowledged, and another one
+/// is left; a bounded number.
 pub async fn hasten_failed_across_tenants(database: &Database, limit: u32) -> Result<u64, StoreError> {
     let failed = [
         DeliveryState::Bounced,
@@ -117,16 +123,25 @@ pub async fn hasten_failed_across_tenants(database: &Database, limit: u32) -> Re
          FROM (
              SELECT w.tenant_id, w.escalation_id FROM harkara.escalations w
              WHERE w.has_fallback AND w.next_step_at > harkara.now()
+               -- Of those who have not acknowledged: the others wait for nothing, however their mails fared.
                AND EXISTS (
                    SELECT FROM harkara.escalation_notifications n
                    WHERE n.tenant_id = w.tenant_id AND n.escalation_id = w.escalation_id
-                     AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier))
+                     AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier)
+                     AND NOT EXISTS (
+                         SELECT FROM harkara.escalation_acknowledgements a
+                         WHERE a.tenant_id = n.tenant_id AND a.escalation_id = n.escalation_id
+                           AND a.recipient_id = n.recipient_id))
                AND NOT EXISTS (
                    SELECT FROM harkara.escalation_notifications n
                    JOIN harkara.deliveries d ON d.tenant_id = n.tenant_id AND d.notification_id = n.notification_id
                    WHERE n.tenant_id = w.tenant_id AND n.escalation_id = w.escalation_id
                      AND (n.repeat_number, n.level, n.tier) = (w.repeat_number, w.level, w.tier)
-                     AND d.state <> ALL ($1))
+                     AND d.state <> ALL ($1)
+                     AND NOT EXISTS (
+                         SELECT FROM harkara.escalation_acknowledgements a
+                         WHERE a.tenant_id = n.tenant_id AND a.escalation_id = n.escalation_id
+                           AND a.recipient_id = n.recipient_id))
              LIMIT $2
              FOR NO KEY UPDATE SKIP LOCKED
          ) f
@@ -170,15 +185,31 @@ pub async fn lock_one_due(transaction: &mut TenantTransaction, id: EscalationId)
     Ok(row.is_some())
 }
 
-/// Reads what decides about locked escalations: those that are due. It is a statement after the lock, so that it sees what
-/// was committed before.
+/// Reads what decides about locked escalations: those that are due, and of these as many as fit into the memory of a
+/// function, the longest due first, at least one. It is a statement after the lock, so that it sees what was committed before.
 pub async fn read_due(
     transaction: &mut TenantTransaction,
     ids: &[EscalationId],
 ) -> Result<Vec<DueEscalation>, StoreError> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
-        r#"SELECT e.escalation_id, e.policy_key, e.definition, e.data, e.repeat_number, e.level, e.tier,
+        r#"WITH sized AS (
+               SELECT o.escalation_id, octet_length(o.data::text) AS data_bytes,
+                      octet_length(o.data::text) + octet_length(o.definition::text)
+                      -- Of the level, and of the one before it.
+                      + (SELECT coalesce(sum(octet_length(s.recipients::text)), 0) FROM harkara.escalation_steps s
+                         WHERE s.tenant_id = o.tenant_id AND s.escalation_id = o.escalation_id
+                           AND s.repeat_number = o.repeat_number AND s.level >= o.level - 1) AS bytes,
+                      row_number() OVER (ORDER BY o.next_step_at, o.escalation_id) AS number
+               FROM harkara.escalations o
+               WHERE o.tenant_id = $1 AND o.escalation_id = ANY ($2) AND o.next_step_at <= harkara.now()
+           ),
+           fitting AS (
+               SELECT z.escalation_id, z.data_bytes, z.number, sum(z.bytes) OVER (ORDER BY z.number) - z.bytes AS bytes_before
+               FROM sized z
+           )
+           SELECT e.escalation_id, e.policy_key, e.definition, e.data, f.data_bytes AS "data_bytes!", e.repeat_number,
+                  e.level, e.tier,
                   e.level_fired_at AS "level_fired_at: jiff_sqlx::Timestamp",
                   e.created_at AS "created_at: jiff_sqlx::Timestamp", harkara.now() AS "now!: jiff_sqlx::Timestamp",
                   coalesce((SELECT s.recipients FROM harkara.escalation_steps s
@@ -197,11 +228,13 @@ pub async fn read_due(
                   (SELECT coalesce(array_agg(a.recipient_id ORDER BY a.acknowledged_at, a.recipient_id), '{}')
                    FROM harkara.escalation_acknowledgements a
                    WHERE a.tenant_id = e.tenant_id AND a.escalation_id = e.escalation_id) AS "acknowledged!"
-           FROM harkara.escalations e
-           WHERE e.tenant_id = $1 AND e.escalation_id = ANY ($2) AND e.next_step_at <= harkara.now()
-           ORDER BY e.next_step_at"#,
+           FROM fitting f
+           JOIN harkara.escalations e ON e.tenant_id = $1 AND e.escalation_id = f.escalation_id
+           WHERE f.bytes_before < $3::bigint
+           ORDER BY f.number"#,
         transaction.tenant.as_uuid(),
         &ids,
+        MOST_READ_BYTES,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
@@ -213,6 +246,7 @@ pub async fn read_due(
             policy: row.policy_key,
             definition: row.definition,
             data: row.data,
+            data_bytes: usize::try_from(row.data_bytes).map_err(|_| StoreError::Corrupt("data"))?,
             fired: (place.level > 0).then_some(place),
             level_fired_at: row.level_fired_at.map(|at| at.to_jiff()),
             is_level_reached: row.is_level_reached,

@@ -12,7 +12,9 @@ use domain::id::{EscalationId, EscalationKey, NotificationId, PolicyKey, Recipie
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Value, json};
+use sqlx::types::Json;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// An escalation that is to be started.
 #[derive(Clone)]
@@ -23,8 +25,8 @@ pub struct NewEscalation {
     pub key: Option<EscalationKey>,
     /// By which policy.
     pub policy: PolicyKey,
-    /// What the policy says now.
-    pub definition: Value,
+    /// What the policy says now; many may have the same.
+    pub definition: Arc<Value>,
     /// For its notifications.
     pub data: Value,
     /// Whom that is about, where it was theirs.
@@ -38,24 +40,24 @@ domain::masked_debug!(NewEscalation, "NewEscalation", id, policy, next_step_at);
 /// Policies as they are now.
 pub struct Definitions {
     /// By key; those that are there.
-    pub by_key: HashMap<String, Value>,
+    pub by_key: HashMap<String, Arc<Value>>,
     /// The database's time.
     pub now: Timestamp,
 }
 
-/// An escalation with what it has fired.
+/// The most steps of an escalation that are shown, recipients and notifications of a step, and acknowledgements: an answer
+/// of a function has at most 6 MB.
+pub const SHOWN: i32 = 100;
+
+/// An escalation as it stands in a list.
 #[derive(Clone)]
-pub struct EscalationView {
+pub struct EscalationRow {
     /// Its id.
     pub id: EscalationId,
     /// What it is about.
     pub key: Option<String>,
     /// The key of its policy.
     pub policy: String,
-    /// What the policy said when it began.
-    pub definition: Value,
-    /// For its notifications.
-    pub data: Value,
     /// Where it stands.
     pub state: EscalationState,
     /// Why it was given up.
@@ -78,13 +80,32 @@ pub struct EscalationView {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// What was fired, in order.
+    /// How many steps were fired.
+    pub step_count: i32,
+    /// How many notifications they became.
+    pub notification_count: i32,
+    /// How many recipients have acknowledged it.
+    pub acknowledgement_count: i32,
+}
+
+domain::masked_debug!(EscalationRow, "EscalationRow", id, policy, state, level);
+
+/// An escalation with what it says and has fired.
+#[derive(Clone)]
+pub struct EscalationView {
+    /// As it stands in a list.
+    pub row: EscalationRow,
+    /// What the policy said when it began.
+    pub definition: Value,
+    /// For its notifications.
+    pub data: Value,
+    /// What was fired last, in order; at most [`SHOWN`] steps.
     pub steps: Vec<StepView>,
-    /// Which recipients have acknowledged it, and when.
+    /// Which recipients have acknowledged it, and when; the first [`SHOWN`].
     pub acknowledgements: Vec<(String, Timestamp)>,
 }
 
-domain::masked_debug!(EscalationView, "EscalationView", id, policy, state, level, steps);
+domain::masked_debug!(EscalationView, "EscalationView", row, steps);
 
 /// A step that was fired.
 #[derive(Clone, Debug)]
@@ -97,14 +118,18 @@ pub struct StepView {
     pub tier: i32,
     /// When.
     pub fired_at: Timestamp,
-    /// Whom it meant.
+    /// Whom it meant: the first [`SHOWN`] of them.
     pub recipients: Vec<String>,
+    /// How many in all.
+    pub recipient_count: i32,
     /// Why it reached nobody.
     pub reason: Option<String>,
     /// What else there is to say.
     pub note: Option<String>,
-    /// What it became, and for whom.
+    /// What it became, and for whom: the first [`SHOWN`] by recipient.
     pub notifications: Vec<(NotificationId, String)>,
+    /// How many in all.
+    pub notification_count: i32,
 }
 
 /// What decides about an acknowledgement, behind the escalation's lock.
@@ -136,7 +161,7 @@ pub async fn read_definitions(
     .fetch_all(&mut *transaction.connection)
     .await?;
     let now = rows.first().map(|row| row.now.to_jiff()).ok_or(StoreError::Corrupt("time"))?;
-    let by_key = rows.into_iter().filter_map(|row| row.policy_key.zip(row.definition)).collect();
+    let by_key = rows.into_iter().filter_map(|row| row.policy_key.zip(row.definition.map(Arc::new))).collect();
     Ok(Definitions { by_key, now })
 }
 
@@ -148,8 +173,8 @@ pub async fn insert_escalations(
     let ids: Vec<_> = new.iter().map(|new| new.id.as_uuid()).collect();
     let keys: Vec<_> = new.iter().map(|new| new.key.as_ref().map(|key| key.as_str().to_owned())).collect();
     let policies: Vec<_> = new.iter().map(|new| new.policy.as_str().to_owned()).collect();
-    let definitions: Vec<_> = new.iter().map(|new| new.definition.clone()).collect();
-    let data: Vec<_> = new.iter().map(|new| new.data.clone()).collect();
+    let definitions: Vec<_> = new.iter().map(|new| Json(&*new.definition)).collect();
+    let data: Vec<_> = new.iter().map(|new| Json(&new.data)).collect();
     let times: Vec<_> = new.iter().map(|new| new.next_step_at.to_sqlx()).collect();
     let about: Vec<Value> = new.iter().map(|new| json!(new.about)).collect();
     let rows = sqlx::query_scalar!(
@@ -167,8 +192,8 @@ pub async fn insert_escalations(
         &ids,
         &keys as &[Option<String>],
         &policies,
-        &definitions,
-        &data,
+        &definitions as &[Json<&Value>],
+        &data as &[Json<&Value>],
         &times as &[jiff_sqlx::Timestamp],
         &about,
     )
@@ -337,25 +362,33 @@ pub struct EscalationFilter {
     pub state: Option<EscalationState>,
 }
 
-/// A page of the tenant's escalations, newest first, with what they have fired: four statements for any page.
+/// A page of the tenant's escalations, newest first.
 pub async fn list_escalations(
     transaction: &mut TenantTransaction,
     filter: &EscalationFilter,
     page: &Page,
-) -> Result<Vec<EscalationView>, StoreError> {
+) -> Result<Vec<EscalationRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT escalation_id, escalation_key, policy_key, definition, data, state, reason, repeat_number, level, tier,
-                  next_step_at AS "next_step_at: jiff_sqlx::Timestamp",
-                  acknowledged_at AS "acknowledged_at: jiff_sqlx::Timestamp", acknowledged_by,
-                  finished_at AS "finished_at: jiff_sqlx::Timestamp", created_at AS "created_at: jiff_sqlx::Timestamp",
-                  updated_at AS "updated_at: jiff_sqlx::Timestamp"
-           FROM harkara.escalations
-           WHERE tenant_id = $1
-             AND ($2::uuid IS NULL OR escalation_id = $2)
-             AND ($3::text IS NULL OR state = $3)
-             AND ($4::text IS NULL OR escalation_key = $4)
-             AND ($5::timestamptz IS NULL OR (created_at, escalation_id) < ($5, $6::uuid))
-           ORDER BY created_at DESC, escalation_id DESC
+        r#"SELECT e.escalation_id, e.escalation_key, e.policy_key, e.state, e.reason, e.repeat_number, e.level, e.tier,
+                  e.next_step_at AS "next_step_at: jiff_sqlx::Timestamp",
+                  e.acknowledged_at AS "acknowledged_at: jiff_sqlx::Timestamp", e.acknowledged_by,
+                  e.finished_at AS "finished_at: jiff_sqlx::Timestamp",
+                  e.created_at AS "created_at: jiff_sqlx::Timestamp", e.updated_at AS "updated_at: jiff_sqlx::Timestamp",
+                  fired.step_count AS "step_count!", fired.notification_count AS "notification_count!",
+                  (SELECT count(*)::integer FROM harkara.escalation_acknowledgements a
+                   WHERE a.tenant_id = e.tenant_id AND a.escalation_id = e.escalation_id) AS "acknowledgement_count!"
+           FROM harkara.escalations e
+           CROSS JOIN LATERAL (
+               SELECT count(*)::integer AS step_count, coalesce(sum(s.reached_count), 0)::integer AS notification_count
+               FROM harkara.escalation_steps s
+               WHERE s.tenant_id = e.tenant_id AND s.escalation_id = e.escalation_id
+           ) fired
+           WHERE e.tenant_id = $1
+             AND ($2::uuid IS NULL OR e.escalation_id = $2)
+             AND ($3::text IS NULL OR e.state = $3)
+             AND ($4::text IS NULL OR e.escalation_key = $4)
+             AND ($5::timestamptz IS NULL OR (e.created_at, e.escalation_id) < ($5, $6::uuid))
+           ORDER BY e.created_at DESC, e.escalation_id DESC
            LIMIT $7"#,
         transaction.tenant.as_uuid(),
         filter.id.map(|id| id.as_uuid()),
@@ -367,18 +400,11 @@ pub async fn list_escalations(
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    let ids: Vec<_> = rows.iter().map(|row| row.escalation_id).collect();
-    let mut steps = read_steps(transaction, &ids).await?;
-    let mut acknowledgements = read_acknowledgements(transaction, &ids).await?;
     let view = rows.into_iter().map(|row| {
-        Ok(EscalationView {
-            steps: steps.remove(&row.escalation_id).unwrap_or_default(),
-            acknowledgements: acknowledgements.remove(&row.escalation_id).unwrap_or_default(),
+        Ok(EscalationRow {
             id: EscalationId::from_uuid(row.escalation_id),
             key: row.escalation_key,
             policy: row.policy_key,
-            definition: row.definition,
-            data: row.data,
             state: parse_state(&row.state)?,
             reason: row.reason,
             repeat: row.repeat_number,
@@ -390,77 +416,93 @@ pub async fn list_escalations(
             finished_at: row.finished_at.map(|at| at.to_jiff()),
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
+            step_count: row.step_count,
+            notification_count: row.notification_count,
+            acknowledgement_count: row.acknowledgement_count,
         })
     });
     view.collect()
 }
 
-/// One escalation.
+/// One escalation, with as much as is shown of what it has fired: four statements, however much that is.
 pub async fn read_escalation(
     transaction: &mut TenantTransaction,
     id: EscalationId,
 ) -> Result<Option<EscalationView>, StoreError> {
     let filter = EscalationFilter { id: Some(id), ..Default::default() };
-    Ok(list_escalations(transaction, &filter, &Page { after: None, size: 1 }).await?.pop())
+    let Some(row) = list_escalations(transaction, &filter, &Page { after: None, size: 1 }).await?.pop() else {
+        return Ok(None);
+    };
+    let said = sqlx::query!(
+        "SELECT definition, data FROM harkara.escalations WHERE tenant_id = $1 AND escalation_id = $2",
+        transaction.tenant.as_uuid(),
+        id.as_uuid(),
+    )
+    .fetch_one(&mut *transaction.connection)
+    .await?;
+    let steps = read_steps(transaction, id).await?;
+    let acknowledgements = read_acknowledgements(transaction, id).await?;
+    Ok(Some(EscalationView { row, definition: said.definition, data: said.data, steps, acknowledgements }))
 }
 
-async fn read_steps(
-    transaction: &mut TenantTransaction,
-    escalations: &[uuid::Uuid],
-) -> Result<HashMap<uuid::Uuid, Vec<StepView>>, StoreError> {
+async fn read_steps(transaction: &mut TenantTransaction, id: EscalationId) -> Result<Vec<StepView>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT s.escalation_id, s.repeat_number, s.level, s.tier, s.fired_at AS "fired_at: jiff_sqlx::Timestamp",
-                  s.recipients, s.reason, s.note,
-                  coalesce(array_agg(n.notification_id ORDER BY n.recipient_id) FILTER (WHERE n.notification_id IS NOT NULL), '{}')
-                      AS "notifications!",
-                  coalesce(array_agg(n.recipient_id ORDER BY n.recipient_id) FILTER (WHERE n.notification_id IS NOT NULL), '{}')
-                      AS "reached!"
+        r#"SELECT s.repeat_number, s.level, s.tier, s.fired_at AS "fired_at: jiff_sqlx::Timestamp",
+                  s.recipients[:$3::integer] AS "recipients!", cardinality(s.recipients) AS "recipient_count!",
+                  s.reason, s.note, s.reached_count, n.notifications AS "notifications!", n.reached AS "reached!"
            FROM harkara.escalation_steps s
-           LEFT JOIN harkara.escalation_notifications n USING (tenant_id, escalation_id, repeat_number, level, tier)
-           WHERE s.tenant_id = $1 AND s.escalation_id = ANY ($2)
-           GROUP BY s.tenant_id, s.escalation_id, s.repeat_number, s.level, s.tier
-           ORDER BY s.repeat_number, s.level, s.tier"#,
+           CROSS JOIN LATERAL (
+               SELECT coalesce(array_agg(f.notification_id ORDER BY f.recipient_id), '{}') AS notifications,
+                      coalesce(array_agg(f.recipient_id ORDER BY f.recipient_id), '{}') AS reached
+               FROM (
+                   SELECT o.notification_id, o.recipient_id FROM harkara.escalation_notifications o
+                   WHERE o.tenant_id = s.tenant_id AND o.escalation_id = s.escalation_id
+                     AND o.repeat_number = s.repeat_number AND o.level = s.level AND o.tier = s.tier
+                   ORDER BY o.recipient_id
+                   LIMIT $3::integer
+               ) f
+           ) n
+           WHERE s.tenant_id = $1 AND s.escalation_id = $2
+           ORDER BY s.repeat_number DESC, s.level DESC, s.tier DESC
+           LIMIT $3::integer"#,
         transaction.tenant.as_uuid(),
-        escalations,
+        id.as_uuid(),
+        SHOWN,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    let mut steps: HashMap<_, Vec<_>> = HashMap::new();
-    for row in rows {
-        let notifications = row.notifications.into_iter().map(NotificationId::from_uuid).zip(row.reached).collect();
-        steps.entry(row.escalation_id).or_default().push(StepView {
-            repeat: row.repeat_number,
-            level: row.level,
-            tier: row.tier,
-            fired_at: row.fired_at.to_jiff(),
-            recipients: row.recipients,
-            reason: row.reason,
-            note: row.note,
-            notifications,
-        });
-    }
-    Ok(steps)
+    let step = rows.into_iter().rev().map(|row| StepView {
+        repeat: row.repeat_number,
+        level: row.level,
+        tier: row.tier,
+        fired_at: row.fired_at.to_jiff(),
+        recipients: row.recipients,
+        recipient_count: row.recipient_count,
+        reason: row.reason,
+        note: row.note,
+        notifications: row.notifications.into_iter().map(NotificationId::from_uuid).zip(row.reached).collect(),
+        notification_count: row.reached_count,
+    });
+    Ok(step.collect())
 }
 
 async fn read_acknowledgements(
     transaction: &mut TenantTransaction,
-    escalations: &[uuid::Uuid],
-) -> Result<HashMap<uuid::Uuid, Vec<(String, Timestamp)>>, StoreError> {
+    id: EscalationId,
+) -> Result<Vec<(String, Timestamp)>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT escalation_id, recipient_id, acknowledged_at AS "acknowledged_at: jiff_sqlx::Timestamp"
+        r#"SELECT recipient_id, acknowledged_at AS "acknowledged_at: jiff_sqlx::Timestamp"
            FROM harkara.escalation_acknowledgements
-           WHERE tenant_id = $1 AND escalation_id = ANY ($2)
-           ORDER BY acknowledged_at, recipient_id"#,
+           WHERE tenant_id = $1 AND escalation_id = $2
+           ORDER BY acknowledged_at, recipient_id
+           LIMIT $3::integer"#,
         transaction.tenant.as_uuid(),
-        escalations,
+        id.as_uuid(),
+        SHOWN,
     )
     .fetch_all(&mut *transaction.connection)
     .await?;
-    let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    for row in rows {
-        found.entry(row.escalation_id).or_default().push((row.recipient_id, row.acknowledged_at.to_jiff()));
-    }
-    Ok(found)
+    Ok(rows.into_iter().map(|row| (row.recipient_id, row.acknowledged_at.to_jiff())).collect())
 }
 
 fn parse_state(text: &str) -> Result<EscalationState, StoreError> {

@@ -16,6 +16,8 @@ use domain::moment::Window;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
+/// The most that a policy says, in bytes of JSON as it is shown: each escalation has a copy, and a list many.
+pub const MAX_DEFINITION_BYTES: usize = 64 * 1024;
 /// The word for the managers of the level before.
 const MANAGER: &str = "manager";
 /// What stands before a role.
@@ -24,8 +26,14 @@ const ROLE: &str = "role:";
 /// Reads the body of `PUT /v1/escalation-policies/{key}`.
 pub fn read_policy(body: &Value) -> Result<Policy, Problem> {
     let policy = read_definition(body).map_err(Problem::invalid)?;
-    let silent = find_silent_steps(&policy);
-    if silent.is_empty() { Ok(policy) } else { Err(Problem::invalid(silent)) }
+    let mut errors = find_silent_steps(&policy);
+    if print_definition(&policy).to_string().len() > MAX_DEFINITION_BYTES {
+        let detail = format!(
+            "name so much that the policy has more than {MAX_DEFINITION_BYTES} bytes of JSON; a role names many"
+        );
+        errors.push(FieldError::new("/steps", detail));
+    }
+    if errors.is_empty() { Ok(policy) } else { Err(Problem::invalid(errors)) }
 }
 
 /// Steps that reach nobody, because none of their channels can be sent by now.
@@ -279,6 +287,18 @@ mod tests {
         let short = json!({"category": "CRITICAL", "steps": [{"recipients": ["ada"]}]});
         let read = read_definition(&short).expect("read");
         assert_eq!(read_definition(&print_definition(&read)), Ok(read));
+    }
+
+    #[test]
+    fn a_policy_that_says_very_much_is_refused_when_it_is_put() {
+        let with = |length: usize| {
+            let names: Vec<_> = (0..MAX_NAMED).map(|n| format!("{n:0length$}")).collect();
+            let step = json!({"delay": "PT1H", "recipients": names});
+            read_policy(&json!({"category": "CRITICAL", "steps": vec![step; MAX_STEPS]}))
+        };
+        assert!(with(28).is_ok());
+        let errors = with(36).expect_err("refused").errors;
+        assert_eq!(errors.iter().map(|error| error.pointer.as_str()).collect::<Vec<_>>(), ["/steps"]);
     }
 
     #[test]

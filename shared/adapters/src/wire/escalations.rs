@@ -2,7 +2,7 @@
 
 use super::fields::{FieldError, Fields};
 use super::problem::Problem;
-use crate::store::escalations::{EscalationView, StepView};
+use crate::store::escalations::{EscalationRow, EscalationView, StepView};
 use domain::escalation::RESERVED;
 use domain::id::{EscalationKey, PolicyKey, RecipientKey};
 use domain::render::check_context;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// The most data of an escalation, in bytes of JSON: each notification of each of its steps has a copy.
-pub const MAX_DATA_BYTES: usize = 64 * 1024;
+pub const MAX_DATA_BYTES: usize = 16 * 1024;
 
 /// What is to be started.
 #[derive(Clone)]
@@ -54,14 +54,12 @@ pub fn read_acknowledgement(body: &Value) -> Result<Option<RecipientKey>, Proble
     Ok(recipient)
 }
 
-/// An escalation with what it has fired.
-pub fn print_escalation(view: &EscalationView) -> Value {
-    let EscalationView {
+/// An escalation as it stands in a list.
+pub fn print_row(row: &EscalationRow) -> Value {
+    let EscalationRow {
         id,
         key,
         policy,
-        definition,
-        data,
         state,
         reason,
         repeat,
@@ -73,27 +71,51 @@ pub fn print_escalation(view: &EscalationView) -> Value {
         finished_at,
         created_at,
         updated_at,
-        steps,
-        acknowledgements,
-    } = view;
-    let acknowledgement = |(recipient, at): &(String, jiff::Timestamp)| json!({"recipient": recipient, "at": at});
+        step_count,
+        notification_count,
+        acknowledgement_count,
+    } = row;
     json!({
-        "id": id.to_string(), "key": key, "policy": policy, "definition": definition, "data": data,
-        "state": state.as_str(), "reason": reason, "repeat": repeat, "level": level, "tier": tier,
-        "next_step_at": next_step_at,
+        "id": id.to_string(), "key": key, "policy": policy, "state": state.as_str(), "reason": reason,
+        "repeat": repeat, "level": level, "tier": tier, "next_step_at": next_step_at,
         "acknowledged": acknowledged_at.zip(acknowledged_by.as_ref()).map(|(at, by)| json!({"at": at, "by": by})),
-        "acknowledgements": acknowledgements.iter().map(acknowledgement).collect::<Value>(),
-        "steps": steps.iter().map(print_step).collect::<Value>(),
+        "step_count": step_count, "notification_count": notification_count,
+        "acknowledgement_count": acknowledgement_count,
         "started_at": created_at, "finished_at": finished_at, "updated_at": updated_at,
     })
 }
 
+/// An escalation with what it says and has fired.
+pub fn print_escalation(view: &EscalationView) -> Value {
+    let EscalationView { row, definition, data, steps, acknowledgements } = view;
+    let acknowledgement = |(recipient, at): &(String, jiff::Timestamp)| json!({"recipient": recipient, "at": at});
+    let mut printed = print_row(row);
+    printed["definition"] = definition.clone();
+    printed["data"] = data.clone();
+    printed["steps"] = steps.iter().map(print_step).collect();
+    printed["acknowledgements"] = acknowledgements.iter().map(acknowledgement).collect();
+    printed
+}
+
 fn print_step(view: &StepView) -> Value {
-    let StepView { repeat, level, tier, fired_at, recipients, reason, note, notifications } = view;
+    let StepView {
+        repeat,
+        level,
+        tier,
+        fired_at,
+        recipients,
+        recipient_count,
+        reason,
+        note,
+        notifications,
+        notification_count,
+    } = view;
     let notification =
         |(id, recipient): &(domain::id::NotificationId, String)| json!({"id": id.to_string(), "recipient": recipient});
     json!({
         "repeat": repeat, "level": level, "tier": tier, "fired_at": fired_at, "recipients": recipients,
-        "reason": reason, "note": note, "notifications": notifications.iter().map(notification).collect::<Value>(),
+        "recipient_count": recipient_count, "reason": reason, "note": note,
+        "notifications": notifications.iter().map(notification).collect::<Value>(),
+        "notification_count": notification_count,
     })
 }

@@ -7,7 +7,7 @@ use crate::escalation::{
 };
 use crate::request::Refused;
 use adapters::store::database::TenantTransaction;
-use adapters::store::escalations::{self as store, EscalationFilter, EscalationView};
+use adapters::store::escalations::{self as store, EscalationFilter, EscalationRow};
 use adapters::store::recipients::read_recipient;
 use adapters::wire::escalation_policies::read_definition;
 use adapters::wire::escalations as bodies;
@@ -72,8 +72,8 @@ impl<Q: Queue, K: KeyService, B: EventBus> Api<Q, K, B> {
         let filter = EscalationFilter { id: None, key, state };
         let rows = store::list_escalations(&mut transaction, &filter, &page).await?;
         transaction.commit().await?;
-        let cursor = |row: &EscalationView| Cursor { at: row.created_at, id: row.id.as_uuid() };
-        Ok(Response::json(200, &views::print_page("escalations", &rows, page.size, bodies::print_escalation, cursor)))
+        let cursor = |row: &EscalationRow| Cursor { at: row.created_at, id: row.id.as_uuid() };
+        Ok(Response::json(200, &views::print_page("escalations", &rows, page.size, bodies::print_row, cursor)))
     }
 
     pub(super) async fn get_escalation(&self, request: &Request) -> Answer {
@@ -123,7 +123,7 @@ async fn check_data(transaction: &mut TenantTransaction, id: EscalationId) -> Re
     let Some(view) = store::read_escalation(transaction, id).await? else { return Ok(()) };
     let Ok(policy) = read_definition(&view.definition) else { return Ok(()) };
     let categories: BTreeSet<_> = policy.steps.iter().map(|step| policy.category_of(step)).collect();
-    let data = fill_data(&view.data, id, &view.policy, view.created_at, Place::FIRST);
+    let data = fill_data(view.data, id, &view.row.policy, view.row.created_at, Place::FIRST);
     let request = |category: &CategoryKey| NotificationRequest::to_nobody(category.clone(), data.clone());
     let requests: Vec<_> = categories.into_iter().map(request).collect();
     let mut errors = BTreeMap::new();

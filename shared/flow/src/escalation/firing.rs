@@ -2,7 +2,7 @@
 
 use super::telling::event;
 use super::{EscalationCounts, FiredBatch};
-use crate::creation::{Wanted, create_notifications};
+use crate::creation::{WantedForEach, create_for_each};
 use adapters::ids::new_uuid;
 use adapters::store::database::{StoreError, TenantTransaction};
 use adapters::store::escalation_steps::{DueEscalation, Meant, Written, WrittenStep, find_meant, write_steps};
@@ -14,13 +14,16 @@ use domain::escalation::{
     has_fallback, leave_out, plan_next, turn_after,
 };
 use domain::id::{EscalationId, NotificationId, RecipientKey};
-use domain::notification::NotificationRequest;
+use domain::notification::{NotificationRequest, Recipient};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::mem;
 
 /// Recipients of one transaction's steps: it takes escalations until it has so many, and at least one.
 pub(super) const MOST_RECIPIENTS: usize = 5000;
+/// The same for what is stored for them, each of whom gets a copy of the data, in bytes of JSON.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// How an acknowledgement came that waited only for somebody who was erased, as events tell it.
 const VIA: &str = "erasure";
 /// Why an escalation is given up whose own policy cannot be read any more.
@@ -47,35 +50,45 @@ struct Firing<'a> {
 pub(super) async fn fire(
     transaction: &mut TenantTransaction,
     actor: &str,
-    due: &[DueEscalation],
+    mut due: Vec<DueEscalation>,
     most_recipients: usize,
 ) -> Result<FiredBatch, StoreError> {
     if due.is_empty() {
         return Ok(FiredBatch::default());
     }
     let decided: Vec<Decided> = due.iter().map(decide).collect();
-    let meant = find_recipients(transaction, due, &decided).await?;
-    let taken = count_taken((0..due.len()).map(|at| meant.get(&at).map_or(0, Vec::len)), most_recipients);
+    let mut meant = find_recipients(transaction, &due, &decided).await?;
+    let sizes = due.iter().enumerate().map(|(at, due)| {
+        let recipients = meant.get(&at).map_or(0, |meant| meant.len().min(MAX_REACHED));
+        (recipients, recipients * due.data_bytes)
+    });
+    let taken = count_taken(sizes, most_recipients);
+    // It may be large, and is needed once.
+    let data: Vec<Value> = due[..taken].iter_mut().map(|due| mem::take(&mut due.data)).collect();
     let (due, decided) = (&due[..taken], &decided[..taken]);
 
     let mut firings = Vec::new();
     let (mut wanted, mut wanted_by) = (Vec::new(), Vec::new());
-    for (at, (due, decided)) in due.iter().zip(decided).enumerate() {
+    for (at, ((due, decided), data)) in due.iter().zip(decided).zip(data).enumerate() {
         let Decided::Fire { policy, place } = decided else { continue };
-        let recipients = meant.get(&at).cloned().unwrap_or_default();
-        let (firing, requests) = prepare(due, policy, *place, recipients);
-        wanted_by.extend(requests.iter().map(|_| firings.len()));
-        wanted.extend(requests);
+        let recipients = meant.remove(&at).unwrap_or_default();
+        let (firing, request) = prepare(due, policy, *place, recipients, data);
+        if let Some(request) = request {
+            wanted_by.push(firings.len());
+            wanted.push(request);
+        }
         firings.push(firing);
     }
-    let created = create_notifications(transaction, actor, &wanted).await?;
+    let created = create_for_each(transaction, actor, &wanted).await?;
     adapters::failpoint!("X3_created", Err(StoreError::Corrupt("failpoint")));
     let mut refusals = created.refused.into_iter().collect::<HashMap<_, _>>();
-    for (place, (wanted, firing)) in wanted.iter().zip(&wanted_by).enumerate() {
-        let step = &mut firings[*firing].step;
+    let each =
+        wanted.iter().zip(wanted_by).flat_map(|(wanted, firing)| known(wanted).map(move |known| (firing, known)));
+    for (place, (firing, (id, key))) in each.enumerate() {
+        let step = &mut firings[firing].step;
         match refusals.remove(&place) {
             Some(refusal) => step.note = Some(refusal.to_string()),
-            None => step.notifications.extend(known(wanted).map(|key| (wanted.id, key))),
+            None => step.notifications.push((id, key.to_owned())),
         }
     }
 
@@ -128,14 +141,14 @@ pub(super) async fn fire(
     Ok(batch)
 }
 
-/// How many steps one transaction takes, given how many recipients each has.
-fn count_taken(recipients: impl Iterator<Item = usize>, most: usize) -> usize {
-    let before = recipients.scan(0, |sum: &mut usize, count| {
+/// How many steps one transaction takes, given how many recipients each has, and how many bytes are stored for them.
+fn count_taken(steps: impl Iterator<Item = (usize, usize)>, most_recipients: usize) -> usize {
+    let before = steps.scan((0, 0), |sum: &mut (usize, usize), (recipients, bytes)| {
         let before = *sum;
-        *sum += count;
+        *sum = (sum.0 + recipients, sum.1 + bytes);
         Some(before)
     });
-    before.take_while(|before| *before < most).count()
+    before.take_while(|(recipients, bytes)| *recipients < most_recipients && *bytes < MOST_BYTES).count()
 }
 
 fn decide(due: &DueEscalation) -> Decided {
@@ -187,7 +200,8 @@ fn prepare<'a>(
     policy: &'a Policy,
     place: Place,
     mut recipients: Vec<String>,
-) -> (Firing<'a>, Vec<Wanted>) {
+    data: Value,
+) -> (Firing<'a>, Option<WantedForEach>) {
     let mut note = None;
     if recipients.len() > MAX_REACHED {
         recipients.truncate(MAX_REACHED);
@@ -207,44 +221,41 @@ fn prepare<'a>(
         () if channels.is_empty() => Some(Unreached::NoChannel),
         () => None,
     };
-    let mut requests = Vec::new();
-    let data = fill_data(&due.data, due.id, &due.policy, due.started_at, place);
-    if unreached.is_none()
-        && let Some((step, _)) = policy.at(place)
-    {
+    let step = policy.at(place).filter(|_| unreached.is_none());
+    let wanted = step.map(|(step, _)| {
         let keys = left.into_iter().filter_map(|id| RecipientKey::parse(id).ok());
-        requests.extend(keys.map(|recipient| {
-            let request = NotificationRequest::to_recipient(policy.category_of(step).clone(), recipient, data.clone());
-            Wanted {
-                id: NotificationId::from_uuid(new_uuid()),
-                request: NotificationRequest {
-                    channels: Some(channels.clone()),
-                    priority: policy.priority,
-                    metadata: json!({"escalation_id": due.id.to_string(), "level": place.level}),
-                    ..request
-                },
-            }
-        }));
-    }
+        let recipients: Vec<Recipient> = keys.map(Recipient::Known).collect();
+        let data = fill_data(data, due.id, &due.policy, due.started_at, place);
+        WantedForEach {
+            ids: recipients.iter().map(|_| NotificationId::from_uuid(new_uuid())).collect(),
+            request: NotificationRequest {
+                recipients,
+                channels: Some(channels),
+                priority: policy.priority,
+                metadata: json!({"escalation_id": due.id.to_string(), "level": place.level}),
+                ..NotificationRequest::to_nobody(policy.category_of(step).clone(), data)
+            },
+        }
+    });
     let lifetime = SignedDuration::from_secs(i64::from(policy.link_lifetime_seconds));
     let links_expire_at = due.now + lifetime;
     let step = WrittenStep { place, recipients, notifications: Vec::new(), unreached, note, links_expire_at };
-    (Firing { due, policy, place, step }, requests)
+    (Firing { due, policy, place, step }, wanted)
 }
 
 /// The escalation's data, and where it stands.
-pub(crate) fn fill_data(data: &Value, id: EscalationId, policy: &str, started_at: Timestamp, place: Place) -> Value {
-    let mut data = data.clone();
+pub(crate) fn fill_data(mut data: Value, id: EscalationId, policy: &str, started_at: Timestamp, place: Place) -> Value {
     data[RESERVED] = json!({
         "id": id.to_string(), "level": place.level, "repeat": place.repeat, "policy": policy, "started_at": started_at,
     });
     data
 }
 
-fn known(wanted: &Wanted) -> impl Iterator<Item = String> {
-    wanted.request.recipients.iter().filter_map(|recipient| match recipient {
-        domain::notification::Recipient::Known(key) => Some(key.as_str().to_owned()),
-        domain::notification::Recipient::Inline(_) => None,
+/// The notifications that were asked for, each with whom it is for.
+fn known(wanted: &WantedForEach) -> impl Iterator<Item = (NotificationId, &str)> {
+    wanted.ids.iter().zip(&wanted.request.recipients).filter_map(|(id, recipient)| match recipient {
+        Recipient::Known(key) => Some((*id, key.as_str())),
+        Recipient::Inline(_) => None,
     })
 }
 
@@ -283,14 +294,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_takes_steps_until_it_has_recipients_enough_and_at_least_one() {
-        let taken = |recipients: &[usize], most| count_taken(recipients.iter().copied(), most);
-        assert_eq!(taken(&[1; 200], MOST_RECIPIENTS), 200);
-        assert_eq!(taken(&[0, 0, 3], MOST_RECIPIENTS), 3);
-        assert_eq!(taken(&[1000; 50], MOST_RECIPIENTS), 5);
-        assert_eq!(taken(&[4999, 1000, 1], MOST_RECIPIENTS), 2);
-        assert_eq!(taken(&[100_000, 1], MOST_RECIPIENTS), 1);
-        assert_eq!(taken(&[1000; 5], 625), 1, "fewer, where more took too long");
-        assert_eq!(taken(&[], MOST_RECIPIENTS), 0);
+    fn a_transaction_takes_steps_until_it_has_recipients_or_bytes_enough_and_at_least_one() {
+        let of_small =
+            |recipients: &[usize]| count_taken(recipients.iter().map(|recipients| (*recipients, 0)), MOST_RECIPIENTS);
+        assert_eq!(of_small(&[1; 200]), 200);
+        assert_eq!(of_small(&[0, 0, 3]), 3);
+        assert_eq!(of_small(&[1000; 50]), 5);
+        assert_eq!(of_small(&[4999, 1000, 1]), 2);
+        assert_eq!(of_small(&[100_000, 1]), 1);
+        assert_eq!(of_small(&[]), 0);
+        assert_eq!(count_taken([(1000, 0); 5].into_iter(), 625), 1, "fewer, where more took too long");
+        let of_large = |data: &[usize]| count_taken(data.iter().map(|bytes| (1000, 1000 * bytes)), MOST_RECIPIENTS);
+        assert_eq!(of_large(&[16 * 1024; 3]), 1);
+        assert_eq!(of_large(&[100, 16 * 1024, 100]), 2);
+        assert_eq!(of_large(&[100; 50]), 5);
     }
 }

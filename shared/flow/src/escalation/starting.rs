@@ -10,6 +10,7 @@ use domain::escalation::plan_first;
 use domain::id::{EscalationId, EscalationKey};
 use serde_json::json;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// An escalation that is to be started.
 #[derive(Clone)]
@@ -61,23 +62,28 @@ pub async fn start_within(
     }
     let policies: Vec<_> = asked.iter().map(|asked| asked.body.policy.clone()).collect();
     let definitions = read_definitions(transaction, &policies).await?;
-    let prepared: Vec<Result<NewEscalation, StartRefusal>> = asked
-        .iter()
-        .map(|Start { body: asked, about }| {
-            let definition = definitions.by_key.get(asked.policy.as_str()).ok_or(StartRefusal::UnknownPolicy)?.clone();
-            let policy = read_definition(&definition).map_err(|_| StartRefusal::UnreadablePolicy)?;
-            Ok(NewEscalation {
-                id: EscalationId::from_uuid(new_uuid()),
-                key: asked.key.clone(),
-                policy: asked.policy.clone(),
-                definition,
-                data: asked.data.clone(),
-                about: about.clone(),
-                next_step_at: plan_first(&policy, definitions.now),
-            })
-        })
-        .collect();
-    let new: Vec<NewEscalation> = prepared.iter().filter_map(|new| new.as_ref().ok()).cloned().collect();
+    // Each by its place among those that are new.
+    let (mut places, mut new) = (Vec::new(), Vec::new());
+    for Start { body: asked, about } in asked {
+        let Some(definition) = definitions.by_key.get(asked.policy.as_str()) else {
+            places.push(Err(StartRefusal::UnknownPolicy));
+            continue;
+        };
+        let Ok(policy) = read_definition(definition) else {
+            places.push(Err(StartRefusal::UnreadablePolicy));
+            continue;
+        };
+        places.push(Ok(new.len()));
+        new.push(NewEscalation {
+            id: EscalationId::from_uuid(new_uuid()),
+            key: asked.key.clone(),
+            policy: asked.policy.clone(),
+            definition: Arc::clone(definition),
+            data: asked.data.clone(),
+            about: about.clone(),
+            next_step_at: plan_first(&policy, definitions.now),
+        });
+    }
     let inserted: HashSet<EscalationId> = insert_escalations(transaction, &new).await?.into_iter().collect();
     let turned_away: Vec<EscalationKey> =
         new.iter().filter(|new| !inserted.contains(&new.id)).filter_map(|new| new.key.clone()).collect();
@@ -91,13 +97,13 @@ pub async fn start_within(
         event(tenant, new.id, "escalation.started", json!({"policy": new.policy.as_str(), "key": key}))
     });
     tell(transaction, &told.collect::<Vec<_>>()).await?;
-    let result = |prepared: Result<NewEscalation, StartRefusal>| {
-        let new = prepared?;
+    let result = |place: Result<usize, StartRefusal>| {
+        let new = &new[place?];
         if inserted.contains(&new.id) {
             return Ok(Started { id: new.id, is_new: true });
         }
         let found = new.key.as_ref().and_then(|key| open.get(key.as_str())).ok_or(StartRefusal::Raced)?;
         Ok(Started { id: *found, is_new: false })
     };
-    Ok(prepared.into_iter().map(result).collect())
+    Ok(places.into_iter().map(result).collect())
 }

@@ -10,6 +10,7 @@ use domain::notification::Recipient;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::io;
 
 /// Files by their columns.
 pub(super) struct Files<'a> {
@@ -50,38 +51,58 @@ pub(super) fn print_members(accepted: &[Accepted<'_>]) -> Value {
     accepted.iter().filter_map(member).collect()
 }
 
-/// A row for `harkara.accept_notifications`.
-pub(super) fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value {
-    #[derive(Serialize)]
-    struct Row<'a> {
-        notification_id: uuid::Uuid,
-        category_key: &'a str,
-        recipient_id: Option<&'a str>,
-        email: Option<&'a str>,
-        phone: Option<&'a str>,
-        name: Option<&'a str>,
-        locale: Option<&'a str>,
-        time_zone: Option<&'a str>,
-        template_key: Option<&'a str>,
-        subject: Option<&'a str>,
-        text_body: Option<&'a str>,
-        html_body: Option<&'a str>,
-        data: &'a Value,
-        metadata: &'a Value,
-        attachments: Vec<uuid::Uuid>,
-        calendar: Option<Value>,
-        priority: &'a str,
-        sandbox: bool,
-        send_at: Timestamp,
-        expires_at: Option<Timestamp>,
-        traceparent: Option<&'a str>,
-        deliveries: Vec<Value>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        dedupe: Option<Value>,
-        event_id: uuid::Uuid,
-        event: Value,
-    }
+/// A row for `harkara.accept_notifications`. It borrows what may be large and the same for very many, so that this is
+/// copied once, into the statement.
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    notification_id: uuid::Uuid,
+    category_key: &'a str,
+    recipient_id: Option<&'a str>,
+    email: Option<&'a str>,
+    phone: Option<&'a str>,
+    name: Option<&'a str>,
+    locale: Option<&'a str>,
+    time_zone: Option<&'a str>,
+    template_key: Option<&'a str>,
+    subject: Option<&'a str>,
+    text_body: Option<&'a str>,
+    html_body: Option<&'a str>,
+    data: &'a Value,
+    metadata: &'a Value,
+    attachments: Vec<uuid::Uuid>,
+    calendar: Option<Value>,
+    priority: &'a str,
+    sandbox: bool,
+    send_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    traceparent: Option<&'a str>,
+    deliveries: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedupe: Option<Value>,
+    event_id: uuid::Uuid,
+    event: Value,
+}
 
+/// How many bytes of JSON a row is.
+pub(super) fn count_bytes(row: &Row<'_>) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, row).expect("strings, numbers and JSON always print");
+    counter.0
+}
+
+/// What is accepted, as a row.
+pub(super) fn print_accepted<'a>(tenant: TenantId, accepted: &'a Accepted<'_>) -> Row<'a> {
     let Accepted {
         id,
         event_id,
@@ -121,7 +142,7 @@ pub(super) fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value
         "recipient": known_key(recipient),
         "metadata": request.metadata,
     });
-    let row = Row {
+    Row {
         notification_id: id.as_uuid(),
         category_key: request.category.as_str(),
         recipient_id: known_key(recipient),
@@ -147,6 +168,5 @@ pub(super) fn print_accepted(tenant: TenantId, accepted: &Accepted<'_>) -> Value
         dedupe: dedupe.map(|(key, asked)| json!({"key": key, "seconds": asked.window_seconds})),
         event_id: event_id.as_uuid(),
         event,
-    };
-    serde_json::to_value(row).expect("strings, numbers and JSON always print")
+    }
 }

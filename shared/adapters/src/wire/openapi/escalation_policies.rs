@@ -34,7 +34,7 @@ pub(super) fn put() -> Operation {
         "Put an escalation policy",
         Answer::ok("The policy, and which of its roles nobody has now.", Schema::named("EscalationPolicy")),
     )
-    .describe("Replaces the whole of it. Escalations that run keep the policy that they began with. A recipient or category that is not there is an error, and so is a step that reaches nobody; a role that nobody has is a warning where the step reaches others, because people come and go.")
+    .describe("Replaces the whole of it. Escalations that run keep the policy that they began with. A recipient or category that is not there is an error, and so is a step that reaches nobody; a role that nobody has is a warning where the step reaches others, because people come and go. It has at most 64 KiB of JSON.")
     .with_body(definition(), example)
 }
 

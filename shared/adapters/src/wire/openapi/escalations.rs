@@ -2,6 +2,7 @@
 
 use super::schema::{Schema, optional, required};
 use super::{Answer, Operation, page_of};
+use crate::store::escalations::SHOWN;
 use crate::wire::escalations::MAX_DATA_BYTES;
 use domain::escalation::{EscalationState, Unreached};
 use serde_json::json;
@@ -10,8 +11,9 @@ use serde_json::json;
 pub(super) fn list() -> Operation {
     Operation::new(
         "List escalations, the newest first",
-        Answer::ok("A page of them.", page_of("escalations", Schema::named("Escalation"))),
+        Answer::ok("A page of them.", page_of("escalations", Schema::named("EscalationSummary"))),
     )
+    .describe("With counts in place of what each says and has fired, which `GET /v1/escalations/{id}` shows.")
 }
 
 /// `POST /v1/escalations`.
@@ -36,7 +38,10 @@ pub(super) fn start() -> Operation {
 
 /// `GET /v1/escalations/{id}`.
 pub(super) fn get() -> Operation {
-    Operation::new("Show an escalation", Answer::ok("The escalation.", Schema::named("Escalation")))
+    Operation::new("Show an escalation", Answer::ok("The escalation.", Schema::named("Escalation"))).describe(
+        "The counts are of everything; of very many steps the last 100 are listed, and of their recipients and \
+             notifications, and of acknowledgements, the first 100.",
+    )
 }
 
 /// `POST /v1/escalations/{id}/acknowledge`.
@@ -78,32 +83,49 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         required("level", Schema::ordinal()),
         required("tier", Schema::ordinal()),
         required("fired_at", time()),
-        required("recipients", Schema::list(Schema::named("RecipientId")).describe("Whom it meant.")),
+        required("recipients", shown(Schema::named("RecipientId")).describe("Whom it meant.")),
+        required("recipient_count", Schema::count()),
         required("reason", reason.or_null().describe("Why it reached nobody.")),
         required("note", Schema::text().or_null()),
-        required("notifications", Schema::list(notification)),
+        required("notifications", shown(notification)),
+        required("notification_count", Schema::count()),
     ]);
     let by = Schema::object([required("at", time()), required("by", Schema::text())]);
     let acknowledgement = Schema::object([required("recipient", Schema::named("RecipientId")), required("at", time())]);
     let state = Schema::one_of(EscalationState::ALL.iter().map(|state| state.as_str()));
-    let escalation = Schema::object([
-        required("id", Schema::named("EscalationId")),
-        required("key", Schema::named("EscalationKey").or_null()),
-        required("policy", Schema::named("PolicyKey")),
+    let summary = || {
+        vec![
+            required("id", Schema::named("EscalationId")),
+            required("key", Schema::named("EscalationKey").or_null()),
+            required("policy", Schema::named("PolicyKey")),
+            required("state", state.clone()),
+            required("reason", Schema::text().or_null().describe("Why it was given up.")),
+            required("repeat", Schema::count()),
+            required("level", Schema::count().describe("What was fired last; 0 before the first.")),
+            required("tier", Schema::count()),
+            required("next_step_at", time().or_null().describe("When the next step fires, or the end comes.")),
+            required("acknowledged", by.clone().or_null().describe("When, and by whom first.")),
+            required("acknowledgement_count", Schema::count()),
+            required("step_count", Schema::count().describe("How many steps were fired.")),
+            required("notification_count", Schema::count().describe("How many notifications they became.")),
+            required("started_at", time()),
+            required("finished_at", time().or_null()),
+            required("updated_at", time()),
+        ]
+    };
+    let whole = [
         required("definition", Schema::opaque().describe("What the policy said when it began.")),
         required("data", Schema::opaque()),
-        required("state", state),
-        required("reason", Schema::text().or_null().describe("Why it was given up.")),
-        required("repeat", Schema::count()),
-        required("level", Schema::count().describe("What was fired last; 0 before the first.")),
-        required("tier", Schema::count()),
-        required("next_step_at", time().or_null().describe("When the next step fires, or the end comes.")),
-        required("acknowledged", by.or_null().describe("When, and by whom first.")),
-        required("acknowledgements", Schema::list(acknowledgement)),
-        required("steps", Schema::list(step)),
-        required("started_at", time()),
-        required("finished_at", time().or_null()),
-        required("updated_at", time()),
-    ]);
-    vec![("Escalation", escalation)]
+        required("acknowledgements", shown(acknowledgement)),
+        required("steps", shown(step)),
+    ];
+    vec![
+        ("Escalation", Schema::object(summary().into_iter().chain(whole))),
+        ("EscalationSummary", Schema::object(summary())),
+    ]
+}
+
+/// A list of which a part is shown where it is very long.
+fn shown(entry: Schema) -> Schema {
+    Schema::list(entry).at_most(SHOWN.unsigned_abs() as usize)
 }
