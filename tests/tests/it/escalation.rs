@@ -2,6 +2,7 @@
 
 mod answering;
 mod firing;
+mod large;
 mod policies;
 mod starting;
 mod trouble;

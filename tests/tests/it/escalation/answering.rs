@@ -2,6 +2,7 @@
 
 use super::{acknowledge, addressees, begin, pass_minutes, resolve, show, start, steps, told};
 use crate::recipients::see_somebody_wait;
+use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::json;
 use sqlx::PgPool;
 use tests::{Stage, TENANT};
@@ -104,6 +105,30 @@ async fn where_each_is_needed_the_steps_go_on_for_the_others(pool: PgPool) {
     assert_eq!(whole["escalation"]["state"], "acknowledged");
     assert_eq!(whole["escalation"]["acknowledgements"].as_array().expect("a list").len(), 2);
     stage.drain().await;
+    stage.finish().await;
+}
+
+/// Whoever has acknowledged keeps nobody waiting whose own mail has failed.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn where_each_is_needed_a_tier_that_failed_with_all_who_have_not_acknowledged_is_not_waited_for(pool: PgPool) {
+    let stage = begin(pool).await;
+    let tiers = json!([{"channels": ["email"]}, {"channels": ["push"], "after": "PT30M"}]);
+    let policy = json!({
+        "category": "greeting", "acknowledgement": "each",
+        "steps": [{"recipients": ["ada", "bob"], "tiers": tiers}], "exhausted_after": "PT2H",
+    });
+    stage.put(TENANT, "/v1/escalation-policies/{key}", "critical", policy).await;
+    let refused = || SendOutcome::Rejected(ProviderError { code: "MessageRejected".into(), detail: "no".into() });
+    stage.mail.script("bob@example.org", [refused as fn() -> SendOutcome]);
+    let (id, patient) = (start(&stage).await, start(&stage).await);
+    stage.drain().await;
+    assert_eq!(stage.escalate().await, Default::default(), "ada's mail has arrived, and she may answer");
+    for id in [&id, &patient] {
+        acknowledge(&stage, id, json!({"recipient": "ada"})).await;
+    }
+    assert_eq!(stage.escalate().await.unreached, 1, "bob's has failed, which is not waited for");
+    assert_eq!(steps(&show(&stage, &id).await), [(0, 1, 1, 2, None), (0, 1, 2, 0, Some("no_channel"))]);
+    assert_eq!(show(&stage, &patient).await["tier"], 1, "bob's mail has arrived there");
     stage.finish().await;
 }
 

@@ -53,12 +53,13 @@ async fn the_same_request_starts_one_and_a_bad_one_none(pool: PgPool) {
     let (first, again) = (stage.ask(&ask).await, stage.ask(&ask).await);
     assert_eq!(first.body, again.body);
     assert_eq!(again.headers["idempotent-replayed"], "true");
-    let table: [(Value, &str); 5] = [
+    let table: [(Value, &str); 6] = [
         (json!({"policy": "critical", "data": {"name": 7}}), "/data/name"),
         (json!({"policy": "nonsense"}), "/policy"),
         (json!({}), "/policy"),
         (json!({"policy": "critical", "key": " "}), "/key"),
         (json!({"policy": "critical", "data": {"escalation": 1}}), "/data/escalation"),
+        (json!({"policy": "critical", "data": {"name": "a".repeat(16 * 1024)}}), "/data"),
     ];
     for (body, pointer) in table {
         let answer = stage.call(TENANT, "POST /v1/escalations", None, "", &body.to_string()).await;
