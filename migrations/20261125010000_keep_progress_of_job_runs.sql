@@ -51,13 +51,15 @@ BEGIN
 END
 $$;
 
--- As before, and when the counts are of: its columns cannot be replaced.
+-- As before, and when the counts are of, and when the last run that the schedule began did so, up to this one: what somebody
+-- asks for moves no schedule. Its columns cannot be replaced.
 DROP FUNCTION harkara.read_job_runs;
 CREATE FUNCTION harkara.read_job_runs(
     p_tenant uuid, p_jobs text[], p_after_at timestamptz, p_after_id uuid, p_limit bigint
 ) RETURNS TABLE (
     job text, run_id uuid, cause text, requested_by text, started_at timestamptz, finished_at timestamptz, outcome text,
-    error_code text, counts jsonb, counted_at timestamptz, leaves_work boolean, failure_count integer)
+    error_code text, counts jsonb, counted_at timestamptz, leaves_work boolean, failure_count integer,
+    scheduled_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -69,7 +71,10 @@ AS $$
            r.error_code, r.counts,
            CASE WHEN r.counts IS NOT NULL THEN coalesce(r.counted_at, r.finished_at) END,
            r.leaves_work,
-           CASE WHEN found.is_dead THEN r.failure_count + 1 ELSE r.failure_count END
+           CASE WHEN found.is_dead THEN r.failure_count + 1 ELSE r.failure_count END,
+           (SELECT s.started_at FROM harkara.job_runs s
+            WHERE s.tenant_id = p_tenant AND s.job = asked.job AND s.cause = 'schedule' AND s.started_at <= r.started_at
+            ORDER BY s.started_at DESC LIMIT 1)
     FROM unnest(p_jobs) asked(job)
     CROSS JOIN LATERAL (
         SELECT * FROM harkara.job_runs r

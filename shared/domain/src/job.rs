@@ -197,13 +197,14 @@ pub struct Punctuality {
     pub is_late: bool,
 }
 
-/// How a job stands to its schedule whose last run began at `last_started_at`, however it went.
-pub fn judge_punctuality(job: Job, last_started_at: Timestamp, now: Timestamp) -> Punctuality {
+/// How a job stands to its schedule, which began its last run at `last_scheduled_at`, however that went. A run that somebody
+/// asked for moves no schedule.
+pub fn judge_punctuality(job: Job, last_scheduled_at: Timestamp, now: Timestamp) -> Punctuality {
     let period = job.rate().period();
     let later = |at: Timestamp, time: Duration| {
         at.saturating_add(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
     };
-    let next_due_at = later(last_started_at, period);
+    let next_due_at = later(last_scheduled_at, period);
     let lag_seconds = u64::try_from(now.duration_since(next_due_at).as_secs()).unwrap_or(0);
     Punctuality { next_due_at, lag_seconds, is_late: now > later(next_due_at, period.min(GRACE)) }
 }

@@ -375,6 +375,30 @@ async fn the_list_of_jobs_tells_the_truth(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_run_that_somebody_asks_for_moves_no_schedule(pool: PgPool) {
+    let stage = Stage::begin(pool).await;
+    let ask = async || {
+        let work = async || Ok::<_, StoreError>(three(false));
+        let request = Trigger::Request { run: None, by: None };
+        stage.run_job(Job::Dispatcher, request, LEASE, work).await.expect("run");
+    };
+    ask().await;
+    let shown = show_job(&stage).await;
+    assert_eq!((&shown["status"], &shown["next_due_at"]), (&json!("succeeded"), &Value::Null), "no schedule began it");
+    succeed(&stage).await;
+    let due = show_job(&stage).await["next_due_at"].clone();
+    stage.pass(MINUTE / 2).await;
+    ask().await;
+    assert_eq!(show_job(&stage).await["next_due_at"], due);
+    // The schedule stands still, and what is asked for hides that from nobody.
+    stage.pass(MINUTE * 10).await;
+    ask().await;
+    let shown = show_job(&stage).await;
+    assert_eq!((&shown["next_due_at"], &shown["is_late"]), (&due, &json!(true)));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn runs_are_listed_page_by_page_the_newest_first(pool: PgPool) {
     let stage = Stage::begin(pool).await;
     for _ in 0..5 {

@@ -104,6 +104,8 @@ pub struct JobRunView {
     pub leaves_work: Option<bool>,
     /// Failures in a row up to it.
     pub failure_count: i32,
+    /// When the schedule began its last run up to this one; `None` where it never has.
+    pub scheduled_at: Option<Timestamp>,
 }
 
 /// Begins a run for the time that is left to it, unless another one is at work.
@@ -366,7 +368,7 @@ async fn select_runs(
         r#"SELECT job AS "job!", run_id AS "run_id!", cause AS "cause!", requested_by,
                   started_at AS "started_at!: jiff_sqlx::Timestamp", finished_at AS "finished_at: jiff_sqlx::Timestamp",
                   outcome, error_code, counts, counted_at AS "counted_at: jiff_sqlx::Timestamp", leaves_work,
-                  failure_count AS "failure_count!"
+                  failure_count AS "failure_count!", scheduled_at AS "scheduled_at: jiff_sqlx::Timestamp"
            FROM harkara.read_job_runs($1, $2, $3, $4, $5)"#,
         owner.as_uuid(),
         &names,
@@ -393,6 +395,7 @@ async fn select_runs(
             counted_at: row.counted_at.map(|at| at.to_jiff()),
             leaves_work: row.leaves_work,
             failure_count: row.failure_count,
+            scheduled_at: row.scheduled_at.map(|at| at.to_jiff()),
         })
     });
     run.collect()

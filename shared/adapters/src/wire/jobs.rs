@@ -8,10 +8,10 @@ use domain::job::{Job, judge_punctuality};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// A job of the service and how it stands; `last` is its newest run. Of one that has never run nobody knows since when it
-/// is due.
+/// A job of the service and how it stands; `last` is its newest run. Of one that its schedule has never begun nobody knows
+/// since when it is due.
 pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
-    let stands = last.map(|run| judge_punctuality(job, run.started_at, now));
+    let stands = last.and_then(|run| run.scheduled_at).map(|at| judge_punctuality(job, at, now));
     json!({
         "name": job.as_str(),
         "kind": "service",
@@ -70,6 +70,7 @@ pub fn print_job_run(view: &JobRunView) -> Value {
         started_at,
         finished_at,
         outcome: _,
+        scheduled_at: _,
         error_code,
         counts,
         counted_at,

@@ -202,7 +202,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required(
                 "next_due_at",
                 Schema::named("Time").or_null().describe(
-                    "Null where one of the service's own has never run, where none is due any more, and in a pause.",
+                    "Null where its schedule has never begun one of the service's own, where none is due any more, and in a pause. A run \
+                     that somebody asks for does not move it.",
                 ),
             ),
             required("lag_seconds", Schema::count().or_null().describe("How long a run has been due.")),
