@@ -236,9 +236,9 @@ fn s0_an_internal_audit_is_told_in_batches_reminders_digests_and_escalations() {
     });
     let reported = aegis.enqueue_with("OBSERVATION_ASSIGNED", "cae-1", observation("0"), words);
     assert_eq!(aegis.mail_to("cae-1").subject, "Board report Q4 2026");
-    let sent = aegis.requests_for("cae-1");
-    let sent = sent.iter().find(|request| request["tags"]["nid"] == reported.as_str()).expect("SES has it");
-    let attached = &sent["attachments"][0];
+    let requests = aegis.requests_for("cae-1");
+    let request = requests.iter().find(|request| request["tags"]["nid"] == reported.as_str()).expect("SES has it");
+    let attached = &request["attachments"][0];
     assert_eq!(
         (&attached["file_name"], &attached["size_bytes"]),
         (&json!("board-report-2026-Q4.pdf"), &json!(report.len()))
