@@ -187,8 +187,8 @@ impl<Q: Queue + Sync> Escalation<Q> {
                 progress.note(counts).await;
             }
         }
-        hastened?;
         counts.stranded = audit_escalations(&self.database).await?;
+        hastened?;
         let EscalationCounts {
             fired,
             unreached,
