@@ -204,11 +204,7 @@ async fn accept_batch(
         Err(error) if error.stops_all() || matches!(error, StoreError::Busy(_) | StoreError::TenantInactive) => {
             return Err(error);
         }
-        Err(error) => {
-            // The server may have ended it with its connection.
-            drop(transaction.roll_back().await);
-            return Ok(Err(NotStored::of(requests.len(), context.now, error)));
-        }
+        Err(error) => return Ok(Err(NotStored::of(requests.len(), context.now, error))),
     };
     adapters::failpoint!("O2_stored", Err(StoreError::Corrupt("failpoint")));
     transaction.commit().await?;

@@ -270,14 +270,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
         }
         adapters::failpoint!("X2_locked", Err(StoreError::Corrupt("failpoint")));
         let due = read_due(&mut transaction, &ids).await?;
-        let batch = match fire(&mut transaction, ACTOR, due, share.recipients).await {
-            Ok(batch) => batch,
-            // Whoever takes them one by one does so at once, and would pass over what is still locked.
-            Err(error) => {
-                transaction.roll_back().await?;
-                return Err(error);
-            }
-        };
+        let batch = fire(&mut transaction, ACTOR, due, share.recipients).await?;
         adapters::failpoint!("X4_written", Err(StoreError::Corrupt("failpoint")));
         transaction.commit().await?;
         adapters::failpoint!("X5_committed", Err(StoreError::Corrupt("failpoint")));

@@ -8,6 +8,7 @@ mod api;
 mod attachments;
 mod audit;
 mod batches;
+mod database;
 mod dead_letter;
 mod debounces;
 mod decisions;

@@ -2,7 +2,7 @@
 
 use crate::wire::http::OwnRecipient;
 use deadpool::Runtime;
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use domain::id::TenantId;
 use futures::future::BoxFuture;
 use sqlx::{Connection, PgConnection};
@@ -37,6 +37,9 @@ impl Database {
     pub fn with_connections(config: DatabaseConfig, max_connections: usize) -> Self {
         let pool = Pool::builder(Opener { config })
             .max_size(max_connections)
+            // A transaction that failed holds its locks until its connection is used again: whoever tries less of it at
+            // once would pass over what it holds, if another connection came first.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(OPEN_TIMEOUT), create: Some(OPEN_TIMEOUT), recycle: Some(OPEN_TIMEOUT) })
             .build()
