@@ -28,4 +28,4 @@ pub use key_service::ScriptedKeyService;
 pub use page::{Page, ask_page};
 pub use stage::{Answer, OTHER_TENANT, Stage, TENANT, database_of, database_within};
 pub use stored::{read_call, read_stored};
-pub use wait::{see_count, see_wait};
+pub use wait::{see, see_count, see_wait};

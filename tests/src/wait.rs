@@ -3,18 +3,32 @@
 use sqlx::PgPool;
 use std::time::Duration;
 
-/// Longer than any statement may take.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+/// Longer than any transaction of these tests takes, also on a slow machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Waits until so many are counted.
-pub async fn see_count(admin: &PgPool, statement: &'static str, wanted: i64) {
-    let counted = async {
-        while sqlx::query_scalar::<_, i64>(statement).fetch_one(admin).await.expect("counted") < wanted {
+/// Looks until something is there, and answers with it.
+pub async fn see<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
             tokio::task::yield_now().await;
         }
     };
-    let is_counted = tokio::time::timeout(WAIT_MAX, counted).await.is_ok();
-    assert!(is_counted, "not {wanted} after {} s: {statement}", WAIT_MAX.as_secs());
+    match tokio::time::timeout(WAIT_MAX, looking).await {
+        Ok(seen) => seen,
+        Err(_) => panic!("not after {} s: {what}", WAIT_MAX.as_secs()),
+    }
+}
+
+/// Waits until so many are counted.
+pub async fn see_count(admin: &PgPool, statement: &'static str, wanted: i64) {
+    see(&format!("{wanted} of {statement}"), async || {
+        let count: i64 = sqlx::query_scalar(statement).fetch_one(admin).await.expect("counted");
+        (count >= wanted).then_some(())
+    })
+    .await;
 }
 
 /// Waits until so many wait for locks in this database.

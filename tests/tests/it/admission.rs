@@ -9,7 +9,7 @@ use domain::outcome::{ProviderError, SendOutcome};
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::Duration;
-use tests::{OTHER_TENANT, Stage, TENANT};
+use tests::{OTHER_TENANT, Stage, TENANT, see};
 
 fn error() -> ProviderError {
     ProviderError { code: "Code".into(), detail: "words".into() }
@@ -157,13 +157,11 @@ async fn a_suppression_that_meets_an_uncommitted_claim_commits_after_it(pool: Pg
 async fn wait_for_a_waiter(stage: &Stage, mode: &str) {
     let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.mode = $1 AND NOT l.granted";
-    let somebody_waits = async {
-        while sqlx::query_scalar::<_, i64>(waiting).bind(mode).fetch_one(&stage.admin).await.expect("counted") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    // Postgres itself would end the wait after the role's two seconds.
-    tokio::time::timeout(Duration::from_secs(20), somebody_waits).await.expect("somebody has to wait for the address");
+    see("somebody waits for the address", async || {
+        let count: i64 = sqlx::query_scalar(waiting).bind(mode).fetch_one(&stage.admin).await.expect("counted");
+        (count > 0).then_some(())
+    })
+    .await;
 }
 
 fn key_of_the_one_message(stage: &Stage) -> DeliveryKey {

@@ -7,7 +7,7 @@ use super::catalog::{API, begin_as, refusal};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeSet;
-use tests::{OTHER_TENANT, Stage, TENANT};
+use tests::{OTHER_TENANT, Stage, TENANT, see};
 
 /// What `harkara.verify_audit` said: blocks, rows, head, first broken block and why, rows that are not sealed.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -42,13 +42,12 @@ async fn seal(pool: &PgPool, most_rows: i32) -> (i64, bool) {
 
 /// Seals until every row of the tenant is. The horizon is the whole server's, so other tests' transactions hold it up.
 async fn seal_all(pool: &PgPool, tenant: &str) -> Check {
-    loop {
+    see("every row is sealed", async || {
         seal(pool, 100_000).await;
         let check = verify(&mut pool.acquire().await.expect("a connection"), tenant).await;
-        if check.unsealed_count == Some(0) || check.broken_block.is_some() {
-            return check;
-        }
-    }
+        (check.unsealed_count == Some(0) || check.broken_block.is_some()).then_some(check)
+    })
+    .await
 }
 
 /// Changes a few rows of both tenants, and seals them: a block for each. Those of a tenant change in one transaction, so that
@@ -149,13 +148,15 @@ async fn a_sealing_is_bounded_and_a_block_may_end_within_a_transaction(pool: PgP
         SELECT $1::uuid, 'many' || n, 'x@example.org' FROM generate_series(1, 50) n";
     sqlx::query(many).bind(TENANT).execute(&pool).await.expect("written");
     let mut sealed = 0;
-    while sealed < 50 {
+    see("all of them are sealed", async || {
         let (rows, leaves_more) = seal(&pool, 7).await;
         assert!(rows <= 7, "{rows}");
         // The first calls may find the horizon held up by others.
         sealed += rows;
         assert_eq!(leaves_more, rows == 7 || rows == 0 && leaves_more);
-    }
+        (sealed >= 50).then_some(())
+    })
+    .await;
     let check = seal_all(&pool, TENANT).await;
     assert_eq!((check.broken(), check.row_count), (None, count_rows(&pool, TENANT).await));
     let blocks =
@@ -245,11 +246,12 @@ async fn the_dispatcher_seals_and_a_tenant_sees_its_chain(pool: PgPool) {
     };
     let before = verification(TENANT, "").await;
     assert_eq!((&before["is_intact"], &before["head"]), (&json!(true), &Value::Null));
-    let mut shown = before.clone();
-    while shown["unsealed_count"] != 0 {
+    let shown = see("the dispatcher has sealed every row", async || {
         stage.dispatch().await;
-        shown = verification(TENANT, "").await;
-    }
+        let shown = verification(TENANT, "").await;
+        (shown["unsealed_count"] == 0).then_some(shown)
+    })
+    .await;
     assert_eq!((&shown["is_intact"], &shown["broken"]), (&json!(true), &Value::Null));
     assert_eq!(shown["row_count"], before["unsealed_count"]);
     let head = shown["head"]["block"].as_i64().expect("a number");
