@@ -146,33 +146,7 @@ impl<Q: Queue + Sync, B: EventBus + Sync> Dispatcher<Q, B> {
             progress.note(counts).await;
         }
         counts.leaves_work = more_requests || more_collections || more_deliveries || more_events;
-        let DispatchCounts {
-            published,
-            not_taken,
-            leases_ended,
-            ended,
-            buried,
-            events,
-            closed,
-            requests,
-            requests_refused,
-            requests_longest_wait_ms,
-            leaves_work,
-        } = counts;
-        tracing::info!(
-            published,
-            not_taken,
-            leases_ended,
-            ended,
-            buried,
-            events,
-            closed,
-            requests,
-            requests_refused,
-            requests_longest_wait_ms,
-            leaves_work,
-            "dispatched what was due"
-        );
+        tracing::info!(counts = %counts.print(), leaves_work = counts.leaves_work, "dispatched what was due");
         while has_time(deadline) && seal_audit(&self.database).await {}
         adapters::failpoint!("S6_done", Err(StoreError::Corrupt("failpoint")));
         Ok(counts)

@@ -189,29 +189,7 @@ impl<Q: Queue + Sync> Escalation<Q> {
         }
         counts.stranded = audit_escalations(&self.database).await?;
         hastened?;
-        let EscalationCounts {
-            fired,
-            unreached,
-            notifications,
-            acknowledged,
-            exhausted,
-            canceled,
-            put_off,
-            stranded,
-            leaves_work,
-        } = counts;
-        tracing::info!(
-            fired,
-            unreached,
-            notifications,
-            acknowledged,
-            exhausted,
-            canceled,
-            put_off,
-            stranded,
-            leaves_work,
-            "fired what was due"
-        );
+        tracing::info!(counts = %counts.print(), leaves_work = counts.leaves_work, "fired what was due");
         Ok(counts)
     }
 

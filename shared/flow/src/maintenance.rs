@@ -131,29 +131,7 @@ impl Maintenance {
             Err(error) => return Err(error),
         }
         counts.stranded = audited?;
-        let MaintenanceCounts {
-            notifications,
-            deadlines,
-            escalations,
-            expired,
-            kept,
-            months,
-            stranded,
-            failed,
-            is_cut_short,
-        } = counts;
-        tracing::info!(
-            notifications,
-            deadlines,
-            escalations,
-            expired,
-            kept,
-            months,
-            stranded,
-            failed,
-            is_cut_short,
-            "deleted what was kept long enough"
-        );
+        tracing::info!(counts = %counts.print(), is_cut_short = counts.is_cut_short, "deleted what was kept long enough");
         Ok(counts)
     }
 

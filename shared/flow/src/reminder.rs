@@ -138,27 +138,7 @@ impl<Q: Queue + Sync> Reminder<Q> {
             line = next;
         }
         counts.leaves_work |= !line.is_empty();
-        let ReminderCounts {
-            fired,
-            skipped,
-            escalated,
-            failed,
-            replanned,
-            set_aside,
-            tenants_passed_over,
-            leaves_work,
-        } = counts;
-        tracing::info!(
-            fired,
-            skipped,
-            escalated,
-            failed,
-            replanned,
-            set_aside,
-            tenants_passed_over,
-            leaves_work,
-            "fired the rungs that were due"
-        );
+        tracing::info!(counts = %counts.print(), leaves_work = counts.leaves_work, "fired the rungs that were due");
         Ok(counts)
     }
 
