@@ -78,12 +78,20 @@ impl JobLookup {
     }
 }
 
-/// Looks up what a job names, and locks the job: what is decided by how it is kept holds until the transaction ends.
+/// Looks up what a job names, and locks the job: what is decided by how it is kept, and by how many there are, holds until
+/// the transaction ends.
 pub async fn look_up_job(
     transaction: &mut TenantTransaction,
     key: &JobKey,
     work: &Work,
 ) -> Result<JobLookup, StoreError> {
+    // One at a time for each tenant, so that its jobs are counted as they will be.
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('domain jobs ' || $1::uuid, 0))",
+        transaction.tenant.as_uuid(),
+    )
+    .execute(&mut *transaction.connection)
+    .await?;
     sqlx::query!(
         "SELECT FROM harkara.domain_jobs WHERE tenant_id = $1 AND job_key = $2 FOR UPDATE",
         transaction.tenant.as_uuid(),

@@ -2,6 +2,7 @@
 
 use super::{alerts, ask, begin, calls, put, show};
 use domain::domain_job::MAX_DOMAIN_JOBS;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{OTHER_TENANT, Stage, TENANT, move_time_to};
@@ -118,6 +119,25 @@ async fn a_tenant_has_a_hundred_jobs_and_may_change_each(pool: PgPool) {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(stage.call(TENANT, "DELETE /v1/jobs/{key}", Some("job7"), "", "").await.status, 204);
     put(&stage, "one_more", &alerts()).await;
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn requests_at_the_same_instant_make_no_more_than_a_hundred(pool: PgPool) {
+    let stage = begin(&pool).await;
+    for number in 1..MAX_DOMAIN_JOBS {
+        put(&stage, &format!("job{number}"), &alerts()).await;
+    }
+    let body = alerts();
+    let put_together = async |keys: [&str; 3]| {
+        let asked = keys.map(|key| ask(&stage, TENANT, "PUT /v1/jobs/{key}", key, &body));
+        let mut statuses: Vec<_> = join_all(asked).await.into_iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        statuses
+    };
+    // These open the connections, for which the others would wait one after the other.
+    assert_eq!(put_together(["job1", "job2", "job3"]).await, [200, 200, 200]);
+    assert_eq!(put_together(["a", "b", "c"]).await, [200, 422, 422]);
     stage.finish().await;
 }
 
