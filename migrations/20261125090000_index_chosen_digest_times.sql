@@ -4,7 +4,9 @@
 -- Safe beside running code, which reads no column differently; writers of preferences wait while the index is made.
 SET LOCAL ROLE harkara_owner;
 
-CREATE INDEX preferences_with_digest_times ON harkara.preferences (tenant_id, subject_id)
+-- What is not chosen is a time and a weekday that are none, so that both can be compared.
+CREATE INDEX preferences_by_digest_time ON harkara.preferences
+    (tenant_id, coalesce(digest_time, '24:00'), coalesce(digest_weekday, 0), subject_id)
 WHERE digest_time IS NOT NULL OR digest_weekday IS NOT NULL;
 
 COMMENT ON COLUMN harkara.digest_rounds.time_zone IS

@@ -2,7 +2,7 @@
 //!
 //! The cast: the processor puts aside what a cadence holds (`store::attempts`); `store::digests` takes what is due, tenant
 //! by tenant; `domain::digest` decides about each recipient; `creation` makes the notifications, in the transaction that
-//! marks what left with them. Categories with a rhythm of their own are closed zone by zone: by rounds.
+//! marks what left with them. Categories with a rhythm of their own are closed place by place: by rounds.
 //!
 //! A period is closed once, because the database keeps one digest for it. A crash rolls a batch back, and the next run
 //! takes it again. Should none run, the dispatcher sends each delivery by itself a day after its period's end; and where a
@@ -32,7 +32,7 @@ use std::time::Instant;
 
 /// Recipients whose digests one transaction closes.
 const BATCH: u32 = 500;
-/// Rounds that one transaction plans; more than there are zones.
+/// Rounds that one transaction plans.
 const PLANNED: u32 = 1000;
 /// Deliveries that one transaction has decided about anew, for each recipient whose digests it may close.
 const REVIEWED: u32 = 2;
@@ -129,6 +129,20 @@ struct Turn {
     /// How many of its recipients are taken at a time.
     size: u32,
     set_aside: usize,
+    /// Whether this run has planned its rounds: what changes meanwhile is the next run's.
+    is_planned: bool,
+}
+
+/// What a batch leaves to be done.
+struct Rest {
+    is_planned: bool,
+    leaves_more: bool,
+}
+
+impl Turn {
+    fn new(tenant: TenantId) -> Self {
+        Self { tenant, size: BATCH, set_aside: 0, is_planned: false }
+    }
 }
 
 impl<Q: Queue + Sync> Digest<Q> {
@@ -137,8 +151,7 @@ impl<Q: Queue + Sync> Digest<Q> {
         adapters::failpoint!("G1_tick", Err(StoreError::Corrupt("failpoint")));
         let mut counts = DigestCounts::default();
         let tenants = store::list_tenants_across_tenants(&self.database).await?;
-        let mut line: VecDeque<Turn> =
-            tenants.into_iter().map(|tenant| Turn { tenant, size: BATCH, set_aside: 0 }).collect();
+        let mut line: VecDeque<Turn> = tenants.into_iter().map(Turn::new).collect();
         while has_time(deadline) {
             let Some(turn) = line.pop_front() else { break };
             line.extend(self.take_turn(turn, &mut counts).await);
@@ -151,9 +164,11 @@ impl<Q: Queue + Sync> Digest<Q> {
 
     /// Closes a batch of a tenant, and says whether and how its turn comes again.
     async fn take_turn(&self, turn: Turn, counts: &mut DigestCounts) -> Option<Turn> {
-        let Turn { tenant, size, set_aside } = turn;
+        let Turn { tenant, size, set_aside, is_planned: _ } = turn;
         let failed = match self.close_batch(turn, counts).await {
-            Ok(leaves_more) => return leaves_more.then_some(Turn { size: (size * 2).min(BATCH), ..turn }),
+            Ok(Rest { is_planned, leaves_more }) => {
+                return leaves_more.then_some(Turn { size: (size * 2).min(BATCH), is_planned, ..turn });
+            }
             // What is suspended waits until it is not.
             Err(StoreError::TenantInactive) => return None,
             Err(error) => error,
@@ -163,7 +178,9 @@ impl<Q: Queue + Sync> Digest<Q> {
             tracing::warn!(tenant_id = %tenant, size, error = chain(&failed), "a batch of digests failed; fewer are tried");
             return Some(Turn { size: size.div_ceil(8), ..turn });
         }
-        if failed.is_of_rows() && set_aside < MOST_SET_ASIDE {
+        // What takes too long alone is no fault of its own: the next run tries it again.
+        let is_at_fault = failed.is_of_rows() && !matches!(failed, StoreError::TimedOut(_));
+        if is_at_fault && set_aside < MOST_SET_ASIDE {
             tracing::error!(tenant_id = %tenant, error = chain(&failed), "a digest cannot be closed, and is set aside");
             match self.set_first_aside(tenant, counts).await {
                 Ok(()) => return Some(Turn { size: 2, set_aside: set_aside + 1, ..turn }),
@@ -176,16 +193,16 @@ impl<Q: Queue + Sync> Digest<Q> {
     }
 
     /// Closes the digests of up to so many of a tenant's recipients, publishes their messages after the commit, and says
-    /// whether there may be more.
-    async fn close_batch(&self, turn: Turn, counts: &mut DigestCounts) -> Result<bool, StoreError> {
+    /// what is left to be done.
+    async fn close_batch(&self, turn: Turn, counts: &mut DigestCounts) -> Result<Rest, StoreError> {
         let mut transaction = self.database.begin(turn.tenant, ACTOR).await?;
         let Some(context) = store::try_lock(&mut transaction).await? else {
             transaction.roll_back().await?;
-            return Ok(false);
+            return Ok(Rest { is_planned: turn.is_planned, leaves_more: false });
         };
         let to_review = turn.size * REVIEWED;
         let reviewed = store::review_waiting(&mut transaction, to_review).await?;
-        plan_rounds(&mut transaction, &context).await?;
+        let is_planned = turn.is_planned || plan_rounds(&mut transaction, &context).await?;
         let (open, may_have_more) = open_next(&mut transaction, &context, turn.size).await?;
         adapters::failpoint!("G2_locked", Err(StoreError::Corrupt("failpoint")));
         // The counts of what is rolled back do not count.
@@ -200,7 +217,7 @@ impl<Q: Queue + Sync> Digest<Q> {
         // What the queue does not take, the dispatcher publishes later.
         self.queue.publish(&publications).await;
         adapters::failpoint!("G6_published", Err(StoreError::Corrupt("failpoint")));
-        Ok(may_have_more || reviewed == to_review)
+        Ok(Rest { is_planned, leaves_more: may_have_more || reviewed == to_review || !is_planned })
     }
 
     /// Lets what waits for the digest that comes first go by itself, so that it does not stand before the others.

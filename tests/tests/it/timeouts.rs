@@ -179,6 +179,20 @@ async fn a_batch_of_digests_that_takes_too_long_is_made_smaller(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn a_digest_that_takes_too_long_alone_stays_whole_for_the_next_run(pool: PgPool) {
+    let stage = hurry(crate::digest::begin(pool).await).await;
+    sqlx::query(SEED_DIGESTS).bind(TENANT).bind(2).execute(&stage.admin).await.expect("seeded");
+    crate::digest::move_to(&stage, crate::digest::WEDNESDAY).await;
+    slow_down(&stage, "INSERT", "true").await;
+    let counts = stage.close_digests().await;
+    assert_eq!((counts.digests, counts.set_aside, counts.failed_tenants), (0, 0, 1), "{counts:?}");
+    slow_down(&stage, "INSERT", "false").await;
+    let counts = stage.close_digests().await;
+    assert_eq!((counts.digests, counts.members, counts.released), (2, 2, 0), "{counts:?}");
+    stage.leave_work();
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
 async fn rungs_that_take_too_long_together_fire_fewer_at_a_time(pool: PgPool) {
     let stage = hurry(Stage::begin(pool).await).await;
     put_recipients(&stage, TENANT, 20, "guard").await;

@@ -1,7 +1,8 @@
 //! Rounds: the periods of digests with a rhythm of their own, a round for each category and place; for `flow::digest`.
 //!
-//! A place is a zone, for those who leave the time to the tenant, or a zone and a time that somebody there has chosen. It is
-//! known by a text: the zone, and behind it the time and the weekday, with `-` for what nobody says.
+//! A place is a zone, for those who leave the time to the tenant, or a zone and a time that somebody there has chosen, as far
+//! as the rhythm has one: an hour has none, and a day no weekday. It is known by a text: the zone, and behind it the time and
+//! the weekday, with `-` for what nobody says.
 //!
 //! All within a transaction of one tenant, which [`super::digests::try_lock`] makes the tenant's only one of its kind.
 
@@ -31,6 +32,8 @@ pub struct Unplanned {
     pub choice: DigestChoice,
     /// What the period is worked out from, for comparison.
     pub basis: String,
+    /// Since when the time is somebody's choice, for a place that has no round yet: a period that has ended since is theirs.
+    pub since: Option<Timestamp>,
 }
 
 /// A round that is due: one category in one place.
@@ -93,25 +96,33 @@ pub async fn read_unplanned(transaction: &mut TenantTransaction, limit: u32) -> 
                FROM zones z WHERE z.zone_key IS NOT NULL
            ),
            places AS (
-               SELECT c.category_key, z.zone_key AS place, z.zone_key, NULL::time AS digest_time, NULL::integer AS digest_weekday
+               SELECT c.category_key, z.zone_key AS place, z.zone_key, NULL::time AS digest_time,
+                      NULL::integer AS digest_weekday, NULL::timestamptz AS since
                FROM harkara.categories c
                CROSS JOIN zones z
                WHERE c.tenant_id = $1 AND c.digest_cadence IS NOT NULL AND z.zone_key IS NOT NULL
-               UNION
+               UNION ALL
                SELECT c.category_key,
-                      concat_ws(' ', coalesce(r.time_zone, ''), coalesce(p.digest_time::text, '-'),
-                                coalesce(p.digest_weekday::text, '-')),
-                      coalesce(r.time_zone, ''), p.digest_time, p.digest_weekday
+                      concat_ws(' ', z.zone_key, coalesce(o.digest_time::text, '-'), coalesce(o.digest_weekday::text, '-')),
+                      z.zone_key, o.digest_time, o.digest_weekday,
+                      greatest(min(greatest(p.updated_at, r.updated_at)), c.updated_at, harkara.now() - interval '1 day')
                FROM harkara.preferences p
                JOIN harkara.recipients r USING (tenant_id, subject_id)
                JOIN harkara.categories c USING (tenant_id)
+               CROSS JOIN LATERAL (SELECT coalesce(r.time_zone, '') AS zone_key) z
+               CROSS JOIN LATERAL (
+                   SELECT CASE WHEN c.digest_cadence <> 'hourly' THEN p.digest_time END AS digest_time,
+                          CASE WHEN c.digest_cadence = 'weekly' THEN p.digest_weekday END AS digest_weekday
+               ) o
                WHERE p.tenant_id = $1 AND p.category_key = '*' AND p.channel = '*'
                  AND (p.digest_time IS NOT NULL OR p.digest_weekday IS NOT NULL)
+                 AND (o.digest_time IS NOT NULL OR o.digest_weekday IS NOT NULL)
                  AND c.digest_cadence IS NOT NULL AND r.erased_at IS NULL
                  AND (c.unmutable_roles && (r.roles || '{*}'::text[]) OR c.digest_roles && (r.roles || '{*}'::text[]))
+               GROUP BY c.category_key, c.updated_at, z.zone_key, o.digest_time, o.digest_weekday
            ),
            wanted AS (
-               SELECT c.category_key, c.digest_cadence, p.place, p.digest_time, p.digest_weekday,
+               SELECT c.category_key, c.digest_cadence, p.place, p.digest_time, p.digest_weekday, p.since,
                       coalesce(nullif(p.zone_key, ''), t.time_zone) AS time_zone,
                       concat_ws(' ', c.digest_cadence, coalesce(nullif(p.zone_key, ''), t.time_zone),
                                 coalesce(p.digest_time, s.digest_time, '09:00'),
@@ -123,7 +134,8 @@ pub async fn read_unplanned(transaction: &mut TenantTransaction, limit: u32) -> 
            )
            SELECT w.category_key AS "category_key!", w.digest_cadence AS "cadence!", w.place AS "place!",
                   w.digest_time AS "digest_time: jiff_sqlx::Time", w.digest_weekday,
-                  w.time_zone AS "time_zone!", w.basis AS "basis!"
+                  w.time_zone AS "time_zone!", w.basis AS "basis!",
+                  CASE WHEN r.basis IS NULL THEN w.since END AS "since: jiff_sqlx::Timestamp"
            FROM wanted w
            LEFT JOIN harkara.digest_rounds r
                ON r.tenant_id = $1 AND r.category_key = w.category_key AND r.time_zone = w.place
@@ -142,6 +154,7 @@ pub async fn read_unplanned(transaction: &mut TenantTransaction, limit: u32) -> 
             zone: parse_zone(&row.time_zone).zone(),
             choice: read_choice(row.digest_time, row.digest_weekday),
             basis: row.basis,
+            since: row.since.map(|at| at.to_jiff()),
         })
     });
     unplanned.collect()
@@ -213,52 +226,83 @@ pub async fn read_due_round(transaction: &mut TenantTransaction) -> Result<Optio
     .transpose()
 }
 
+/// Reads recipients of a round: those whose wishes are joined and compared like this.
+macro_rules! read_recipients {
+    ($transaction:expr, $round:expr, $limit:expr, $join:literal, $condition:literal, $($argument:expr),*) => {{
+        let rows = sqlx::query!(
+            r#"SELECT r.recipient_id, o.is_mandatory AS "is_mandatory!",
+                      d.closed_to AS "closed_to?: jiff_sqlx::Timestamp", d.regular_to AS "regular_to?: jiff_sqlx::Timestamp"
+               FROM harkara.categories c
+               JOIN harkara.recipients r USING (tenant_id) "#
+                + $join
+                + r#" harkara.preferences p
+                   ON p.tenant_id = $1 AND p.subject_id = r.subject_id AND p.category_key = '*' AND p.channel = '*'
+               CROSS JOIN LATERAL (SELECT c.unmutable_roles && (r.roles || '{*}'::text[]) AS is_mandatory) o
+               CROSS JOIN LATERAL (
+                   SELECT max(d.period_end_at) AS closed_to, max(d.period_end_at) FILTER (WHERE d.is_regular) AS regular_to
+                   FROM harkara.digests d
+                   WHERE d.tenant_id = $1 AND d.recipient_id = r.recipient_id AND d.category_key = c.category_key
+                     -- What is older is of no period that could be meant.
+                     AND d.period_end_at > harkara.now() - interval '10 days'
+               ) d
+               WHERE c.tenant_id = $1 AND c.category_key = $2 AND coalesce(r.time_zone, '') = $3
+                 AND ($4::text IS NULL OR r.recipient_id > $4) AND r.erased_at IS NULL
+                 AND (o.is_mandatory OR c.digest_roles && (r.roles || '{*}'::text[]))
+                 AND "#
+                + $condition
+                + " ORDER BY r.recipient_id LIMIT $5",
+            $transaction.tenant.as_uuid(),
+            $round.category.as_str(),
+            $round.zone_key,
+            $round.after,
+            i64::from($limit),
+            $($argument),*
+        )
+        .fetch_all(&mut *$transaction.connection)
+        .await?;
+        let recipient = rows.into_iter().map(|row| {
+            Ok(RoundRecipient {
+                key: read_recipient(&row.recipient_id)?,
+                is_mandatory: row.is_mandatory,
+                closed_to: row.closed_to.map(|at| at.to_jiff()),
+                regular_to: row.regular_to.map(|at| at.to_jiff()),
+            })
+        });
+        recipient.collect()
+    }};
+}
+
 /// The next recipients of a round, by their ids.
 pub async fn read_round_recipients(
     transaction: &mut TenantTransaction,
     round: &DueRound,
     limit: u32,
 ) -> Result<Vec<RoundRecipient>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT r.recipient_id, o.is_mandatory AS "is_mandatory!",
-                  d.closed_to AS "closed_to?: jiff_sqlx::Timestamp", d.regular_to AS "regular_to?: jiff_sqlx::Timestamp"
-           FROM harkara.categories c
-           JOIN harkara.recipients r USING (tenant_id)
-           LEFT JOIN harkara.preferences p
-               ON p.tenant_id = $1 AND p.subject_id = r.subject_id AND p.category_key = '*' AND p.channel = '*'
-           CROSS JOIN LATERAL (SELECT c.unmutable_roles && (r.roles || '{*}'::text[]) AS is_mandatory) o
-           CROSS JOIN LATERAL (
-               SELECT max(d.period_end_at) AS closed_to, max(d.period_end_at) FILTER (WHERE d.is_regular) AS regular_to
-               FROM harkara.digests d
-               WHERE d.tenant_id = $1 AND d.recipient_id = r.recipient_id AND d.category_key = c.category_key
-                 -- What is older is of no period that could be meant.
-                 AND d.period_end_at > harkara.now() - interval '10 days'
-           ) d
-           WHERE c.tenant_id = $1 AND c.category_key = $2 AND coalesce(r.time_zone, '') = $3
-             AND p.digest_time IS NOT DISTINCT FROM $6 AND p.digest_weekday IS NOT DISTINCT FROM $7
-             AND ($4::text IS NULL OR r.recipient_id > $4) AND r.erased_at IS NULL
-             AND (o.is_mandatory OR c.digest_roles && (r.roles || '{*}'::text[]))
-           ORDER BY r.recipient_id
-           LIMIT $5"#,
-        transaction.tenant.as_uuid(),
-        round.category.as_str(),
-        round.zone_key,
-        round.after,
-        i64::from(limit),
+    let (has_time, has_weekday) = (round.cadence != Cadence::Hourly, round.cadence == Cadence::Weekly);
+    if round.choice == DigestChoice::default() {
+        return read_recipients!(
+            transaction,
+            round,
+            limit,
+            "LEFT JOIN",
+            "($6 AND p.digest_time IS NOT NULL OR $7 AND p.digest_weekday IS NOT NULL) IS NOT TRUE",
+            has_time,
+            has_weekday
+        );
+    }
+    // A few of a zone, perhaps: they are found by their choice.
+    read_recipients!(
+        transaction,
+        round,
+        limit,
+        "JOIN",
+        "(p.digest_time IS NOT NULL OR p.digest_weekday IS NOT NULL)
+         AND coalesce(p.digest_time, '24:00') = coalesce($6::time, '24:00')
+         AND (NOT $8 OR coalesce(p.digest_weekday, 0) = coalesce($7::integer, 0))",
         round.choice.time.map(ToSqlx::to_sqlx) as Option<jiff_sqlx::Time>,
         round.choice.weekday.map(i32::from),
+        has_weekday
     )
-    .fetch_all(&mut *transaction.connection)
-    .await?;
-    let recipient = rows.into_iter().map(|row| {
-        Ok(RoundRecipient {
-            key: read_recipient(&row.recipient_id)?,
-            is_mandatory: row.is_mandatory,
-            closed_to: row.closed_to.map(|at| at.to_jiff()),
-            regular_to: row.regular_to.map(|at| at.to_jiff()),
-        })
-    });
-    recipient.collect()
 }
 
 /// Keeps how far a round has come: to this recipient, or to its end and so to its next period.

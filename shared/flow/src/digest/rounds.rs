@@ -10,22 +10,26 @@ use domain::digest::{DigestKey, OpenDigest, Round, is_same_period, latest_period
 use domain::preference::DigestChoice;
 use jiff::Timestamp;
 
+/// Works out when rounds are due that are new, or rest on what does not hold any more, and says whether these were all.
 pub(super) async fn plan_rounds(
     transaction: &mut TenantTransaction,
     context: &DigestContext,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let unplanned = store::read_unplanned(transaction, PLANNED).await?;
+    let are_all = unplanned.len() < PLANNED as usize;
     if unplanned.is_empty() {
-        return Ok(());
+        return Ok(are_all);
     }
     let planned: Vec<_> = unplanned
         .into_iter()
         .map(|round| {
-            let due = cadence_due(round.cadence, context.now, &round.zone, context.time.chosen_by(round.choice));
+            let from = round.since.unwrap_or(context.now);
+            let due = cadence_due(round.cadence, from, &round.zone, context.time.chosen_by(round.choice));
             (round, due)
         })
         .collect();
-    store::plan_rounds(transaction, &planned).await
+    store::plan_rounds(transaction, &planned).await?;
+    Ok(are_all)
 }
 
 /// The digests of a round's next recipients, and the round moved on behind them.

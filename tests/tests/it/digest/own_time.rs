@@ -195,8 +195,8 @@ async fn a_round_reaches_each_at_the_chosen_time_with_what_was_collected_and_onc
     for name in ["ada", "ben"] {
         put_recipient(&stage, name, "Asia/Kolkata", &["AUDITOR"]).await;
     }
-    choose_time(&stage, "ada", json!("18:00")).await;
     move_to(&stage, "2026-12-01T13:00:00Z").await;
+    choose_time(&stage, "ada", json!("18:00")).await;
     stage.close_digests().await;
     ask(&stage, "ASSIGNED", "ada", "one").await;
     assert_eq!(told_at(&stage, WEDNESDAY).await, told(&[("ben", "0")]));
@@ -232,6 +232,78 @@ async fn a_weekly_round_goes_by_the_chosen_weekday_and_by_the_tenants_time_where
     assert_eq!(told_at(&stage, "2026-12-11T03:30:00Z").await, []);
     assert_eq!(told_at(&stage, "2026-12-11T05:30:00Z").await, told(&[("ada", "0")]));
     assert_eq!(told_at(&stage, "2026-12-14T05:30:00Z").await, told(&[("ben", "0")]));
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn whoever_chooses_a_time_just_before_it_misses_nothing(pool: PgPool) {
+    let stage = begin(pool).await;
+    put_rhythm(&stage, "weekly").await;
+    put_recipient(&stage, "ada", "Asia/Kolkata", &["AUDITOR"]).await;
+    stage.close_digests().await;
+    // Two minutes before the tenant's time, which is hers; the next run is late by three hours.
+    move_to(&stage, "2026-12-07T03:28:00Z").await;
+    assert_eq!(choose(&stage, "ada", json!({"digest_time": "09:00", "digest_weekday": 1})).await.status, 200);
+    assert_eq!(told_at(&stage, "2026-12-07T06:30:00Z").await, told(&[("ada", "0")]));
+    // What was over when it was chosen comes in a week.
+    assert_eq!(choose(&stage, "ada", json!({"digest_time": "09:00", "digest_weekday": 6})).await.status, 200);
+    move_to(&stage, "2026-12-12T03:31:00Z").await;
+    assert_eq!(choose(&stage, "ada", json!({"digest_time": "09:01", "digest_weekday": 6})).await.status, 200);
+    assert_eq!(told_at(&stage, "2026-12-12T03:35:00Z").await, []);
+    assert_eq!(told_at(&stage, "2026-12-19T03:31:00Z").await, told(&[("ada", "0")]));
+    stage.finish().await;
+}
+
+/// A recipient with this role in each of so many minutes of the day and zones.
+const CHOOSE_MINUTES: &str = "
+    WITH made AS (
+        INSERT INTO harkara.recipients (tenant_id, recipient_id, email, time_zone, roles)
+        SELECT $1::uuid, 'r' || n, 'r' || n || '@example.org',
+               ('{Asia/Kolkata,Europe/Berlin,America/New_York}'::text[])[n % 3 + 1], '{AUDITOR}'
+        FROM generate_series(0, 3 * $2::integer - 1) n
+        RETURNING subject_id, substr(recipient_id, 2)::integer / 3 AS minute
+    )
+    INSERT INTO harkara.preferences (tenant_id, subject_id, category_key, channel, digest_time, digest_weekday)
+    SELECT $1::uuid, subject_id, '*', '*', time '00:00' + minute * interval '1 minute', minute % 7 + 1 FROM made";
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn one_run_plans_however_many_times_were_chosen_and_takes_of_each_what_the_rhythm_has(pool: PgPool) {
+    let stage = begin(pool).await;
+    let minutes = 400;
+    sqlx::query(CHOOSE_MINUTES).bind(TENANT).bind(minutes).execute(&stage.admin).await.expect("chosen");
+    let places = "SELECT count(*) FROM harkara.digest_rounds WHERE time_zone LIKE '% %'";
+    for (cadence, count) in [("hourly", 0), ("daily", 1200), ("weekly", 1200)] {
+        sqlx::query("DELETE FROM harkara.digest_rounds").execute(&stage.admin).await.expect("forgotten");
+        put_rhythm(&stage, cadence).await;
+        stage.close_digests().await;
+        assert_eq!(stage.count(places).await, count, "{cadence}");
+    }
+    let weekdays = "SELECT count(*) FROM harkara.digest_rounds WHERE time_zone ~ '[1-7]$'";
+    assert_eq!(stage.count(weekdays).await, 1200);
+    stage.finish().await;
+}
+
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn each_rhythm_asks_for_as_much_of_a_choice_as_it_has(pool: PgPool) {
+    let stage = begin(pool).await;
+    for name in ["ada", "ben", "cleo"] {
+        put_recipient(&stage, name, "Asia/Kolkata", &["AUDITOR"]).await;
+    }
+    assert_eq!(choose(&stage, "ada", json!({"digest_time": "18:00", "digest_weekday": 5})).await.status, 200);
+    assert_eq!(choose(&stage, "ben", json!({"digest_time": "18:00"})).await.status, 200);
+    assert_eq!(choose(&stage, "cleo", json!({"digest_weekday": 6})).await.status, 200);
+    put_rhythm(&stage, "daily").await;
+    stage.close_digests().await;
+    assert_eq!(told_at(&stage, "2026-12-01T12:30:00Z").await, told(&[("ada", "0"), ("ben", "0")]));
+    assert_eq!(told_at(&stage, WEDNESDAY).await, told(&[("cleo", "0")]));
+    put_rhythm(&stage, "hourly").await;
+    stage.close_digests().await;
+    assert_eq!(told_at(&stage, "2026-12-02T04:30:00Z").await, told(&[("ada", "0"), ("ben", "0"), ("cleo", "0")]));
+    put_rhythm(&stage, "weekly").await;
+    stage.close_digests().await;
+    assert_eq!(told_at(&stage, "2026-12-04T12:30:00Z").await, told(&[("ada", "0")]));
+    assert_eq!(told_at(&stage, "2026-12-05T03:30:00Z").await, told(&[("cleo", "0")]));
+    assert_eq!(told_at(&stage, "2026-12-07T12:30:00Z").await, told(&[("ben", "0")]));
     stage.finish().await;
 }
 
