@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 
-use crate::due::{DIGESTS, DueWork, RUNGS, end_what_is_open, make_recipients};
+use crate::due::{CHOSEN, DIGESTS, DueWork, ROUNDS, RUNGS, end_what_is_open, make_recipients};
 use crate::events::schedule_event;
 use crate::stage::{Path, Stage};
 use crate::table::Table;
@@ -40,12 +40,21 @@ impl Cost {
     }
 }
 
-/// One digest for each of many recipients.
+/// One digest for each of many recipients: of what was collected for them, and of a category's own rhythm.
 pub(crate) async fn measure_digests(stage: &Stage, table: &mut Table) -> Outcome<()> {
-    make_recipients(&stage.database.admin, 0, FEW + MANY).await?;
-    let few = do_due(stage, DIGESTS, 0, FEW).await?;
-    let many = do_due(stage, DIGESTS, FEW, FEW + MANY).await?;
-    add_costs(table, DIGESTS, few, many);
+    make_recipients(&stage.database.admin, 0, FEW + 2 * MANY).await?;
+    for kind in [DIGESTS, ROUNDS] {
+        let few = do_due(stage, kind, 0, FEW).await?;
+        let many = do_due(stage, kind, FEW, FEW + MANY).await?;
+        add_costs(table, kind, few, many);
+    }
+    // Each time is a transaction of its own, so this depends on how many there are.
+    let chosen = do_due(stage, CHOSEN, FEW + MANY, FEW + 2 * MANY).await?;
+    let (statements, rate) = (chosen.statements_per_thousand(), chosen.per_second());
+    table.show(
+        format!("digest: statements for 1000 {} of {MANY}", CHOSEN.what),
+        format!("{statements:.1} ({rate:.0} in a second, {:.1} MB)", chosen.peak_mb),
+    );
     Ok(())
 }
 

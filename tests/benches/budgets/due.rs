@@ -55,6 +55,12 @@ pub(crate) const DIGESTS: DueWork = DueWork {
     rows_each: 2,
 };
 
+pub(crate) const ROUNDS: DueWork =
+    DueWork { what: "digests of a rhythm", due: include_str!("due/rounds_due.sql"), ..DIGESTS };
+
+pub(crate) const CHOSEN: DueWork =
+    DueWork { what: "digests at a hundred chosen times", due: include_str!("due/chosen_due.sql"), ..DIGESTS };
+
 pub(crate) const RUNGS: DueWork = DueWork {
     what: "rungs",
     function: "reminder",

@@ -12,7 +12,9 @@ pub(crate) const CATEGORY: &str = "bench";
 pub(crate) const KNOWN_CATEGORY: &str = "known";
 /// The category of digests.
 pub(crate) const DIGEST_CATEGORY: &str = "digest";
-/// The template of both.
+/// The category of digests that go by themselves, to whoever has the role `round`.
+pub(crate) const RHYTHM_CATEGORY: &str = "rhythm";
+/// The template of all.
 pub(crate) const TEMPLATE: &str = "bench";
 
 /// An API Gateway event (payload 2.0) of a caller with all scopes.

@@ -10,7 +10,9 @@ use url::Url;
 
 use crate::aws::{AwsStandIn, Message};
 use crate::bench_database::BenchDatabase;
-use crate::events::{CATEGORY, DIGEST_CATEGORY, KNOWN_CATEGORY, TEMPLATE, http_event, post_notifications, sqs_event};
+use crate::events::{
+    CATEGORY, DIGEST_CATEGORY, KNOWN_CATEGORY, RHYTHM_CATEGORY, TEMPLATE, http_event, post_notifications, sqs_event,
+};
 use crate::functions::binary;
 use crate::wire::CountingProxy;
 use crate::{Outcome, progress};
@@ -58,12 +60,17 @@ impl Stage {
         let template =
             json!({"variables": {}, "variants": [{"locale": "en", "subject": "News", "text": "There is news."}]});
         let digest = json!({"class": "digest", "template": TEMPLATE});
+        let rhythm = json!({
+            "class": "digest", "template": TEMPLATE, "quiet_hours_apply": false,
+            "digest": {"cadence": "daily", "roles": ["round"], "send_empty": true},
+        });
         let known = json!({"class": "transactional", "template": TEMPLATE, "digest_category": DIGEST_CATEGORY});
         for (route, key, body) in [
             ("PUT /v1/templates/{key}", TEMPLATE, template),
             ("POST /v1/templates/{key}/publish", TEMPLATE, json!({})),
             ("PUT /v1/categories/{key}", CATEGORY, json!({"class": "transactional"})),
             ("PUT /v1/categories/{key}", DIGEST_CATEGORY, digest),
+            ("PUT /v1/categories/{key}", RHYTHM_CATEGORY, rhythm),
             ("PUT /v1/categories/{key}", KNOWN_CATEGORY, known),
         ] {
             let (method, path) = route.split_once(' ').unwrap_or_default();
