@@ -1,10 +1,18 @@
 -- A car dealer's registrations, in a schema of the dealer's own: when a stage changes, the customer is told, in the
--- transaction of the change. An example of harkara.enqueue from a trigger; a test runs this file as it is.
+-- transaction of the change. An example of harkara.enqueue from a trigger; tests run this file.
 --
--- Before: the category registration_stage with a template that shows old_stage and new_stage, the customers as recipients,
--- and once, by an administrator, for the role that the dealer's program logs in as:
---     CALL harkara.open_door('dealer_app', '018f0000-0000-7000-8000-000000000001');
--- stage_trigger_rollback.sql takes it back.
+-- Before, in this order:
+--   1. The tenant, the category registration_stage with a published template that shows registration, old_stage and
+--      new_stage, and the customers as recipients. Where the category or the customer is missing, a change of stage fails.
+--   2. By an administrator, the role that the dealer's program logs in as, and its door to that tenant:
+--          CREATE ROLE dealer_app LOGIN PASSWORD 'of-your-own';
+--          CALL harkara.open_door('dealer_app', '018f0000-0000-7000-8000-000000000001');
+-- Then this file, by the administrator, whole or not at all:
+--     psql -v ON_ERROR_STOP=1 --single-transaction -f infra/examples/stage_trigger.sql
+-- From then on whoever changes a stage needs a door: the dealer's program has it, and an administrator has none.
+--
+-- To take it back, by the administrator and in the same way: stage_trigger_rollback.sql. It takes the trigger away before the
+-- door, so that the program can change stages at every moment.
 CREATE SCHEMA dealer;
 
 CREATE TABLE dealer.registrations (
@@ -43,3 +51,7 @@ $$;
 -- After the row has been changed, so that a change which another trigger forbids or alters tells nothing wrong.
 CREATE TRIGGER stage_is_told AFTER UPDATE OF stage ON dealer.registrations
 FOR EACH ROW WHEN (OLD.stage IS DISTINCT FROM NEW.stage) EXECUTE FUNCTION dealer.tell_customer();
+
+-- What the dealer's program does with its tables; it deletes none. The door gives it harkara.enqueue, and nothing of this.
+GRANT USAGE ON SCHEMA dealer TO dealer_app;
+GRANT SELECT, INSERT, UPDATE ON dealer.registrations TO dealer_app;

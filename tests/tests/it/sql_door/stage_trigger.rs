@@ -6,8 +6,17 @@ use sqlx::PgPool;
 use tests::{Stage, TENANT};
 
 const EXAMPLE: &str = include_str!("../../../../infra/examples/stage_trigger.sql");
+const ROLLBACK: &str = include_str!("../../../../infra/examples/stage_trigger_rollback.sql");
 
-async fn change_stage(stage: &Stage, statement: &'static str) {
+/// Runs an example as an administrator does. Roles are the cluster's, so the one of these tests takes the place of the
+/// dealer's; it has nothing but its door, and what the example gives it.
+async fn run_example(stage: &Stage, example: &str) {
+    let example: &'static str = example.replace("dealer_app", "door_test_domain").leak();
+    sqlx::raw_sql(example).execute(&stage.admin).await.expect("it runs");
+}
+
+/// What the dealer's program does, in a transaction of its own.
+async fn change(stage: &Stage, statement: &'static str) {
     let mut transaction = begin_as(stage, DOMAIN).await;
     sqlx::query(statement).execute(&mut *transaction).await.expect("changed");
     transaction.commit().await.expect("committed");
@@ -25,21 +34,17 @@ async fn a_changed_stage_tells_the_customer_unless_this_change_is_not_to(pool: P
     let category = json!({"class": "transactional", "template": "registration_stage"});
     stage.put(TENANT, "/v1/categories/{key}", "registration_stage", category).await;
 
-    sqlx::raw_sql(EXAMPLE).execute(&stage.admin).await.expect("it runs as it is");
-    let grants = "
-        GRANT USAGE ON SCHEMA dealer TO door_test_domain;
-        GRANT SELECT, INSERT, UPDATE ON dealer.registrations TO door_test_domain;
-        INSERT INTO dealer.registrations VALUES ('31', 'ada', 'ordered')";
-    sqlx::raw_sql(grants).execute(&stage.admin).await.expect("the dealer's program may change them");
+    run_example(&stage, EXAMPLE).await;
+    change(&stage, "INSERT INTO dealer.registrations VALUES ('31', 'ada', 'ordered')").await;
 
-    change_stage(&stage, "UPDATE dealer.registrations SET stage = 'built'").await;
-    change_stage(&stage, "UPDATE dealer.registrations SET stage = 'built'").await;
+    change(&stage, "UPDATE dealer.registrations SET stage = 'built'").await;
+    change(&stage, "UPDATE dealer.registrations SET stage = 'built'").await;
     assert_eq!(count_waiting(&stage).await, 1, "what stays as it is tells nothing");
-    change_stage(&stage, "UPDATE dealer.registrations SET stage = 'shipped', tell_customer = false").await;
+    change(&stage, "UPDATE dealer.registrations SET stage = 'shipped', tell_customer = false").await;
     assert_eq!(count_waiting(&stage).await, 1);
     let choices = "SELECT count(*) FROM dealer.registrations WHERE tell_customer IS NOT NULL";
     assert_eq!(stage.count(choices).await, 0, "the choice was for that change");
-    change_stage(&stage, "UPDATE dealer.registrations SET stage = 'registered'").await;
+    change(&stage, "UPDATE dealer.registrations SET stage = 'registered'").await;
     assert_eq!(count_waiting(&stage).await, 2);
 
     let asked: Vec<Value> = sqlx::query_scalar("SELECT request FROM harkara.door_requests ORDER BY created_at")
@@ -60,5 +65,9 @@ async fn a_changed_stage_tells_the_customer_unless_this_change_is_not_to(pool: P
     let mut subjects: Vec<String> = stage.mail.asked().iter().map(|mail| mail.subject.as_str().to_owned()).collect();
     subjects.sort();
     assert_eq!(subjects, ["31: ordered is built now", "31: shipped is registered now"]);
+
+    run_example(&stage, ROLLBACK).await;
+    change(&stage, "UPDATE dealer.registrations SET stage = 'sold'").await;
+    assert_eq!(count_waiting(&stage).await, 0, "it is taken back: stages still change, and nobody is told");
     stage.finish().await;
 }
