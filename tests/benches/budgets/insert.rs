@@ -1,9 +1,12 @@
-//! `enqueue` of 100 notifications against `pgbench` inserting the same rows in one transaction.
+//! `enqueue` of 100 notifications against `pgbench` inserting the same rows in one transaction, and how long whoever asks for
+//! one waits for the answer.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use local::runtime_api::Function;
 
 use crate::median::{median, median_ms};
 use crate::stage::{Path, Stage};
@@ -14,6 +17,8 @@ const COUNT: usize = 100;
 /// Rounds in turns, so that whatever the machine does besides falls on both alike.
 const ROUNDS: usize = 5;
 const REPEATS: usize = 20;
+/// Requests of one notification.
+const SINGLES: usize = 100;
 
 /// The rows that `enqueue` leaves for [`COUNT`] notifications; the audit triggers add theirs, as they do for `enqueue`.
 const INSERT: &str = include_str!("insert_notifications.sql");
@@ -42,6 +47,23 @@ pub(crate) async fn measure(stage: &Stage, table: &mut Table) -> Outcome<()> {
     table.show(
         format!("enqueue of {COUNT} against {with} inserting the same rows"),
         format!("{:.2} x ({:.1} ms against {:.1} ms)", median(&ratios), median(&ours), median(&theirs)),
+    );
+    answer_singles(stage, &enqueue, table).await
+}
+
+/// From the invocation of a warm function until it has answered, one request after the other: its rows are committed and its
+/// message is on the queue then. What API Gateway and the way to it take is not in it.
+async fn answer_singles(stage: &Stage, enqueue: &Function, table: &mut Table) -> Outcome<()> {
+    let mut times = Vec::new();
+    for request in 0..SINGLES {
+        let began = Instant::now();
+        stage.enqueue(enqueue, 1, 30_000 + request).await?;
+        times.push(began.elapsed());
+    }
+    let longest = times.iter().max().map_or(0.0, |time| time.as_secs_f64() * 1000.0);
+    table.show(
+        format!("enqueue of one: the answer, of {SINGLES} requests"),
+        format!("{:.1} ms in the median, {longest:.1} ms at most", median_ms(&times)),
     );
     Ok(())
 }
