@@ -14,6 +14,9 @@ CREATE TABLE rental.bookings (
     pickup_at   timestamptz NOT NULL,
     return_at   timestamptz NOT NULL,
     returned_at timestamptz,
+    -- NULL: there is none.
+    deposit_due_at  timestamptz,
+    deposit_paid_at timestamptz,
     PRIMARY KEY (tenant_id, booking_id)
 );
 
@@ -82,11 +85,17 @@ SELECT tenant_id, 'late-' || booking_id AS key, 'fleet-desk' AS recipient,
        jsonb_build_object('what', vehicle_id || ' has not been returned') AS data
 FROM rental.bookings WHERE returned_at IS NULL AND return_at < now();
 
--- booking_reminders
+-- booking_reminders: once each of the deposit, unless it is paid, the pickup, and the return
 CREATE VIEW rental.booking_reminders_due AS
-SELECT tenant_id, 'pickup-' || booking_id AS key, customer_id AS recipient,
-       jsonb_build_object('what', 'Your booking of ' || vehicle_id || ' begins within a day') AS data
-FROM rental.bookings WHERE pickup_at BETWEEN now() AND now() + interval '24 hours';
+SELECT b.tenant_id, due.name || '-' || b.booking_id AS key, b.customer_id AS recipient,
+       jsonb_build_object('what', due.what) AS data
+FROM rental.bookings b CROSS JOIN LATERAL (VALUES
+    ('deposit', CASE WHEN b.deposit_paid_at IS NULL THEN b.deposit_due_at END,
+     'The deposit for ' || b.vehicle_id || ' is due within a day'),
+    ('pickup', b.pickup_at, 'Your booking of ' || b.vehicle_id || ' begins within a day'),
+    ('return', CASE WHEN b.returned_at IS NULL THEN b.return_at END,
+     'Your booking of ' || b.vehicle_id || ' ends within a day')) due (name, due_at, what)
+WHERE due.due_at BETWEEN now() AND now() + interval '24 hours';
 
 -- maintenance_reminders
 CREATE VIEW rental.maintenance_due AS
@@ -94,7 +103,8 @@ SELECT tenant_id, 'maintenance-' || vehicle_id || '-' || maintenance_due_on AS k
        jsonb_build_object('what', vehicle_id || ' is due for maintenance') AS data
 FROM rental.vehicles WHERE maintenance_due_on <= current_date + 7;
 
--- installment_reminders: told before, and on each day that it is late
+-- installment_reminders: told before, and on each day that it is late. Where others are to hear of one that stays unpaid, it
+-- is a deadline: contract-12-instalment-3 of rental_deadlines.json escalates.
 CREATE VIEW rental.instalments_due AS
 SELECT tenant_id, 'instalment-' || instalment_id || CASE WHEN due_on < current_date THEN '-' || current_date ELSE '' END AS key,
        customer_id AS recipient, jsonb_build_object('what', 'Instalment ' || instalment_id || ' is due') AS data
@@ -114,7 +124,12 @@ SELECT v.tenant_id, 'insurance-' || v.vehicle_id || '-' || v.insured_until || '-
 FROM rental.vehicles v CROSS JOIN (VALUES (60), (7)) ahead (days)
 WHERE v.insured_until BETWEEN current_date AND current_date + ahead.days;
 
--- promotion_scheduler: once when one begins, and once when it ends
+-- Which promotions hold at this moment. Nothing switches them on or off: the company's programs read this view, and so a
+-- promotion begins and ends to the second, whether or not a job has run.
+CREATE VIEW rental.active_promotions AS
+SELECT tenant_id, promotion_id FROM rental.promotions WHERE begins_at <= now() AND now() < ends_at;
+
+-- promotion_scheduler: tells marketing once when one begins, and once when it ends
 CREATE VIEW rental.promotions_changed AS
 SELECT p.tenant_id, 'promotion-' || p.promotion_id || '-' || change.name AS key, 'marketing' AS recipient,
        jsonb_build_object('what', p.promotion_id || ' has ' || change.name) AS data
@@ -127,7 +142,8 @@ SELECT tenant_id, 'contract-' || contract_id AS key, customer_id AS recipient,
        jsonb_build_object('what', 'Contract ' || contract_id || ' waits for your signature') AS data
 FROM rental.contracts WHERE signed_at IS NULL AND sent_at < now() - interval '2 days';
 
--- audit_anomaly_detector: ten refusals within an hour, once for that hour
+-- audit_anomaly_detector: ten refusals within an hour, once for that hour. The incident that goes on until somebody answers is
+-- an escalation: the company's program starts it with POST /v1/escalations and this key.
 CREATE VIEW rental.suspicious_activity AS
 SELECT tenant_id, 'sign-ins-' || user_id || '-' || extract(epoch FROM date_trunc('hour', signed_in_at))::bigint AS key,
        'support-lead' AS recipient,

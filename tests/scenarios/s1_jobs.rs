@@ -13,9 +13,13 @@ const DOMAIN: &str = include_str!("../../infra/examples/rental_domain.sql");
 /// what is due today stays due through the story's nights.
 const BEGIN: &str = "
     CREATE FUNCTION rental.begin(tenant uuid) RETURNS void LANGUAGE sql AS $$
-        INSERT INTO rental.bookings (tenant_id, booking_id, customer_id, vehicle_id, pickup_at, return_at) VALUES
-            ($1, '7', 'customer-31', 'B-HK 31', now() + interval '20 hours', now() + interval '5 days'),
-            ($1, '6', 'customer-31', 'B-HK 44', now() - interval '6 days', now() - interval '2 hours');
+        INSERT INTO rental.bookings
+            (tenant_id, booking_id, customer_id, vehicle_id, pickup_at, return_at, deposit_due_at, deposit_paid_at) VALUES
+            ($1, '7', 'customer-31', 'B-HK 31', now() + interval '20 hours', now() + interval '5 days',
+                now() + interval '19 hours', NULL),
+            ($1, '6', 'customer-31', 'B-HK 44', now() - interval '6 days', now() - interval '2 hours', NULL, NULL),
+            ($1, '5', 'customer-31', 'B-HK 52', now() - interval '3 days', now() + interval '18 hours',
+                now() + interval '18 hours', now() - interval '4 days');
         INSERT INTO rental.vehicles VALUES
             ($1, 'B-HK 31', current_date + 3, current_date + 40), ($1, 'B-HK 44', current_date + 90, current_date + 400);
         INSERT INTO rental.instalments VALUES ($1, '12-3', 'customer-31', current_date + 2);
@@ -89,12 +93,15 @@ fn s1_a_rental_companys_own_jobs() {
     let expected = [
         "Contract 12 waits for your signature",
         "Instalment 12-3 is due",
+        "The deposit for B-HK 31 is due within a day",
         "Your booking of B-HK 31 begins within a day",
+        "Your booking of B-HK 52 ends within a day",
     ];
     assert_eq!(rental.subjects_to("customer-31"), expected);
     assert_eq!(rental.subjects_to("marketing"), ["Two for one has begun"]);
+    assert_eq!(rental.count("SELECT count(*) FROM rental.active_promotions WHERE tenant_id = $1::uuid"), 1);
     assert_eq!(rental.subjects_to("support-lead"), ["12 sign-ins of customer-31 were refused"]);
-    assert_eq!(rental.count("SELECT count(*) FROM rental.bookings_by_vehicle WHERE tenant_id = $1::uuid"), 2);
+    assert_eq!(rental.count("SELECT count(*) FROM rental.bookings_by_vehicle WHERE tenant_id = $1::uuid"), 3);
 
     // By the next morning the nightly and the daily ones have run, each by the clocks of Berlin.
     let zone = "Europe/Berlin";

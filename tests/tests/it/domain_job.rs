@@ -6,6 +6,7 @@ mod candidates;
 mod endpoints;
 mod half_way;
 mod pauses;
+mod rental;
 mod runs;
 mod secrets;
 
