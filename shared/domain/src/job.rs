@@ -197,8 +197,8 @@ pub struct Punctuality {
     pub is_late: bool,
 }
 
-/// How a job stands to its schedule, which began its last run at `last_scheduled_at`, however that went. A run that somebody
-/// asked for moves no schedule.
+/// How a job stands to its schedule, which came last at `last_scheduled_at`: it began a run, however that went, or found one
+/// at work. A run that somebody asked for moves no schedule.
 pub fn judge_punctuality(job: Job, last_scheduled_at: Timestamp, now: Timestamp) -> Punctuality {
     let period = job.rate().period();
     let later = |at: Timestamp, time: Duration| {

@@ -2,7 +2,8 @@
 //!
 //! The cast: `store::job_runs` keeps a row for each run, with a lease until the function's own deadline; a flow does the
 //! work, between two short statements and outside any transaction, and says how far it is; see `progress`. Whoever comes
-//! while another one holds the lease does nothing. A run that ends without a word, because its sandbox was killed, is found dead by the next one after its lease.
+//! while another one holds the lease does nothing; that it was the schedule is kept, so that nobody takes the job for late. A
+//! run that ends without a word, because its sandbox was killed, is found dead by the next one after its lease.
 //!
 //! The guard saves work and makes what happened plain. It is not what makes a flow's work happen once: a function may
 //! outlive its lease by the skew of a clock, so each flow claims its rows as if it were alone with its twin.

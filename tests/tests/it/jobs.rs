@@ -1,6 +1,7 @@
 //! Jobs in their frame: one run at a time, each on record, and people told when one keeps failing.
 
 mod progress;
+mod ticks;
 
 use adapters::store::database::StoreError;
 use domain::job::Trigger;

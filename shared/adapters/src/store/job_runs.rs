@@ -104,7 +104,7 @@ pub struct JobRunView {
     pub leaves_work: Option<bool>,
     /// Failures in a row up to it.
     pub failure_count: i32,
-    /// When the schedule began its last run up to this one; `None` where it never has.
+    /// When the schedule last began a run up to this one, or found one at work; `None` where it never has.
     pub scheduled_at: Option<Timestamp>,
 }
 

@@ -8,8 +8,8 @@ use domain::job::{Job, judge_punctuality};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// A job of the service and how it stands; `last` is its newest run. Of one that its schedule has never begun nobody knows
-/// since when it is due.
+/// A job of the service and how it stands; `last` is its newest run. Of one whose schedule has never come nobody knows since
+/// when it is due.
 pub fn print_job(job: Job, last: Option<&JobRunView>, now: Timestamp) -> Value {
     let stands = last.and_then(|run| run.scheduled_at).map(|at| judge_punctuality(job, at, now));
     json!({

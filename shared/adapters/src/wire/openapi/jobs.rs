@@ -202,8 +202,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             required(
                 "next_due_at",
                 Schema::named("Time").or_null().describe(
-                    "Null where its schedule has never begun one of the service's own, where none is due any more, and in a pause. A run \
-                     that somebody asks for does not move it.",
+                    "Null where the schedule of one of the service's own has never come, where none is due any more, and in a pause. A \
+                     run that somebody asks for does not move it; a tick that finds one at work does.",
                 ),
             ),
             required("lag_seconds", Schema::count().or_null().describe("How long a run has been due.")),
