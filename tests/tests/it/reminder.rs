@@ -1,6 +1,7 @@
 //! Deadlines and their reminders: each once, at its recipient's own time, whatever is late, moved, or done meanwhile.
 
 mod bodies;
+mod dead;
 mod examples;
 mod firing;
 mod forgetting;

@@ -244,7 +244,8 @@ pub async fn put_deadline(
 }
 
 /// Withdraws what tells of a due time, a rung or a recipient that the deadline does not have any more and is not sent, and
-/// forgets that rungs have fired whose messages were withdrawn, now or before: nobody got them.
+/// forgets that rungs have fired whose messages were withdrawn, now or before, and that nobody got: those that were not tried
+/// any more, and those that had died without an attempt that may have sent them.
 async fn withdraw_stale(
     transaction: &mut TenantTransaction,
     key: &DeadlineKey,
@@ -265,16 +266,22 @@ async fn withdraw_stale(
     .fetch_all(&mut *transaction.connection)
     .await?;
     cancel_notifications(transaction, &stale, None).await?;
-    // A statement of its own: what was being sent while the one above waited was not withdrawn.
+    // A statement of its own: what was being sent while the one above waited was not withdrawn. What is dead and withdrawn stays
+    // so, because no redrive takes it; and each of its attempts has to be there and say that it sent nothing.
     sqlx::query!(
         "DELETE FROM harkara.rungs r
          WHERE r.tenant_id = $1 AND r.deadline_key = $2 AND r.state = 'fired'
            AND EXISTS (
-               SELECT FROM harkara.deliveries d
-               WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id AND d.state = 'canceled')
+               SELECT FROM harkara.deliveries d WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id)
            AND NOT EXISTS (
                SELECT FROM harkara.deliveries d
-               WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id AND d.state <> 'canceled')",
+               WHERE d.tenant_id = $1 AND d.notification_id = r.notification_id AND d.state <> 'canceled'
+                 AND (d.state <> 'dead' OR d.withdrawn_at IS NULL OR d.attempt_count <> (
+                     SELECT count(*) FROM harkara.attempts a
+                     WHERE a.tenant_id = $1 AND a.delivery_id = d.delivery_id AND a.feedback IS NULL
+                       AND a.outcome NOT IN ('sent', 'unknown')
+                       -- Attempts are kept by month: this spares a look into those before the delivery.
+                       AND a.started_at >= d.created_at)))",
         transaction.tenant.as_uuid(),
         key.as_str(),
     )
