@@ -33,7 +33,19 @@ pub enum WireFault {
 }
 
 #[derive(Debug, Default)]
-struct Orders(Vec<(String, WireFault, usize)>);
+struct Orders(Vec<Order>);
+
+/// What statements of a kind are to meet.
+#[derive(Debug)]
+struct Order {
+    /// What is in such a statement.
+    needle: String,
+    /// How many of them pass before.
+    passes: usize,
+    fault: WireFault,
+    /// How many of them meet it.
+    times: usize,
+}
 
 /// The proxy. Dropping it ends it and every connection through it.
 #[derive(Debug)]
@@ -78,7 +90,12 @@ impl Wire {
 
     /// The next `times` executions of a statement that contains `needle` meet a fault.
     pub fn arm(&self, needle: &str, fault: WireFault, times: usize) {
-        lock(&self.orders).0.push((needle.to_owned(), fault, times));
+        lock(&self.orders).0.push(Order { needle: needle.to_owned(), passes: 0, fault, times });
+    }
+
+    /// The `nth` execution from now on of a statement that contains `needle`, counted from 1, meets a fault.
+    pub fn arm_nth(&self, needle: &str, nth: usize, fault: WireFault) {
+        lock(&self.orders).0.push(Order { needle: needle.to_owned(), passes: nth - 1, fault, times: 1 });
     }
 
     /// Everything passes from now on.
@@ -268,11 +285,15 @@ impl Connection {
     fn take_fault(&self, statement: &str) -> Option<WireFault> {
         let fault = {
             let mut orders = lock(&self.desk.orders);
-            let place = orders.0.iter().position(|(needle, _, _)| statement.contains(needle))?;
-            let (_, fault, times) = &mut orders.0[place];
-            let fault = *fault;
-            *times -= 1;
-            if *times == 0 {
+            let place = orders.0.iter().position(|order| statement.contains(&order.needle))?;
+            let order = &mut orders.0[place];
+            if order.passes > 0 {
+                order.passes -= 1;
+                return None;
+            }
+            let fault = order.fault;
+            order.times -= 1;
+            if order.times == 0 {
                 orders.0.remove(place);
             }
             fault

@@ -305,6 +305,16 @@ impl Work {
                 .expect("counted");
             assert_eq!(started, 1, "{case}: escalations of {name}");
         }
+        if self == Self::Door {
+            let left: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM harkara.door_requests WHERE request -> 'recipient' ->> 'id' = $1",
+            )
+            .bind(name)
+            .fetch_one(&world.admin)
+            .await
+            .expect("counted");
+            assert_eq!(left, 0, "{case}: requests for {name} that are still in the door");
+        }
     }
 }
 
