@@ -57,9 +57,14 @@ impl Domain {
         Self { callee, server, names: Vec::new() }
     }
 
-    /// Puts a job of each of these names, which are new, in the place of those that there are, and lets an hour pass, at
-    /// which they are due.
+    /// Like [`Domain::make`], and lets the hour pass.
     pub(crate) async fn make_due(&mut self, world: &World, names: &[String]) {
+        self.make(world, names).await;
+        world.advance(HOUR).await;
+    }
+
+    /// Puts a job of each of these names, which are new, in the place of those that there are. They are due in an hour.
+    pub(crate) async fn make(&mut self, world: &World, names: &[String]) {
         for name in std::mem::replace(&mut self.names, names.to_vec()) {
             let answer = world.call(TENANT, "DELETE /v1/jobs/{key}", Some(&name), "").await;
             assert_eq!(answer.status, 204, "{answer:?}");
@@ -75,7 +80,6 @@ impl Domain {
             let body = json!({"schedule": "rate(1 hour)", "timeout_seconds": 30, "call": call});
             world.put(TENANT, "/v1/jobs/{key}", name, body).await;
         }
-        world.advance(HOUR).await;
     }
 
     /// What its endpoint was told by a job.

@@ -4,12 +4,12 @@ mod parts;
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::TENANT;
 use tests::strict::World;
 
-use parts::{WEEK_ZONE, end_week, plan_week, publish_digest};
+use parts::{WEEK_ZONE, end_week, find_week_end, plan_week, publish_digest};
 pub(crate) use parts::{
     address, ask_at_door, collect, name_of, open_door, prefer, publish, put_deadline, put_digest_category, put_policy,
     put_recipient, start,
@@ -231,6 +231,23 @@ impl Work {
             Self::Reminder | Self::Overdue | Self::Candidates => HOUR,
             Self::Escalation | Self::Batch | Self::Debounce => 5 * MINUTE,
             Self::Door => Duration::ZERO,
+        }
+    }
+
+    /// When what was made at a quarter past is due.
+    pub(crate) async fn find_due(self, world: &World, made_at: Timestamp) -> Timestamp {
+        match self {
+            Self::Round => find_week_end(world).await,
+            // By the job's own clock, which began before.
+            Self::Candidates => {
+                let due: jiff_sqlx::Timestamp =
+                    sqlx::query_scalar("SELECT next_due_at FROM harkara.domain_job_clocks WHERE job_key = 'alerts'")
+                        .fetch_one(&world.admin)
+                        .await
+                        .expect("it has a clock");
+                due.to_jiff()
+            }
+            _ => made_at + SignedDuration::try_from(self.wait()).expect("minutes"),
         }
     }
 

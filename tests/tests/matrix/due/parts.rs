@@ -1,6 +1,6 @@
 //! What work is made of: recipients, templates and categories, deadlines and policies, requests by both doors.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::TENANT;
@@ -24,16 +24,22 @@ pub(super) async fn plan_week(world: &World, roles: &[String]) {
     close_for_nobody(world).await;
 }
 
-/// Lets the week end in [`WEEK_ZONE`], and nowhere else at that moment.
-pub(super) async fn end_week(world: &World) {
+/// When the week ends in [`WEEK_ZONE`].
+pub(super) async fn find_week_end(world: &World) -> Timestamp {
     let due: jiff_sqlx::Timestamp = sqlx::query_scalar("SELECT due_at FROM harkara.digest_rounds WHERE time_zone = $1")
         .bind(WEEK_ZONE)
         .fetch_one(&world.admin)
         .await
         .expect("it is planned");
-    world.move_to(due.to_jiff() - SignedDuration::from_mins(1)).await;
+    due.to_jiff()
+}
+
+/// Lets the week end in [`WEEK_ZONE`], and nowhere else at that moment.
+pub(super) async fn end_week(world: &World) {
+    let due = find_week_end(world).await;
+    world.move_to(due - SignedDuration::from_mins(1)).await;
     close_for_nobody(world).await;
-    world.move_to(due.to_jiff()).await;
+    world.move_to(due).await;
 }
 
 /// A run that plans rounds, and closes those of other zones.

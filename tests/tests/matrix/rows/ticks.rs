@@ -3,14 +3,26 @@
 //! caught up with as `domain::job` says.
 
 use super::schedule::find_faketime;
-use crate::due::{LEASE, Work, address, name_of, put_deadline, put_digest_category, put_policy, put_recipient, start};
+use crate::calls::{Callee, Domain, count_done, names_of};
+use crate::due::{
+    HOUR, LEASE, MINUTE, Work, address, ask_at_door, name_of, put_deadline, put_digest_category, put_policy,
+    put_recipient, start,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::PgPool;
 use tests::TENANT;
 use tests::strict::{Strike, World};
 
-const SCHEDULED: [&str; 4] = ["dispatcher", "digest", "reminder", "escalation"];
+const SCHEDULED: [&str; 5] = ["dispatcher", "digest", "reminder", "escalation", "domain_job"];
+
+/// How far the clock of a sandbox is off, and a word for it.
+const SKEWS: [(&str, &str); 2] = [("+1d", "fast"), ("-1d", "slow")];
+
+/// What sets the wall clock of a process, and leaves its steady clock alone.
+fn be_off<'a>(library: &'a str, skew: &'a str) -> [(&'a str, &'a str); 3] {
+    [("LD_PRELOAD", library), ("FAKETIME", skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]
+}
 
 fn names(work: Work, case: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| name_of(&format!("{work:?} {case} {number}"))).collect()
@@ -194,27 +206,108 @@ async fn row_43_a_scheduled_sandbox_whose_clock_is_a_day_off_does_everything_at_
     let library = find_faketime();
     let library = library.to_str().expect("our paths are text");
     let mut world = World::begin(admin).await;
+    let begin: Timestamp = "2027-06-01T10:00:00Z".parse().expect("a time");
+    // The job of the domain counts its hours from here: each ends well behind the quarter at which things are made.
+    world.move_to(begin).await;
     furnish_all(&world).await;
-    let mut hour: Timestamp = "2027-06-01T10:15:00Z".parse().expect("a time");
-    for (skew, which) in [("+1d", "fast"), ("-1d", "slow")] {
+    let mut made_at = begin + SignedDuration::from_mins(15);
+    for (skew, which) in SKEWS {
         for function in SCHEDULED.into_iter().chain(["enqueue", "processor", "api"]) {
-            let env = [("LD_PRELOAD", library), ("FAKETIME", skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-            world.redeploy(function, &env);
+            world.redeploy(function, &be_off(library, skew));
         }
-        let works = [Work::Digest, Work::Reminder, Work::Overdue, Work::Escalation, Work::Batch, Work::Debounce];
-        for work in works {
-            hour += SignedDuration::from_hours(2);
-            world.move_to(hour).await;
+        for work in Work::ALL {
+            world.move_to(made_at).await;
+            // What has a rhythm of its own, such as a domain's job, catches up with what it has missed until here.
+            assert_eq!(work.count(&tick(&world, work.function()).await), 0, "{skew}: there is nothing of {work:?} yet");
             let names = names(work, which, 1);
             work.make(&world, &names).await;
-            let due = hour + SignedDuration::try_from(work.wait()).expect("minutes");
-            world.move_to(due - SignedDuration::from_secs(30)).await;
-            assert_eq!(work.count(&tick(&world, work.function()).await), 0, "{names:?}: it is not its time yet");
+            let due = work.find_due(&world, made_at).await;
+            let latest = made_at + SignedDuration::try_from(work.wait()).expect("days");
+            assert!((made_at..=latest).contains(&due), "{names:?}: due at {due}, and made at {made_at}");
+            // A request of the SQL door has no time of its own: it is due when its transaction has committed.
+            if work != Work::Door {
+                world.move_to(due - SignedDuration::from_secs(30)).await;
+                assert_eq!(work.count(&tick(&world, work.function()).await), 0, "{names:?}: it is not its time yet");
+            }
             world.move_to(due + SignedDuration::from_secs(30)).await;
             assert_eq!(work.count(&tick(&world, work.function()).await), 1, "{names:?}");
             world.settle().await;
             work.expect_once(&world, &names[0], skew).await;
+            made_at = find_quarter_past(world.now().await + SignedDuration::from_hours(1));
         }
     }
     world.check().await;
+}
+
+/// The next quarter past an hour.
+fn find_quarter_past(moment: Timestamp) -> Timestamp {
+    let past = (moment.as_second() - 15 * 60).rem_euclid(3600);
+    Timestamp::from_second(moment.as_second() - past + 3600).expect("a time")
+}
+
+/// What is asked for through the SQL door is taken at once, and what it says of times is held to the database's clock.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn row_43_a_dispatcher_whose_clock_is_a_day_off_takes_requests_of_the_sql_door_as_the_others_do(admin: PgPool) {
+    let library = find_faketime();
+    let library = library.to_str().expect("our paths are text");
+    let mut world = World::begin(admin).await;
+    Work::Door.furnish(&world).await;
+    for (skew, which) in SKEWS {
+        for function in ["dispatcher", "processor"] {
+            world.redeploy(function, &be_off(library, skew));
+        }
+        let hour = world.now().await + SignedDuration::from_hours(1);
+        let addresses = ["now", "soon", "expiring"].map(|what| address(&format!("{what}-{which}")));
+        let times = [json!({}), json!({"send_at": hour}), json!({"expires_at": hour})];
+        for (address, times) in addresses.iter().zip(times) {
+            let mut request = World::greeting(address);
+            for (name, time) in times.as_object().into_iter().flatten() {
+                request[name] = time.clone();
+            }
+            ask_at_door(&world.admin, &request).await;
+        }
+        world.move_to(world.now().await + SignedDuration::from_secs(40)).await;
+        let taken = tick(&world, "dispatcher").await;
+        assert_eq!((&taken["requests"], &taken["requests_refused"]), (&json!(3), &json!(0)), "{skew}: {taken}");
+        let waited = taken["requests_longest_wait_ms"].as_u64().expect("a number");
+        assert!((40_000..300_000).contains(&waited), "{skew}: they have waited {waited} ms");
+        world.deliver_all().await;
+        let mails = |world: &World| addresses.each_ref().map(|address| world.mails_to(address));
+        assert_eq!(mails(&world), [1, 0, 1], "{skew}");
+
+        world.move_to(hour - SignedDuration::from_secs(10)).await;
+        tick(&world, "dispatcher").await;
+        world.deliver_all().await;
+        assert_eq!(mails(&world), [1, 0, 1], "{skew}: it is not its time yet");
+        world.move_to(hour + SignedDuration::from_secs(1)).await;
+        world.settle().await;
+        assert_eq!(mails(&world), [1, 1, 1], "{skew}");
+    }
+    world.check().await;
+}
+
+/// Whoever is called refuses a message whose time is far from its own.
+#[sqlx::test(migrator = "adapters::store::migrations::MIGRATOR")]
+async fn row_43_a_domain_job_whose_clock_is_a_day_off_calls_at_its_time_and_signs_the_right_one(admin: PgPool) {
+    let library = find_faketime();
+    let library = library.to_str().expect("our paths are text");
+    let mut world = World::begin(admin).await;
+    let mut domain = Domain::furnish(&mut world, Callee::Endpoint).await;
+    for (skew, which) in SKEWS {
+        for function in ["domain_job", "api"] {
+            world.redeploy(function, &be_off(library, skew));
+        }
+        let names = names_of(which, 1);
+        domain.make(&world, &names).await;
+        world.advance(HOUR - 2 * MINUTE).await;
+        assert_eq!(count_done(&tick(&world, "domain_job").await), 0, "{skew}: it is not its time yet");
+        world.advance(2 * MINUTE).await;
+        assert_eq!(count_done(&tick(&world, "domain_job").await), 1, "{skew}");
+        let told = domain.told(&names[0]);
+        assert_eq!(told.len(), 1, "{skew}");
+        let signed: i64 = told[0].header("webhook-timestamp").parse().expect("seconds");
+        let distance = world.now().await.as_second() - signed;
+        assert!((0..300).contains(&distance), "{skew}: signed {distance} s ago");
+    }
+    world.finish().await;
 }
