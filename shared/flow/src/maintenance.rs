@@ -125,7 +125,8 @@ impl Maintenance {
                 adapters::failpoint!("M3_months", Err(StoreError::Corrupt("failpoint")));
                 counts.months = months;
             }
-            Err(error @ StoreError::Busy(_)) => {
+            // Or nobody waited, and the two were in each other's way.
+            Err(error @ (StoreError::Busy(_) | StoreError::Conflict(_))) => {
                 tracing::warn!(error = chain(&error), "the months are left for the next run");
             }
             Err(error) => return Err(error),
